@@ -1,0 +1,77 @@
+// Package rrset holds RRsets and zone cuts: what the resolver learns, with how
+// far it is to be trusted.
+package rrset
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"shirube/internal/wire"
+)
+
+// Set is one RRset. It is immutable once it has been handed on.
+type Set struct {
+	Name  wire.Name
+	Type  wire.Type
+	RRs   []dns.RR     // of one owner, type and class IN, and of one TTL (RFC 2181 §5.2)
+	Sigs  []*dns.RRSIG // that cover it
+	Rank  Rank
+	Trust Trust
+	Until time.Time // when it must be forgotten
+}
+
+// Rank orders data by where it came from (RFC 2181 §5.4.1). Data of a lower
+// rank never replaces data of a higher one that is still alive.
+type Rank uint8
+
+// The ranks, lowest first.
+const (
+	Additional    Rank = iota + 1 // additional section; glue from a referral
+	Authority                     // authority section of a referral
+	NonAuthAnswer                 // answer section, AA clear
+	AuthAuthority                 // authority section, AA set
+	AuthAnswer                    // answer section, AA set
+)
+
+// Trust is the verdict of validation (RFC 4035 §4.3), lowest first, so that
+// the trust of a chain is the least of its links.
+type Trust uint8
+
+// The verdicts.
+const (
+	Unchecked Trust = iota // nothing was validated
+	Bogus
+	Indeterminate
+	Insecure
+	Secure
+)
+
+var trustNames = [...]string{"unchecked", "bogus", "indeterminate", "insecure", "secure"}
+
+// String returns the word of RFC 4035 §4.3 for t.
+func (t Trust) String() string { return trustNames[t] }
+
+// Cut is a zone cut as its parent describes it: a zone, and who serves it. It
+// is learned from the parent only, and lives no longer than the cut above it,
+// so a child cannot keep itself alive after its parent has let go (ghost
+// domains: Jiang et al., NDSS 2012). It is immutable once it has been handed
+// on.
+type Cut struct {
+	Zone    wire.Name
+	Servers []Server
+	Until   time.Time // zero: for ever (root hints)
+
+	// What validation knows of the zone. With Trust Secure, DS is the zone's
+	// authenticated DS set and Keys, once fetched, its DNSKEY set.
+	Trust Trust
+	DS    []*dns.DS
+	Keys  []*dns.DNSKEY
+}
+
+// Server is a name server of a cut.
+type Server struct {
+	Host  wire.Name
+	Addrs []netip.Addr // glue from the parent; none: they have to be looked up
+}

@@ -1,0 +1,76 @@
+package wire
+
+import "encoding/binary"
+
+// rrAt is where the parts of a resource record are in a message.
+type rrAt struct {
+	owner int // offset of the owner name
+	ttl   int // offset of the TTL field
+	rdata int // offset of the RDATA
+	end   int // offset just past the RDATA
+	typ   Type
+}
+
+// readRR finds the parts of the record at off.
+func readRR(msg []byte, off int) (rr rrAt, ok bool) {
+	fixed, ok := skipName(msg, off)
+	if !ok || fixed+10 > len(msg) {
+		return rrAt{}, false
+	}
+	rr = rrAt{
+		owner: off,
+		typ:   Type(binary.BigEndian.Uint16(msg[fixed:])),
+		ttl:   fixed + 4,
+		rdata: fixed + 10,
+	}
+	rr.end = rr.rdata + int(binary.BigEndian.Uint16(msg[fixed+8:]))
+	return rr, rr.end <= len(msg)
+}
+
+// skipName returns the offset just past the possibly compressed name at off.
+// It does not follow the pointer, so what it costs is bounded by one name.
+func skipName(msg []byte, off int) (next int, ok bool) {
+	for limit := off + MaxNameLen; off < len(msg) && off < limit; {
+		switch l := int(msg[off]); {
+		case l == 0:
+			return off + 1, true
+		case l >= 0xC0:
+			return off + 2, off+2 <= len(msg)
+		case l > MaxLabelLen: // RFC 6891 §5: the other label types are dead
+			return 0, false
+		default:
+			off += 1 + l
+		}
+	}
+	return 0, false
+}
+
+// AppendTTLOffsets appends to dst the offset of each TTL field in msg, a whole
+// message with at least a question, and returns the smallest TTL found. An OPT
+// record has no TTL. It reports false when msg is not well formed.
+func AppendTTLOffsets(dst []uint16, msg []byte) (offsets []uint16, least uint32, ok bool) {
+	if len(msg) < HeaderLen || len(msg) > MaxMsgSize {
+		return dst, 0, false
+	}
+	off := HeaderLen
+	for range binary.BigEndian.Uint16(msg[4:]) {
+		if off, ok = skipName(msg, off); !ok || off+4 > len(msg) {
+			return dst, 0, false
+		}
+		off += 4
+	}
+	least = 1<<32 - 1
+	records := int(binary.BigEndian.Uint16(msg[6:])) + int(binary.BigEndian.Uint16(msg[8:])) + int(binary.BigEndian.Uint16(msg[10:]))
+	for range records {
+		rr, ok := readRR(msg, off)
+		if !ok {
+			return dst, 0, false
+		}
+		off = rr.end
+		if rr.typ != TypeOPT {
+			dst = append(dst, uint16(rr.ttl))
+			least = min(least, binary.BigEndian.Uint32(msg[rr.ttl:]))
+		}
+	}
+	return dst, least, off == len(msg)
+}

@@ -1,0 +1,33 @@
+// Package transport moves DNS messages between clients and a [Handler]. It
+// knows bytes: what a message means is the Handler's business.
+package transport
+
+import (
+	"context"
+
+	"shirube/internal/wire"
+)
+
+// Outcome says what became of a query on the fast path.
+type Outcome uint8
+
+// The outcomes.
+const (
+	Answered Outcome = iota // the response was appended
+	Dropped                 // send nothing
+	Deferred                // call Serve
+)
+
+// Handler answers queries. A transport parses each message, answers those that
+// are no query by itself, and calls TryServe for the rest, once, and Serve only
+// for those that TryServe deferred. Its methods are called concurrently.
+type Handler interface {
+	// TryServe answers q from memory, appending the response to buf. It runs
+	// on the goroutine that reads the socket: it must not block, allocate or
+	// log, and keeps neither q nor buf.
+	TryServe(buf []byte, q *wire.Query) ([]byte, Outcome)
+
+	// Serve answers q, appending the response to buf, and may block until ctx
+	// is done. It keeps neither q nor buf. A nil result means: send nothing.
+	Serve(ctx context.Context, buf []byte, q *wire.Query) []byte
+}
