@@ -11,15 +11,37 @@ import (
 	"shirube/internal/wire"
 )
 
-// Set is one RRset. It is immutable once it has been handed on.
+// Set is one RRset, or the knowledge that there is none. It is immutable once
+// it has been handed on.
 type Set struct {
-	Name  wire.Name
-	Type  wire.Type
-	RRs   []dns.RR     // of one owner, type and class IN, and of one TTL (RFC 2181 §5.2)
-	Sigs  []*dns.RRSIG // that cover it
-	Rank  Rank
-	Trust Trust
-	Until time.Time // when it must be forgotten
+	Name   wire.Name
+	Type   wire.Type    // [AnyType] for a name that does not exist
+	RRs    []dns.RR     // of class IN; none: the set is denied
+	Sigs   []*dns.RRSIG // that cover RRs
+	Denial *Denial      // why there are no RRs
+	Rank   Rank
+	Trust  Trust
+	Until  time.Time // when it must be forgotten; the one TTL of all RRs (RFC 2181 §5.2)
+}
+
+// AnyType is the Type of the Set that stands for a whole name: NXDOMAIN denies
+// every type (RFC 2308 §5). It is no type of any record (RFC 6895 §3.1).
+const AnyType wire.Type = 0
+
+// Denial says how a zone denied a set (RFC 2308 §2).
+type Denial struct {
+	Rcode wire.Rcode // NoError or NXDomain
+	Sets  []Set      // the SOA record, and NSEC or NSEC3 records
+}
+
+// TTL returns what is left of s at now, in seconds, a begun second counted
+// whole: what has just come with a TTL of 300 is handed on with 300.
+func (s *Set) TTL(now time.Time) uint32 {
+	left := s.Until.Sub(now)
+	if left <= 0 {
+		return 0
+	}
+	return uint32((left + time.Second - 1) / time.Second)
 }
 
 // Rank orders data by where it came from (RFC 2181 §5.4.1). Data of a lower

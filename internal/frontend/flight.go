@@ -1,0 +1,98 @@
+package frontend
+
+import (
+	"context"
+	"errors"
+	"sync"
+)
+
+// flights lets callers that want the same thing at the same time share the
+// work. The work runs under the server's context, not under a caller's: that
+// the first of them gives up is no reason to let the others down.
+type flights[K comparable, V any] struct {
+	server  context.Context // ends when the server does
+	most    int             // flights at once
+	waiters int             // callers of one flight at once
+
+	mu   sync.Mutex
+	m    map[K]*flight[V]
+	wg   sync.WaitGroup
+	shed [2]uint64 // callers turned away: too many flights, too many waiters
+}
+
+type flight[V any] struct {
+	done    chan struct{} // closed when val is there
+	val     V
+	callers int // guarded by flights.mu
+}
+
+// Reasons to turn a caller away.
+var (
+	errFlights = errors.New("too many questions are being resolved")
+	errWaiters = errors.New("too many clients wait for this question")
+)
+
+// do returns what work returns for k, waiting for work already under way. Its
+// error is errFlights, errWaiters, or ctx's.
+func (f *flights[K, V]) do(ctx context.Context, k K, work func(context.Context) V) (val V, err error) {
+	fl, err := f.join(k, work)
+	if err != nil {
+		return val, err
+	}
+	select {
+	case <-fl.done:
+		return fl.val, nil
+	case <-ctx.Done():
+		f.mu.Lock()
+		fl.callers--
+		f.mu.Unlock()
+		return val, ctx.Err()
+	}
+}
+
+// join returns the flight for k, which it starts if there is none.
+func (f *flights[K, V]) join(k K, work func(context.Context) V) (*flight[V], error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if fl := f.m[k]; fl != nil {
+		if fl.callers >= f.waiters {
+			f.shed[1]++
+			return nil, errWaiters
+		}
+		fl.callers++
+		return fl, nil
+	}
+	if len(f.m) >= f.most {
+		f.shed[0]++
+		return nil, errFlights
+	}
+	fl := &flight[V]{done: make(chan struct{}), callers: 1}
+	if f.m == nil {
+		f.m = make(map[K]*flight[V])
+	}
+	f.m[k] = fl
+	// Owner: f. End: when work returns, by its deadline or the server's end at
+	// the latest. Bound: f.most; excess callers are turned away.
+	f.wg.Go(func() {
+		defer func() {
+			f.mu.Lock()
+			delete(f.m, k)
+			f.mu.Unlock()
+			close(fl.done)
+		}()
+		fl.val = work(f.server)
+	})
+	return fl, nil
+}
+
+// flightStats is a snapshot of flights.
+type flightStats struct {
+	underWay                 int
+	shedFlights, shedWaiters uint64
+}
+
+func (f *flights[K, V]) stats() flightStats {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return flightStats{underWay: len(f.m), shedFlights: f.shed[0], shedWaiters: f.shed[1]}
+}

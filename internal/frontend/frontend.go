@@ -1,0 +1,200 @@
+// Package frontend is the life of a query: policy, then memory, then one
+// flight to the resolver for all who ask the same, then bytes.
+package frontend
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"shirube/cache"
+	"shirube/internal/ede"
+	"shirube/internal/wire"
+	"shirube/policy"
+	"shirube/resolver"
+	"shirube/transport"
+)
+
+// Resolver finds the answer to a question that no cache has. Its error is an
+// [*ede.Error] or wraps one.
+type Resolver interface {
+	Resolve(ctx context.Context, q wire.Question) (*resolver.Answer, error)
+}
+
+// Options configures a [Frontend]. Zero means the default.
+type Options struct {
+	Policy   *policy.Set    // needed
+	Answers  *cache.Answers // needed
+	Resolver Resolver       // needed
+	Log      *slog.Logger   // default: none
+
+	UDPSize uint16        // offered to clients, in octets; default 1232 (RFC 9715)
+	Timeout time.Duration // for one question; default 6 s
+	Flights int           // questions being resolved at once; default 10,000
+	Waiters int           // clients waiting for one question; default 100
+}
+
+// Frontend answers queries. It implements [transport.Handler].
+type Frontend struct {
+	opt     Options
+	flights flights[flightKey, *outcome]
+	counts  counters
+	cancel  context.CancelFunc
+}
+
+var _ transport.Handler = (*Frontend)(nil)
+
+// flightKey is what makes two queries the same resolution. DO does not: the
+// two forms are packed from one answer.
+type flightKey struct {
+	q  wire.Question
+	cd bool
+}
+
+// New returns a Frontend. Close ends what it started.
+func New(opt Options) (*Frontend, error) {
+	if opt.Policy == nil || opt.Answers == nil || opt.Resolver == nil {
+		return nil, errors.New("frontend: a Policy, Answers and a Resolver are needed")
+	}
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if opt.UDPSize == 0 {
+		opt.UDPSize = 1232
+	}
+	if opt.Timeout == 0 {
+		opt.Timeout = 6 * time.Second
+	}
+	if opt.Flights == 0 {
+		opt.Flights = 10_000
+	}
+	if opt.Waiters == 0 {
+		opt.Waiters = 100
+	}
+	f := &Frontend{opt: opt}
+	f.flights.most, f.flights.waiters = opt.Flights, opt.Waiters
+	f.flights.server, f.cancel = context.WithCancel(context.Background())
+	return f, nil
+}
+
+// Close abandons the resolutions under way and waits for them to end. No query
+// may come in after it.
+func (f *Frontend) Close() {
+	f.cancel()
+	f.flights.wg.Wait()
+}
+
+// TryServe implements [transport.Handler].
+func (f *Frontend) TryServe(buf []byte, q *wire.Query) ([]byte, transport.Outcome) {
+	c := f.counts.of(q)
+	action := f.opt.Policy.Admit(q.Client.Addr())
+	switch action {
+	case policy.Deny:
+		c.denied.Add(1)
+		return buf, transport.Dropped
+	case policy.Refuse:
+		c.refused.Add(1)
+		return f.reply(buf, q, wire.Refused, &errProhibited), transport.Answered
+	}
+	if rcode, why := f.reject(q, action); rcode != wire.NoError {
+		c.rejected.Add(1)
+		return f.reply(buf, q, rcode, why), transport.Answered
+	}
+	if q.Type == wire.TypeANY {
+		c.local.Add(1)
+		return f.minimalANY(buf, q), transport.Answered
+	}
+	start := len(buf)
+	buf, hit := f.opt.Answers.Append(buf, q, q.Received)
+	switch {
+	case hit.Found:
+		c.hits.Add(1)
+		return f.finish(buf, start, q, hit.EDE), transport.Answered
+	case !q.RD: // allow_snoop: from memory only
+		c.rejected.Add(1)
+		return f.reply(buf, q, wire.Refused, &errNotCached), transport.Answered
+	}
+	c.misses.Add(1)
+	return buf, transport.Deferred
+}
+
+// What is wrong with queries that are not resolved. Built once: TryServe does
+// not allocate.
+var (
+	errProhibited   = ede.Error{Code: ede.Prohibited, Text: "this server does not serve your address"}
+	errNotRecursive = ede.Error{Code: ede.NotAuthoritative, Text: "RD is clear, and this server only recurses"}
+	errNotCached    = ede.Error{Code: ede.NotAuthoritative, Text: "RD is clear, and the answer is not in memory"}
+	errClass        = ede.Error{Code: ede.NotSupported, Text: "class is not IN"}
+	errTransfer     = ede.Error{Code: ede.NotSupported, Text: "no zone transfers here"}
+	errMetaType     = ede.Error{Code: ede.NotSupported, Text: "not a type that can be asked for"}
+)
+
+// reject judges a query by what it asks for. NOERROR: it may be answered.
+func (f *Frontend) reject(q *wire.Query, action policy.Action) (wire.Rcode, *ede.Error) {
+	switch {
+	case q.Class != wire.ClassIN:
+		return wire.Refused, &errClass // other classes have no root here (CVE-2026-5946)
+	case q.Type == wire.TypeAXFR, q.Type == wire.TypeIXFR:
+		return wire.Refused, &errTransfer
+	case q.Type == 0, q.Type.Meta() && q.Type != wire.TypeANY:
+		return wire.FormErr, &errMetaType // as Unbound and Knot Resolver say it
+	case !q.RD && action != policy.AllowSnoop:
+		return wire.Refused, &errNotRecursive
+	}
+	return wire.NoError, nil
+}
+
+// Serve implements [transport.Handler].
+func (f *Frontend) Serve(ctx context.Context, buf []byte, q *wire.Query) []byte {
+	c := f.counts.of(q)
+	k := flightKey{q.Question(), q.CD}
+	out, err := f.flights.do(ctx, k, func(server context.Context) *outcome { return f.resolve(server, k) })
+	switch {
+	case err != nil && ctx.Err() != nil:
+		c.abandoned.Add(1)
+		return nil
+	case err != nil:
+		return f.reply(buf, q, wire.ServFail, &ede.Error{Code: ede.Other, Text: err.Error()})
+	case out.err != nil:
+		c.failures.Add(1)
+		return f.reply(buf, q, wire.ServFail, out.err)
+	}
+	a, fail := out.form(q.DO)
+	if fail != nil {
+		c.failures.Add(1)
+		return f.reply(buf, q, wire.ServFail, fail)
+	}
+	c.resolved.Add(1)
+	start := len(buf)
+	buf = a.Append(buf, q, time.Now())
+	return f.finish(buf, start, q, a.EDE())
+}
+
+// resolve does the work of one flight: it resolves k and remembers what came
+// of it, so that who asks from now on finds it in memory.
+func (f *Frontend) resolve(server context.Context, k flightKey) (out *outcome) {
+	out = &outcome{f: f, k: k}
+	defer func() {
+		if p := recover(); p != nil { // one question's trouble is not everybody's
+			f.counts.of(nil).panics.Add(1)
+			f.opt.Log.Error("panic while resolving", "question", k.q.String(), "panic", p, "stack", string(debug.Stack()))
+			out.err = &ede.Error{Code: ede.Other, Text: "internal error"}
+		}
+	}()
+	ctx, cancel := context.WithTimeout(server, f.opt.Timeout)
+	defer cancel()
+	ans, err := f.opt.Resolver.Resolve(ctx, k.q)
+	out.at = time.Now()
+	if err == nil {
+		out.ans = ans
+		return out
+	}
+	out.err = ede.Of(err)
+	if server.Err() == nil { // the server's end is no failure of the question
+		f.opt.Answers.Fail(k.q, k.cd, out.err, out.at)
+		f.opt.Log.Debug("cannot resolve", "question", k.q.String(), "error", err)
+	}
+	return out
+}

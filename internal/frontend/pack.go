@@ -1,0 +1,95 @@
+package frontend
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"shirube/cache"
+	"shirube/internal/ede"
+	"shirube/internal/rrset"
+	"shirube/internal/wire"
+	"shirube/resolver"
+)
+
+// outcome is what a flight brought home. Its two wire forms, with and without
+// DNSSEC records, are made when the first client wants them, and put into the
+// cache then.
+type outcome struct {
+	f   *Frontend
+	k   flightKey
+	at  time.Time
+	ans *resolver.Answer
+	err *ede.Error // set: there is no ans
+
+	forms [2]form
+}
+
+type form struct {
+	once sync.Once
+	a    *cache.Answer
+	err  *ede.Error
+}
+
+// form returns the answer for clients with or without DO, or why it cannot be
+// given.
+func (o *outcome) form(do bool) (*cache.Answer, *ede.Error) {
+	fm := &o.forms[0]
+	if do {
+		fm = &o.forms[1]
+	}
+	fm.once.Do(func() {
+		a, err := pack(o.k.q, o.ans, do, o.at)
+		if err != nil {
+			fm.err = ede.Wrap(err, ede.InvalidData, "the answer cannot be packed")
+			o.f.opt.Log.Warn("cannot pack an answer", "question", o.k.q.String(), "error", err)
+			o.f.opt.Answers.Fail(o.k.q, o.k.cd, fm.err, o.at)
+			return
+		}
+		fm.a = a
+		o.f.opt.Answers.Put(o.k.q, do, o.k.cd, a)
+	})
+	return fm.a, fm.err
+}
+
+// pack makes the response to q in wire format. Without do it leaves out the
+// DNSSEC records that were not asked for (RFC 4035 §3.2.1).
+func pack(q wire.Question, ans *resolver.Answer, do bool, now time.Time) (*cache.Answer, error) {
+	m := new(dns.Msg)
+	m.Response, m.RecursionAvailable, m.Compress = true, true, true
+	m.Rcode = int(ans.Rcode)
+	m.AuthenticatedData = ans.Trust == rrset.Secure
+	m.Question = []dns.Question{{Name: q.Name.String(), Qtype: uint16(q.Type), Qclass: dns.ClassINET}}
+	var ttls []uint32 // of each record, in the order they are packed
+	add := func(section []dns.RR, s rrset.Set) []dns.RR {
+		ttl := s.TTL(now)
+		for _, rr := range s.RRs {
+			section, ttls = append(section, rr), append(ttls, ttl)
+		}
+		for _, sig := range s.Sigs {
+			if do {
+				section, ttls = append(section, sig), append(ttls, ttl)
+			}
+		}
+		return section
+	}
+	for _, s := range ans.Records {
+		m.Answer = add(m.Answer, s)
+	}
+	for _, s := range ans.Denial {
+		if do || s.Type == wire.TypeSOA {
+			m.Ns = add(m.Ns, s)
+		}
+	}
+	msg, err := m.Pack()
+	if err != nil {
+		return nil, fmt.Errorf("packing the answer to %v: %w", q, err)
+	}
+	if len(msg) > wire.MaxMsgSize {
+		return nil, fmt.Errorf("the answer to %v has %d octets", q, len(msg))
+	}
+	// The sets are shared and must not be changed: their TTLs go into the bytes.
+	return cache.NewAnswer(msg, ttls, now, nil)
+}

@@ -1,0 +1,45 @@
+package frontend
+
+import (
+	"encoding/binary"
+
+	"shirube/internal/ede"
+	"shirube/internal/wire"
+)
+
+// reply appends a whole response to q that holds nothing but an rcode and its
+// reason, which may be nil.
+func (f *Frontend) reply(buf []byte, q *wire.Query, rcode wire.Rcode, why *ede.Error) []byte {
+	start := len(buf)
+	buf = wire.AppendReply(buf, q, rcode)
+	return f.finish(buf, start, q, why)
+}
+
+// finish appends the OPT record that q's client gets to the response at
+// buf[start:], with the reason why if it fits (RFC 8914 §3).
+func (f *Frontend) finish(buf []byte, start int, q *wire.Query, why *ede.Error) []byte {
+	if !q.EDNS {
+		return buf
+	}
+	if why == nil {
+		return wire.AppendOPT(buf, start, q, f.opt.UDPSize, 0)
+	}
+	var code [2]byte
+	binary.BigEndian.PutUint16(code[:], uint16(why.Code))
+	return wire.AppendOPT(buf, start, q, f.opt.UDPSize, 0, wire.Option{Code: wire.OptionEDE, Data: code[:], Text: why.Text})
+}
+
+// anyHINFO is the record that answers every question for ANY: owner (the
+// question's), type HINFO, class IN, TTL 3789 s, CPU "RFC8482", OS "" (RFC
+// 8482 §4.2).
+const anyHINFO = "\xc0\x0c\x00\x0d\x00\x01\x00\x00\x0e\xcd\x00\x09\x07RFC8482\x00"
+
+// minimalANY answers a question for ANY without asking anybody (RFC 8482
+// §4.2): nobody needs all types, but attackers like long answers.
+func (f *Frontend) minimalANY(buf []byte, q *wire.Query) []byte {
+	start := len(buf)
+	buf = wire.AppendReply(buf, q, wire.NoError)
+	buf[start+7] = 1 // ANCOUNT
+	buf = append(buf, anyHINFO...)
+	return f.finish(buf, start, q, nil)
+}

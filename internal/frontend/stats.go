@@ -1,0 +1,67 @@
+package frontend
+
+import (
+	"sync/atomic"
+
+	"shirube/internal/wire"
+)
+
+// stripes spreads counting over cache lines, by client port: readers on
+// different cores seldom write the same line.
+const stripes = 16
+
+type counters [stripes]stripe
+
+// stripe is one share of all counts. It fills two cache lines.
+type stripe struct {
+	hits, misses, local, denied, refused, rejected atomic.Uint64
+	resolved, failures, abandoned, panics          atomic.Uint64
+	_                                              [48]byte
+}
+
+// of returns the stripe to count q in; nil stands for no client's query.
+func (c *counters) of(q *wire.Query) *stripe {
+	if q == nil {
+		return &c[0]
+	}
+	return &c[q.Client.Port()%stripes]
+}
+
+// Stats is a snapshot of what a [Frontend] has done.
+type Stats struct {
+	Hits      uint64 // answered from memory
+	Misses    uint64 // handed to Serve
+	Local     uint64 // answered by this server's own word
+	Denied    uint64 // dropped by policy
+	Refused   uint64 // refused by policy
+	Rejected  uint64 // asked for what is not served
+	Resolved  uint64 // answered after a resolution
+	Failures  uint64 // answered SERVFAIL
+	Abandoned uint64 // not answered: the client's time was up
+	Panics    uint64 // caught while resolving
+
+	ShedFlights uint64 // turned away: too many questions being resolved
+	ShedWaiters uint64 // turned away: too many clients wait for the question
+	Flights     int    // questions being resolved now
+}
+
+// Stats returns a snapshot.
+func (f *Frontend) Stats() Stats {
+	var s Stats
+	for i := range f.counts {
+		c := &f.counts[i]
+		s.Hits += c.hits.Load()
+		s.Misses += c.misses.Load()
+		s.Local += c.local.Load()
+		s.Denied += c.denied.Load()
+		s.Refused += c.refused.Load()
+		s.Rejected += c.rejected.Load()
+		s.Resolved += c.resolved.Load()
+		s.Failures += c.failures.Load()
+		s.Abandoned += c.abandoned.Load()
+		s.Panics += c.panics.Load()
+	}
+	fl := f.flights.stats()
+	s.Flights, s.ShedFlights, s.ShedWaiters = fl.underWay, fl.shedFlights, fl.shedWaiters
+	return s
+}

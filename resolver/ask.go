@@ -1,0 +1,291 @@
+package resolver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"shirube/internal/ede"
+	"shirube/internal/exchange"
+	"shirube/internal/rrset"
+	"shirube/internal/wire"
+	"shirube/resolver/infra"
+)
+
+// search is the way through the servers of one cut for one question.
+type search struct {
+	cut      *rrset.Cut
+	tries    []try
+	glueless []wire.Name // servers whose addresses are not known yet, in random order
+	looked   int         // of them looked up
+	reasons  []string    // why servers were of no help, the first few
+	network  bool        // no server was reached at all so far
+}
+
+// try is what was done with one server.
+type try struct {
+	addr  netip.Addr
+	sends int
+	done  bool // asking it again is of no use
+}
+
+// maxReasons bounds the EXTRA-TEXT of an error.
+const maxReasons = 4
+
+// askZone asks the servers of cut, the likeliest first, until one of them says
+// something useful (steps 3 and 4d). A server that does not answer is asked
+// again when all others were, at most three times.
+func (r *Resolver) askZone(ctx context.Context, q wire.Question, cut *rrset.Cut, w *work) (reply, error) {
+	s := r.search(cut)
+	for {
+		t, hint := r.pick(s)
+		if t == nil || t.sends > 0 { // a server not asked yet is better than one that was
+			if r.findAddress(ctx, s, w) {
+				continue
+			}
+		}
+		if t == nil || ctx.Err() != nil {
+			return reply{}, s.failure()
+		}
+		rep, err := r.askServer(ctx, t, hint, q, s, w)
+		switch {
+		case err == nil:
+		case ctx.Err() != nil:
+			s.note(t.addr.String() + " did not answer in the time left")
+			return reply{}, s.failure()
+		default:
+			return reply{}, err
+		}
+		if rep.Verdict != Lame {
+			return rep, nil
+		}
+	}
+}
+
+// search begins the search through the servers of cut.
+func (r *Resolver) search(cut *rrset.Cut) *search {
+	s := &search{cut: cut, network: true}
+	for _, i := range rand.Perm(len(cut.Servers)) {
+		if len(s.tries)+len(s.glueless) >= maxServers*maxAddrs {
+			break
+		}
+		srv := cut.Servers[i]
+		if found := r.knownAddrs(srv); len(found) > 0 {
+			s.add(found)
+		} else if !srv.Host.Within(cut.Zone) { // else only glue could have said
+			s.glueless = append(s.glueless, srv.Host)
+		}
+	}
+	return s
+}
+
+// knownAddrs returns the addresses of srv that may be asked: the parent's
+// glue, else what was looked up before.
+func (r *Resolver) knownAddrs(srv rrset.Server) []netip.Addr {
+	addrs := slices.Clone(srv.Addrs)
+	if addrs == nil {
+		for _, typ := range r.families() {
+			set, _ := r.opt.Memory.Set(srv.Host, typ)
+			for _, rr := range set.RRs {
+				if addr, ok := address(rr); ok {
+					addrs = append(addrs, addr)
+				}
+			}
+		}
+	}
+	addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return !r.usable(a) })
+	return addrs[:min(len(addrs), maxAddrs)]
+}
+
+// families returns the types of address records that are of use.
+func (r *Resolver) families() []wire.Type {
+	switch {
+	case r.opt.NoIPv6:
+		return []wire.Type{wire.TypeA}
+	case r.opt.NoIPv4:
+		return []wire.Type{wire.TypeAAAA}
+	}
+	return []wire.Type{wire.TypeA, wire.TypeAAAA}
+}
+
+// add makes addrs candidates, each once: many names for one address are one
+// server (CVE-2026-3592).
+func (s *search) add(addrs []netip.Addr) {
+	for _, a := range addrs {
+		if !slices.ContainsFunc(s.tries, func(t try) bool { return t.addr == a }) {
+			s.tries = append(s.tries, try{addr: a})
+		}
+	}
+}
+
+// pick returns the server to ask next, among those asked least; nil when there
+// is none.
+func (r *Resolver) pick(s *search) (*try, infra.Hint) {
+	least := maxSends
+	for _, t := range s.tries {
+		if !t.done {
+			least = min(least, t.sends)
+		}
+	}
+	var index []int
+	var addrs []netip.Addr
+	for i, t := range s.tries {
+		if !t.done && t.sends == least && least < maxSends {
+			index, addrs = append(index, i), append(addrs, t.addr)
+		}
+	}
+	if addrs == nil {
+		return nil, infra.Hint{}
+	}
+	i, hint := r.infra.Choose(s.cut.Zone, addrs, time.Now())
+	return &s.tries[index[i]], hint
+}
+
+// findAddress looks up the addresses of one more server without glue. It
+// reports whether there is now a server that was not asked yet.
+func (r *Resolver) findAddress(ctx context.Context, s *search, w *work) bool {
+	for len(s.glueless) > 0 && s.looked < maxGlueless {
+		host := s.glueless[0]
+		s.glueless = s.glueless[1:]
+		s.looked++
+		before := len(s.tries)
+		for _, typ := range r.families() {
+			if !w.lookup() || ctx.Err() != nil {
+				return false
+			}
+			r.stats.lookups.Add(1)
+			ans, err := r.resolve(ctx, wire.Question{Name: host, Type: typ}, w)
+			if err != nil {
+				s.note(fmt.Sprintf("%v: no address", host))
+				continue // the other family, or another server
+			}
+			s.add(r.addresses(ans))
+			if len(s.tries) > before {
+				return true // the other family is not needed
+			}
+		}
+	}
+	return false
+}
+
+// addresses returns the addresses in ans that may be asked.
+func (r *Resolver) addresses(ans *Answer) []netip.Addr {
+	var addrs []netip.Addr
+	for _, set := range ans.Records {
+		for _, rr := range set.RRs {
+			if a, ok := address(rr); ok && r.usable(a) && len(addrs) < maxAddrs {
+				addrs = append(addrs, a)
+			}
+		}
+	}
+	return addrs
+}
+
+// askServer asks one server. Its error ends the whole search; a server that is
+// of no help is a Lame reply, and noted.
+func (r *Resolver) askServer(ctx context.Context, t *try, hint infra.Hint, q wire.Question, s *search, w *work) (reply, error) {
+	zone := s.cut.Zone
+	resp, err := r.exchange(ctx, t, hint, q, w)
+	if err == nil && !hint.Bare && failsOnEDNS(resp) {
+		hint.Bare = true
+		if resp, err = r.exchange(ctx, t, hint, q, w); err == nil && !failsOnEDNS(resp) {
+			r.infra.Bare(t.addr, zone)
+		}
+	}
+	now := time.Now()
+	if err != nil {
+		if fatal(ctx, err) {
+			return reply{}, err
+		}
+		cause := causeOf(err)
+		r.infra.Failed(t.addr, zone, cause, now)
+		t.done = cause != infra.Timeout
+		s.network = s.network && cause == infra.Unreachable
+		s.note(fmt.Sprintf("%v %s", t.addr, causeText[cause]))
+		return reply{Verdict: Lame}, nil
+	}
+	s.network = false
+	rep := classify(resp.Msg, q, s.cut, now, r.opt.TTL)
+	if rep.Verdict == Lame {
+		t.done = true
+		r.infra.Failed(t.addr, zone, infra.Lame, now)
+		s.note(fmt.Sprintf("%v %s", t.addr, rep.Why))
+		return rep, nil
+	}
+	r.infra.Answered(t.addr, zone, resp.RTT)
+	return rep, nil
+}
+
+// failsOnEDNS reports whether resp is what servers that do not know EDNS say
+// to it (RFC 6891 §7; BADVERS to version 0 makes no more sense).
+func failsOnEDNS(resp exchange.Response) bool {
+	switch wire.Rcode(resp.Msg.Rcode) {
+	case wire.FormErr, wire.NotImp, wire.BadVers:
+		return true
+	}
+	return false
+}
+
+// exchange sends one query, and pays for it.
+func (r *Resolver) exchange(ctx context.Context, t *try, hint infra.Hint, q wire.Question, w *work) (exchange.Response, error) {
+	if err := w.spend(); err != nil {
+		return exchange.Response{}, err
+	}
+	t.sends++
+	r.stats.queries.Add(1)
+	resp, err := r.opt.Exchanger.Exchange(ctx, exchange.Request{
+		Server:   netip.AddrPortFrom(t.addr, r.opt.Port),
+		Question: q,
+		Timeout:  hint.Timeout,
+		Bare:     hint.Bare,
+	})
+	if over := w.received(resp.Size); over != nil {
+		return exchange.Response{}, over
+	}
+	return resp, err
+}
+
+// fatal reports whether err ends the whole search, not only the exchange.
+func fatal(ctx context.Context, err error) bool {
+	_, budget := errors.AsType[*ede.Error](err)
+	return budget || ctx.Err() != nil
+}
+
+var causeText = [...]string{
+	infra.Timeout: "timed out", infra.Unreachable: "unreachable", infra.Malformed: "answered malformed",
+}
+
+// causeOf says how the exchange that ended in err failed.
+func causeOf(err error) infra.Cause {
+	switch {
+	case errors.Is(err, exchange.ErrTimeout):
+		return infra.Timeout
+	case errors.Is(err, exchange.ErrMalformed):
+		return infra.Malformed
+	}
+	return infra.Unreachable
+}
+
+// note remembers why a server was of no help.
+func (s *search) note(reason string) {
+	if len(s.reasons) < maxReasons {
+		s.reasons = append(s.reasons, reason)
+	}
+}
+
+// failure says why no server of the zone helped.
+func (s *search) failure() error {
+	code := ede.NoReachableAuthority
+	if s.network && len(s.tries) > 0 {
+		code = ede.NetworkError
+	}
+	if len(s.reasons) == 0 {
+		return ede.Errorf(code, "no server of %v has an address", s.cut.Zone)
+	}
+	return ede.Errorf(code, "no server of %v answered: %s", s.cut.Zone, strings.Join(s.reasons, ", "))
+}

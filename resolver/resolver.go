@@ -1,0 +1,318 @@
+// Package resolver answers questions by asking authoritative servers, from the
+// root down (RFC 1034 §5.3.3). It is three loops: resolve follows aliases,
+// descend follows zone cuts, askZone goes through servers. What a response
+// means is decided by two pure functions, scrub and classify.
+package resolver
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"shirube/internal/ede"
+	"shirube/internal/exchange"
+	"shirube/internal/rrset"
+	"shirube/internal/wire"
+	"shirube/resolver/infra"
+)
+
+// Exchanger asks one server one question. IDs, ports, EDNS and the retry over
+// TCP are its business; what the reply means is not. Errors: one that wraps
+// [exchange.ErrTimeout] or [exchange.ErrMalformed], ctx's, or the network's.
+type Exchanger interface {
+	Exchange(ctx context.Context, req exchange.Request) (exchange.Response, error)
+}
+
+// Memory is what the resolver remembers between questions.
+type Memory interface {
+	// Cut returns the live cut closest to n, at or above it, or nil.
+	Cut(n wire.Name) *rrset.Cut
+	PutCut(*rrset.Cut)
+	// Set returns the live set, if there is one.
+	Set(n wire.Name, typ wire.Type) (rrset.Set, bool)
+	// PutSet stores a set, unless a live one of higher rank or trust is there.
+	PutSet(rrset.Set)
+}
+
+// Options configures a [Resolver]. A zero limit means its default.
+type Options struct {
+	Exchanger Exchanger
+	Memory    Memory
+	Hints     []rrset.Server // of the root; default [RootHints]
+	Port      uint16         // that servers are asked on; default 53
+
+	Minimise       Minimisation
+	NoPriming      bool // use the hints as they are (against RFC 9609 §3)
+	NoIPv4, NoIPv6 bool
+	AllowLoopback  bool // ask servers on loopback addresses: laboratories only
+
+	TTL    TTLs
+	Limits Limits
+}
+
+// TTLs bounds how long data is kept. Zero means the default.
+type TTLs struct {
+	Min         time.Duration // default 0
+	Max         time.Duration // default 1 day
+	MaxNegative time.Duration // default 1 hour (RFC 2308 §5 advises 1 to 3)
+}
+
+// Limits bounds what one client question may cost, all that is resolved on its
+// behalf included. Zero means the default.
+type Limits struct {
+	Queries   int // sent; default 100
+	Lookups   int // of name servers' addresses; default 32
+	Bytes     int // received; default 256 KiB
+	Aliases   int // CNAME and DNAME steps of one resolution; default 11
+	Referrals int // followed by one resolution; default 16
+	Depth     int // of resolutions within resolutions; default 8
+}
+
+// The limits of a cut and of a server, for every question (DESIGN §6).
+const (
+	maxServers  = 13 // name servers used of one cut
+	maxGlueless = 5  // of them looked up for want of glue (NXNSAttack, CVE-2020-12662)
+	maxAddrs    = 6  // addresses used of one name server (CVE-2026-3592)
+	maxSends    = 3  // of one question to one server (RFC 9520 §3.1)
+)
+
+// Resolver resolves questions. It is safe for concurrent use, and starts no
+// goroutine: everything happens on the caller's.
+type Resolver struct {
+	opt     Options
+	root    rrset.Cut // as the hints have it
+	infra   *infra.Table
+	priming atomic.Bool  // somebody is at it
+	primeAt atomic.Int64 // not before this Unix time, in nanoseconds
+	stats   counters
+}
+
+// New returns a Resolver.
+func New(opt Options) (*Resolver, error) {
+	if opt.Exchanger == nil || opt.Memory == nil {
+		return nil, errors.New("resolver: an Exchanger and a Memory are needed")
+	}
+	if opt.NoIPv4 && opt.NoIPv6 {
+		return nil, errors.New("resolver: neither IPv4 nor IPv6 may be used")
+	}
+	if opt.Hints == nil {
+		opt.Hints = RootHints()
+	}
+	setDefault(&opt.Port, 53)
+	setDefault(&opt.TTL.Max, 24*time.Hour)
+	setDefault(&opt.TTL.MaxNegative, time.Hour)
+	setDefault(&opt.Limits.Queries, 100)
+	setDefault(&opt.Limits.Lookups, 32)
+	setDefault(&opt.Limits.Bytes, 256<<10)
+	setDefault(&opt.Limits.Aliases, 11)
+	setDefault(&opt.Limits.Referrals, 16)
+	setDefault(&opt.Limits.Depth, 8)
+	r := &Resolver{opt: opt, infra: infra.New(infra.Options{})}
+	r.root = rrset.Cut{Zone: wire.Root, Servers: opt.Hints}
+	for _, s := range opt.Hints {
+		for _, a := range s.Addrs {
+			if r.usable(a) {
+				return r, nil
+			}
+		}
+	}
+	return nil, errors.New("resolver: no root server of the hints has an address that may be asked")
+}
+
+func setDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// usable reports whether a server may be asked at addr: not on an address that
+// leads back to this machine or to no single one (CVE-2026-50251), nor in a
+// family that is switched off.
+func (r *Resolver) usable(addr netip.Addr) bool {
+	switch {
+	case !addr.IsValid(), addr.IsUnspecified(), addr.IsMulticast(), addr.Is4In6(), addr.IsLinkLocalUnicast():
+		return false
+	case addr.Is4() && (r.opt.NoIPv4 || addr.As4()[0] == 0 || addr.As4()[0] >= 240): // RFC 6890: this network, reserved, broadcast
+		return false
+	case addr.Is6() && r.opt.NoIPv6:
+		return false
+	case addr.IsLoopback():
+		return r.opt.AllowLoopback
+	}
+	return true
+}
+
+// Answer is what a resolution found.
+type Answer struct {
+	Rcode   wire.Rcode  // of the last name of the alias chain (RFC 6604 §3)
+	Records []rrset.Set // the answer section: aliases in order, then the data
+	Denial  []rrset.Set // the authority section: what proves that there is no more
+	Trust   rrset.Trust // the least of all parts
+}
+
+// Resolve answers q. Its error is an [*ede.Error], or wraps one. It ends when
+// ctx does, at the latest.
+func (r *Resolver) Resolve(ctx context.Context, q wire.Question) (*Answer, error) {
+	r.stats.resolutions.Add(1)
+	ans, err := r.resolve(ctx, q, &work{limits: r.opt.Limits})
+	if err != nil {
+		r.stats.failures.Add(1)
+		return nil, explain(ctx, q, err)
+	}
+	return ans, nil
+}
+
+// explain gives an error that has none a code for the client.
+func explain(ctx context.Context, q wire.Question, err error) error {
+	if _, ok := errors.AsType[*ede.Error](err); ok {
+		return err
+	}
+	if ctx.Err() != nil {
+		return ede.Wrap(err, ede.NoReachableAuthority, "no answer for %v in time", q.Name)
+	}
+	return ede.Wrap(err, ede.Other, "cannot resolve %v", q.Name)
+}
+
+// resolve answers q on behalf of the question that w pays for. One turn of the
+// loop is one owner name; an alias starts the next (step 4c).
+func (r *Resolver) resolve(ctx context.Context, q wire.Question, w *work) (*Answer, error) {
+	if err := w.enter(q); err != nil {
+		return nil, err
+	}
+	defer w.leave()
+
+	ans := &Answer{Trust: rrset.Secure}
+	seen := []wire.Name{q.Name}
+	for {
+		rep, ok := r.recall(q)
+		if !ok {
+			var err error
+			if rep, err = r.descend(ctx, q, w); err != nil {
+				return nil, err
+			}
+			r.learn(q, rep)
+		}
+		ans.add(rep)
+		if rep.Verdict != Alias {
+			return ans, nil
+		}
+		if w.aliases += rep.aliases(); w.aliases > w.limits.Aliases {
+			return nil, ede.Errorf(ede.Other, "more than %d aliases from %v on", w.limits.Aliases, seen[0])
+		}
+		q.Name = rep.Target
+		for _, n := range seen {
+			if n == q.Name {
+				return nil, ede.Errorf(ede.Other, "the aliases of %v lead back to it", n)
+			}
+		}
+		seen = append(seen, q.Name)
+	}
+}
+
+// add appends what rep says to a.
+func (a *Answer) add(rep reply) {
+	a.Rcode = rep.Rcode
+	a.Records = append(a.Records, rep.Sets...)
+	a.Denial = append(a.Denial, rep.Denial...)
+	for _, s := range rep.Sets {
+		a.Trust = min(a.Trust, s.Trust)
+	}
+	for _, s := range rep.Denial {
+		a.Trust = min(a.Trust, s.Trust)
+	}
+	if len(rep.Sets)+len(rep.Denial) == 0 {
+		a.Trust = rrset.Unchecked
+	}
+}
+
+// descend follows referrals from the closest cut known towards q.Name, until a
+// zone's servers answer (steps 2, 3, 4a and 4b).
+func (r *Resolver) descend(ctx context.Context, q wire.Question, w *work) (reply, error) {
+	cut := r.closest(ctx, q, w)
+	m := minimiser{mode: r.opt.Minimise, shown: cut.Zone.Labels()}
+	for referrals := 0; ; {
+		ask := m.next(q)
+		rep, err := r.askZone(ctx, ask, cut, w)
+		switch {
+		case err != nil:
+			if ask == q || !m.relax() || ctx.Err() != nil || w.spent() {
+				return reply{}, err
+			}
+		case rep.Verdict == Referral:
+			if referrals++; referrals > w.limits.Referrals {
+				return reply{}, ede.Errorf(ede.NoReachableAuthority, "more than %d referrals towards %v", w.limits.Referrals, q.Name)
+			}
+			cut = rep.Cut
+			r.opt.Memory.PutCut(cut)
+			m.shown = cut.Zone.Labels()
+		case ask == q:
+			return rep, nil
+		case rep.Rcode == wire.NXDomain:
+			if !m.relax() { // RFC 8020 §2: nothing below it exists either
+				return rep, nil
+			}
+		default: // a name without a cut: show more of it
+		}
+	}
+}
+
+// closest returns the cut to begin with. The DS set of a zone is its parent's
+// to give (RFC 4035 §2.4), so the search for it begins above the name.
+func (r *Resolver) closest(ctx context.Context, q wire.Question, w *work) *rrset.Cut {
+	n := q.Name
+	if parent, ok := n.Parent(); ok && q.Type == wire.TypeDS {
+		n = parent
+	}
+	if cut := r.opt.Memory.Cut(n); cut != nil {
+		return cut
+	}
+	return r.primed(ctx, w)
+}
+
+// recall answers q from memory, one step of an alias chain at most.
+func (r *Resolver) recall(q wire.Question) (reply, bool) {
+	for _, typ := range [...]wire.Type{q.Type, wire.TypeCNAME, rrset.AnyType} {
+		s, ok := r.opt.Memory.Set(q.Name, typ)
+		switch {
+		case !ok:
+		case s.Denial != nil:
+			if typ != wire.TypeCNAME || q.Type == wire.TypeCNAME {
+				return reply{Verdict: Negative, Rcode: s.Denial.Rcode, Denial: s.Denial.Sets}, true
+			}
+		case typ == q.Type:
+			return reply{Verdict: Positive, Sets: []rrset.Set{s}}, true
+		case typ == wire.TypeCNAME:
+			if target, ok := aliasTarget(s); ok {
+				return reply{Verdict: Alias, Sets: []rrset.Set{s}, Target: target}, true
+			}
+		}
+	}
+	return reply{}, false
+}
+
+// learn remembers what rep said about q.
+func (r *Resolver) learn(q wire.Question, rep reply) {
+	for _, s := range rep.Sets {
+		if !expanded(s) { // useless without its proof, which is the answer's
+			r.opt.Memory.PutSet(s)
+		}
+	}
+	if rep.Verdict != Negative || len(rep.Denial) == 0 {
+		return
+	}
+	name := q.Name
+	if n := len(rep.Sets); n > 0 { // the last alias is what is denied
+		name, _ = aliasTarget(rep.Sets[n-1])
+	}
+	s := rrset.Set{
+		Name: name, Type: q.Type, Rank: rrset.AuthAuthority, Until: rep.Denial[0].Until, Trust: rep.Denial[0].Trust,
+		Denial: &rrset.Denial{Rcode: rep.Rcode, Sets: rep.Denial},
+	}
+	if rep.Rcode == wire.NXDomain {
+		s.Type = rrset.AnyType
+	}
+	r.opt.Memory.PutSet(s)
+}

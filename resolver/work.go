@@ -1,0 +1,69 @@
+package resolver
+
+import (
+	"slices"
+
+	"shirube/internal/ede"
+	"shirube/internal/wire"
+)
+
+// work is what one client question has cost so far, all that was resolved on
+// its behalf included; nothing resets it (CVE-2026-50045). It is passed down by
+// hand, never in a context: what bounds a resolution must be visible in its
+// signature. It belongs to one goroutine.
+type work struct {
+	limits  Limits
+	queries int
+	lookups int
+	bytes   int
+	aliases int
+	path    []wire.Question // what is being resolved, outermost first
+}
+
+// spend pays for one query.
+func (w *work) spend() error {
+	if w.queries >= w.limits.Queries {
+		return ede.Errorf(ede.NoReachableAuthority, "more than %d queries needed for %v", w.limits.Queries, w.path[0].Name)
+	}
+	w.queries++
+	return nil
+}
+
+// received pays for n octets.
+func (w *work) received(n int) error {
+	w.bytes += n
+	if w.bytes > w.limits.Bytes {
+		return ede.Errorf(ede.NoReachableAuthority, "more than %d octets received for %v", w.limits.Bytes, w.path[0].Name)
+	}
+	return nil
+}
+
+// lookup pays for the resolution of a name server's address.
+func (w *work) lookup() bool {
+	if w.lookups >= w.limits.Lookups {
+		return false
+	}
+	w.lookups++
+	return true
+}
+
+// spent reports whether nothing can be asked any more.
+func (w *work) spent() bool {
+	return w.queries >= w.limits.Queries || w.bytes > w.limits.Bytes
+}
+
+// enter records that q is being resolved. A question that needs its own answer
+// is a loop of delegations (TsuNAME: Moura et al., IMC 2021).
+func (w *work) enter(q wire.Question) error {
+	if slices.Contains(w.path, q) {
+		return ede.Errorf(ede.NoReachableAuthority, "the servers of %v depend on themselves", q.Name)
+	}
+	if len(w.path) >= w.limits.Depth {
+		return ede.Errorf(ede.NoReachableAuthority, "name servers' names nested deeper than %d", w.limits.Depth)
+	}
+	w.path = append(w.path, q)
+	return nil
+}
+
+// leave records that the innermost question is done.
+func (w *work) leave() { w.path = w.path[:len(w.path)-1] }
