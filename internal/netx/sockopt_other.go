@@ -1,0 +1,13 @@
+//go:build !linux
+
+package netx
+
+import "net/netip"
+
+// canShare: what other systems call SO_REUSEPORT mostly gives all datagrams to
+// one of the sockets.
+const canShare = false
+
+func prepareUDP(int, netip.Addr, bool) error { return nil }
+
+func setShared(int) error { return nil }
