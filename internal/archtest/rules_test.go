@@ -1,0 +1,191 @@
+// Package archtest holds the plan of the house to its word: which package may
+// import which, and that every dependency is accounted for in the manual.
+package archtest
+
+import "strings"
+
+// module is the import path of this module.
+const module = "shirube"
+
+// rule forbids imports. It is the one place where a direction is written:
+// direction_test.go checks the tree against the rules, and the depguard section
+// of .golangci.yml is written from them.
+type rule struct {
+	name string
+	// in lists what the rule is for: a directory "a", a directory and all
+	// below it "a/...", or files "a/b*.go". "..." is the whole module.
+	in []string
+	// not lists what in matches but the rule is not for.
+	not []string
+	// tests says that the rule is for _test.go files too.
+	tests bool
+	// deny lists forbidden imports: "p" exactly, or "p/..." with all below.
+	deny []string
+	// allow lists exceptions from deny.
+	allow []string
+	// reason is what someone who broke the rule is told.
+	reason string
+}
+
+// The libraries that have one importer (or, for miekg, banned places).
+const (
+	miekg = "github.com/miekg/dns/..."
+	ours  = module + "/..."
+)
+
+// rules is the plan of the house: the import directions of the design.
+var rules = []rule{
+	{
+		name: "wire", in: []string{"internal/wire"}, deny: []string{ours, miekg},
+		reason: "wire is the ground floor and works on bytes only: the hit path goes through it and must not unpack messages",
+	},
+	{
+		name: "ede", in: []string{"internal/ede"}, deny: []string{ours, miekg},
+		reason: "ede is a leaf: errors know their code, and nothing of the server",
+	},
+	{
+		name: "rrset", in: []string{"internal/rrset"},
+		deny: []string{ours}, allow: []string{module + "/internal/wire"},
+		reason: "rrset stands on wire only, so that resolver, validator and memory can share it",
+	},
+	{
+		name: "exchange", in: []string{"internal/exchange"},
+		deny: []string{ours}, allow: []string{module + "/internal/wire"},
+		reason: "exchange is the leaf through which resolver and upstream transport talk without knowing each other",
+	},
+	{
+		name: "netx", in: []string{"internal/netx"},
+		deny:   []string{ours, miekg},
+		reason: "netx is sockets and system calls: it knows datagrams, not DNS",
+	},
+	{
+		name: "transport", in: []string{"transport/..."}, not: []string{"transport/upstream/..."},
+		deny: []string{ours, miekg},
+		allow: []string{
+			module + "/transport", module + "/internal/wire", module + "/internal/ede", module + "/internal/netx",
+		},
+		reason: "transport knows bytes and a Handler: what a message means is the frontend's business",
+	},
+	{
+		name: "upstream", in: []string{"transport/upstream/..."},
+		deny: []string{
+			module + "/resolver/...", module + "/cache/...", module + "/policy/...",
+			module + "/internal/frontend/...", module + "/internal/daemon/...",
+		},
+		reason: "upstream carries one question to one server; who asks, what is remembered and who may ask is decided above it",
+	},
+	{
+		name: "resolver", in: []string{"resolver/..."},
+		deny: []string{
+			module + "/cache/...", module + "/transport/...",
+			module + "/internal/frontend/...", module + "/internal/daemon/...",
+		},
+		reason: "the resolver declares what it needs (Exchanger, Memory): it knows no cache, no sockets, and not how answers are packed",
+	},
+	{
+		name: "cache", in: []string{"cache/..."},
+		deny: []string{
+			module + "/transport/...", module + "/policy/...",
+			module + "/internal/frontend/...", module + "/internal/daemon/...",
+		},
+		reason: "a cache keeps what it is given: it neither asks nor answers anybody",
+	},
+	{
+		name: "policy", in: []string{"policy/..."},
+		deny: []string{
+			miekg, module + "/cache/...", module + "/resolver/...", module + "/transport/...",
+			module + "/internal/frontend/...", module + "/internal/daemon/...",
+		},
+		reason: "policy is asked on every hit: it works on wire names and addresses, and calls nobody",
+	},
+	{
+		name: "hit-path", in: []string{"cache/answers*.go", "internal/frontend/hit*.go"}, deny: []string{miekg},
+		reason: "a hit is a copy of bytes: nothing is unpacked or allocated on the way from memory to the client",
+	},
+	{
+		name: "dnssec", in: []string{"dnssec/..."}, deny: []string{"net/...", "context"},
+		reason: "validation is pure: no I/O, no waiting; time and bytes come in as arguments",
+	},
+	{
+		name: "config", in: []string{"..."}, not: []string{"cmd/...", "internal/daemon/...", "internal/config/..."},
+		deny:   []string{module + "/internal/config/..."},
+		reason: "only cmd and internal/daemon know the file: every other package takes an Options struct",
+	},
+	{
+		name: "cmd", in: []string{"..."}, not: []string{"cmd/..."}, tests: true,
+		deny:   []string{module + "/cmd/...", "github.com/spf13/..."},
+		reason: "the command line is the outermost shell: nothing may depend on it, and only it needs cobra",
+	},
+	{
+		name: "gomemcache", in: []string{"..."}, not: []string{"cache/..."}, tests: true,
+		deny:   []string{"github.com/bradfitz/gomemcache/..."},
+		reason: "one importer per library: the shared cache is cache's business",
+	},
+	{
+		name: "golang-dnstap", in: []string{"..."}, not: []string{"dnstap/..."}, tests: true,
+		deny:   []string{"github.com/dnstap/golang-dnstap/...", "github.com/farsightsec/golang-framestream/..."},
+		reason: "one importer per library: taps are dnstap's business",
+	},
+	{
+		name: "quic-and-http2", in: []string{"..."}, not: []string{"transport/..."}, tests: true,
+		deny:   []string{"github.com/quic-go/...", "golang.org/x/net/..."},
+		reason: "one importer per library: QUIC and HTTP are transport's business",
+	},
+	{
+		name: "gobgp", in: []string{"..."}, not: []string{"announce/..."}, tests: true,
+		deny:   []string{"github.com/osrg/gobgp/..."},
+		reason: "one importer per library: routes are announce's business",
+	},
+	{
+		name: "prometheus", in: []string{"..."}, not: []string{"internal/metrics/..."}, tests: true,
+		deny:   []string{"github.com/prometheus/..."},
+		reason: "one importer per library: packages expose a Stats() snapshot, internal/metrics reads it",
+	},
+	{
+		name: "yaml", in: []string{"..."}, not: []string{"internal/config/..."}, tests: true,
+		deny:   []string{"go.yaml.in/yaml/...", "gopkg.in/yaml.v2", "gopkg.in/yaml.v3", "github.com/goccy/go-yaml/..."},
+		reason: "one importer per library: files are read by internal/config",
+	},
+	{
+		name: "superseded", in: []string{"..."}, tests: true, deny: []string{"log", "math/rand", "io/ioutil"},
+		reason: "use log/slog (structured, levelled), math/rand/v2 or crypto/rand, and io or os",
+	},
+	{
+		name: "test-frameworks", in: []string{"..."}, tests: true,
+		deny: []string{
+			"github.com/stretchr/testify/...", "github.com/onsi/...", "github.com/golang/mock/...", "go.uber.org/mock/...",
+		},
+		reason: "tests use the standard library: plain comparisons, and fakes written beside the interface",
+	},
+	{
+		name: "laboratory", in: []string{"..."}, not: []string{"cmd/...", "internal/lab/...", "internal/simnet/...", "internal/rpl/..."},
+		deny: []string{
+			module + "/internal/lab/...", module + "/internal/simnet/...", module + "/internal/rpl/...",
+		},
+		reason: "laboratories are for tests and the demo: the server does not depend on them",
+	},
+}
+
+// covers reports whether the import pattern ("p" or "p/...") matches path.
+func covers(pattern, path string) bool {
+	base, tree := strings.CutSuffix(pattern, "/...")
+	if path == base {
+		return true
+	}
+	return tree && strings.HasPrefix(path, base+"/")
+}
+
+// forbids reports whether r forbids path. An exception is exact or a subtree.
+func (r *rule) forbids(path string) bool {
+	for _, a := range r.allow {
+		if covers(a, path) {
+			return false
+		}
+	}
+	for _, d := range r.deny {
+		if covers(d, path) {
+			return true
+		}
+	}
+	return false
+}
