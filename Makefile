@@ -1,0 +1,44 @@
+# What there is to do here. `make` or `make help` lists it.
+SHELL   := /bin/bash
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+TOOL    := go tool -modfile=tools/go.mod
+# Name servers are in sbin, which not everybody's PATH has.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+.PHONY: help build run demo test race lint fmt fuzz bench soak clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+build: ## compile bin/shirube
+	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/shirube ./cmd/shirube
+
+run: build ## serve on 127.0.0.1 and ::1, port 5353
+	bin/shirube serve
+
+demo: build ## serve a small Internet of its own, and say what to ask it
+	bin/shirube demo
+
+test: ## install what the tests need, then run vet and all tests
+	tools/test
+
+race: ## the tests five times over, for the races that seldom show
+	go test -race -count=5 -timeout 30m ./...
+
+lint: ## golangci-lint, as .golangci.yml says
+	$(TOOL) golangci-lint run
+
+fmt: ## format the code as lint wants it
+	$(TOOL) golangci-lint fmt
+
+fuzz: ## every fuzz target, 20 seconds each
+	tools/fuzz 20s
+
+bench: build ## warm UDP beside Unbound; writes bench/results (root, about 3 minutes)
+	go run ./bench warm
+
+soak: build ## a minute of load without an error or a leak (root)
+	go run ./bench soak
+
+clean: ## remove what was built
+	rm -rf bin bench/out
