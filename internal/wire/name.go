@@ -17,8 +17,9 @@ const (
 //
 // As a string it can be compared, sorted and used as a map key, and the name
 // above it is a substring of it, so a walk towards the root allocates nothing.
-// The zero Name is no name at all; the root is [Root]. Every method needs a
-// Name that a constructor of this package returned.
+// The zero Name is no name at all: nothing is within it, it is within nothing,
+// and it has no labels; the root is [Root]. Any other Name must come from a
+// constructor of this package.
 type Name string
 
 // Root is the name of the root zone.
@@ -117,11 +118,13 @@ func FromWire(b []byte) (Name, error) {
 	if n < 0 {
 		return "", ErrName
 	}
+	return foldName(b[:n]), nil
+}
+
+// foldName returns the name that b, which is one and nothing more, spells.
+func foldName(b []byte) Name {
 	var buf [MaxNameLen]byte
-	for i, c := range b[:n] {
-		buf[i] = lower(c)
-	}
-	return Name(buf[:n]), nil
+	return Name(AppendFolded(buf[:0], b))
 }
 
 // nameLen returns the length of the uncompressed name that b begins with, or
@@ -144,7 +147,7 @@ func nameLen(b []byte) int {
 
 // Parent returns the name above n. The root has none.
 func (n Name) Parent() (Name, bool) {
-	if n == Root {
+	if len(n) <= 1 {
 		return "", false
 	}
 	return n[1+int(n[0]):], true
@@ -152,7 +155,7 @@ func (n Name) Parent() (Name, bool) {
 
 // Labels returns the number of labels in n, not counting the root's.
 func (n Name) Labels() (count int) {
-	for n != Root {
+	for len(n) > 1 {
 		n = n[1+int(n[0]):]
 		count++
 	}
@@ -164,25 +167,27 @@ func (n Name) Within(zone Name) bool {
 	for len(n) > len(zone) {
 		n = n[1+int(n[0]):]
 	}
-	return n == zone
+	return n == zone && zone != ""
 }
 
-// Tail returns the last labels labels of n: n itself when it has no more.
+// Tail returns the last labels labels of n: n itself when it has no more, the
+// root when labels is 0 or less.
 func (n Name) Tail(labels int) Name {
-	for range n.Labels() - labels {
+	for range n.Labels() - max(labels, 0) {
 		n = n[1+int(n[0]):]
 	}
 	return n
 }
 
-// String returns n in presentation format, with a final dot.
+// String returns n in presentation format, with a final dot, as dig prints it.
+// [ParseName] reads it back.
 func (n Name) String() string {
 	if n == Root {
 		return "."
 	}
 	var b strings.Builder
 	b.Grow(len(n))
-	for n != Root && n != "" {
+	for len(n) > 1 {
 		l := int(n[0])
 		for _, c := range []byte(n[1 : 1+l]) {
 			writeEscaped(&b, c)
@@ -193,50 +198,20 @@ func (n Name) String() string {
 	return b.String()
 }
 
-// writeEscaped writes one octet of a label so that [ParseName] reads it back
-// (RFC 1035 §5.1; the set of characters is the one RFC 4343 §2.1 warns of).
+// writeEscaped writes one octet of a label: \DDD for what is not printing ASCII,
+// the space among it (RFC 4343 §2.1), and \X for what a zone file would take for
+// its own (RFC 1035 §5.1; $ begins its directives).
 func writeEscaped(b *strings.Builder, c byte) {
 	switch {
-	case c == '.' || c == '\\' || c == '"' || c == '(' || c == ')' || c == ';' || c == '@' || c == '$' || c == ' ' || c == '\'':
-		b.WriteByte('\\')
-		b.WriteByte(c)
 	case c < '!' || c > '~':
 		b.WriteByte('\\')
 		b.WriteByte('0' + c/100)
 		b.WriteByte('0' + c/10%10)
 		b.WriteByte('0' + c%10)
+	case strings.IndexByte(`."$();@\`, c) >= 0:
+		b.WriteByte('\\')
+		b.WriteByte(c)
 	default:
 		b.WriteByte(c)
 	}
-}
-
-// lower returns c in lower case. Letters of ASCII only (RFC 4343 §3). Length
-// octets, at most 63, are left alone, so a whole name can be folded blindly.
-func lower(c byte) byte {
-	if 'A' <= c && c <= 'Z' {
-		c += 'a' - 'A'
-	}
-	return c
-}
-
-// AppendFolded appends the wire-format name in b to buf in lower case.
-func AppendFolded(buf, b []byte) []byte {
-	for _, c := range b {
-		buf = append(buf, lower(c))
-	}
-	return buf
-}
-
-// EqualFold reports whether a and b, names in wire format, are the same name
-// (RFC 4343 §3).
-func EqualFold(a, b []byte) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if lower(a[i]) != lower(b[i]) {
-			return false
-		}
-	}
-	return true
 }

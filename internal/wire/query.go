@@ -1,8 +1,10 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
+	"strconv"
 	"time"
 )
 
@@ -60,7 +62,12 @@ const (
 var protoNames = [NumProtos]string{"UDP", "TCP", "DoT", "DoH", "DoH3", "DoQ"}
 
 // String returns the usual name of p.
-func (p Proto) String() string { return protoNames[p] }
+func (p Proto) String() string {
+	if p >= NumProtos {
+		return "Proto" + strconv.Itoa(int(p))
+	}
+	return protoNames[p]
+}
 
 // Query is one request, read in place. It borrows the message it was parsed
 // from: whoever owns that buffer decides how long the Query is good for. The
@@ -100,17 +107,13 @@ func (q *Query) RawName() []byte { return q.msg[HeaderLen : q.question-4] }
 
 // Question returns what q asks, folded. It allocates.
 func (q *Query) Question() Question {
-	n, err := FromWire(q.RawName())
-	if err != nil { // Parse would not have accepted it
-		panic("wire: Question of an unparsed Query")
-	}
-	return Question{Name: n, Type: q.Type}
+	return Question{Name: foldName(q.RawName()), Type: q.Type}
 }
 
 // Clone returns a copy of q that owns its memory.
 func (q *Query) Clone() *Query {
 	c := *q
-	c.msg = append([]byte(nil), q.msg...)
+	c.msg = bytes.Clone(q.msg)
 	return &c
 }
 

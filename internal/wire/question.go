@@ -9,7 +9,7 @@ type Question struct {
 	Type Type
 }
 
-// String returns q as dig prints it.
+// String returns q as it reads in a log: name and type.
 func (q Question) String() string { return q.Name.String() + " " + q.Type.String() }
 
 // Type is an RR type (RFC 1035 §3.2.2) or a QTYPE (§3.2.3).
@@ -46,12 +46,19 @@ const (
 	TypeANY        Type = 255
 )
 
+// typeNames has what a log is likely to show, from the IANA registry "Resource
+// Record (RR) TYPEs": more than the types named above.
 var typeNames = map[Type]string{
 	TypeA: "A", TypeNS: "NS", TypeCNAME: "CNAME", TypeSOA: "SOA", TypePTR: "PTR", TypeHINFO: "HINFO",
 	TypeMX: "MX", TypeTXT: "TXT", TypeAAAA: "AAAA", TypeSRV: "SRV", TypeDNAME: "DNAME", TypeOPT: "OPT",
 	TypeDS: "DS", TypeRRSIG: "RRSIG", TypeNSEC: "NSEC", TypeDNSKEY: "DNSKEY", TypeNSEC3: "NSEC3",
 	TypeNSEC3PARAM: "NSEC3PARAM", TypeSVCB: "SVCB", TypeHTTPS: "HTTPS", TypeTKEY: "TKEY", TypeTSIG: "TSIG",
 	TypeIXFR: "IXFR", TypeAXFR: "AXFR", TypeMAILB: "MAILB", TypeMAILA: "MAILA", TypeANY: "ANY",
+	10: "NULL", 17: "RP", 18: "AFSDB", 24: "SIG", 25: "KEY", 29: "LOC", 35: "NAPTR", 36: "KX", 37: "CERT",
+	42: "APL", 44: "SSHFP", 45: "IPSECKEY", 49: "DHCID", 52: "TLSA", 53: "SMIMEA", 55: "HIP", 59: "CDS",
+	60: "CDNSKEY", 61: "OPENPGPKEY", 62: "CSYNC", 63: "ZONEMD", 99: "SPF", 104: "NID", 105: "L32",
+	106: "L64", 107: "LP", 108: "EUI48", 109: "EUI64", 128: "NXNAME", 256: "URI", 257: "CAA", 258: "AVC",
+	260: "AMTRELAY", 261: "RESINFO",
 }
 
 // String returns the mnemonic of t, or TYPEn (RFC 3597 §5).

@@ -26,8 +26,9 @@ func AppendReply(buf []byte, q *Query, rcode Rcode) []byte {
 // Readdress makes msg, a whole response to the same question, the response to
 // q: it writes q's ID, its spelling of the name (so that 0x20 checks hold, and
 // with it that of every compressed name that points there), and its RD and CD;
-// QR and RA are set. The rcode, and AD and AA where the client may see them,
-// are msg's own.
+// QR and RA are set. The rcode, AA and TC are msg's own, and so is AD where the
+// client has asked to see it. The caller has compared the questions: another
+// one, of another length, would be written over the records.
 func Readdress(msg []byte, q *Query) {
 	copy(msg, q.msg[:2])
 	msg[2] = bitQR | msg[2]&(bitAA|bitTC) | q.msg[2]&bitRD
@@ -42,9 +43,8 @@ func Readdress(msg []byte, q *Query) {
 // are at offsets. No TTL falls below 0.
 func Age(msg []byte, offsets []uint16, age uint32) {
 	for _, off := range offsets {
-		ttl := msg[off : off+4 : off+4]
-		left := binary.BigEndian.Uint32(ttl)
-		binary.BigEndian.PutUint32(ttl, left-min(left, age))
+		left := ttlAt(msg, int(off))
+		binary.BigEndian.PutUint32(msg[off:], left-min(left, age))
 	}
 }
 
@@ -76,8 +76,9 @@ func (o Option) Len() int { return 4 + len(o.Data) + len(o.Text) }
 // AppendOPT appends an OPT record to the message that begins at buf[start] and
 // has none yet: the size that this server takes on UDP, the upper bits of
 // rcode, q's DO (RFC 3225 §3), and those of options that keep the message
-// within q.Limit. Without EDNS in the query there is none in the response (RFC
-// 6891 §7).
+// within q.Limit, in their order. The bare record of [OPTLen] octets is appended
+// whatever the limit: leave room for it. Without EDNS in the query there is none
+// in the response (RFC 6891 §7).
 func AppendOPT(buf []byte, start int, q *Query, size uint16, rcode Rcode, options ...Option) []byte {
 	if !q.EDNS {
 		return buf
@@ -88,8 +89,9 @@ func AppendOPT(buf []byte, start int, q *Query, size uint16, rcode Rcode, option
 	}
 	buf = append(buf, 0, 0, byte(TypeOPT), byte(size>>8), byte(size), byte(rcode>>4), 0, flags, 0, 0, 0)
 	rdata := len(buf)
+	limit := min(q.Limit, MaxMsgSize) // what 16 bits of length can say
 	for _, o := range options {
-		if len(buf)-start+o.Len() > q.Limit {
+		if len(buf)-start+o.Len() > limit {
 			continue
 		}
 		n := len(o.Data) + len(o.Text)

@@ -28,14 +28,21 @@ func readRR(msg []byte, off int) (rr rrAt, ok bool) {
 }
 
 // skipName returns the offset just past the possibly compressed name at off.
-// It does not follow the pointer, so what it costs is bounded by one name.
+// It does not follow the pointer, so what it costs is bounded by one name. The
+// pointer has to point back to before the name, at something that can be one
+// (RFC 1035 §4.1.4, "a prior occurrence"), which rules out loops.
 func skipName(msg []byte, off int) (next int, ok bool) {
-	for limit := off + MaxNameLen; off < len(msg) && off < limit; {
+	start := off
+	for off < len(msg) && off < start+MaxNameLen {
 		switch l := int(msg[off]); {
 		case l == 0:
 			return off + 1, true
 		case l >= 0xC0:
-			return off + 2, off+2 <= len(msg)
+			if off+2 > len(msg) {
+				return 0, false
+			}
+			to := (l&0x3F)<<8 | int(msg[off+1])
+			return off + 2, to >= HeaderLen && to < start
 		case l > MaxLabelLen: // RFC 6891 §5: the other label types are dead
 			return 0, false
 		default:
@@ -46,8 +53,9 @@ func skipName(msg []byte, off int) (next int, ok bool) {
 }
 
 // AppendTTLOffsets appends to dst the offset of each TTL field in msg, a whole
-// message with at least a question, and returns the smallest TTL found. An OPT
-// record has no TTL. It reports false when msg is not well formed.
+// message, and returns the smallest TTL found, in seconds: the largest there is
+// when there are no records. An OPT record has no TTL (RFC 6891 §6.1.3). It
+// reports false, and what it appended means nothing, when msg is not well formed.
 func AppendTTLOffsets(dst []uint16, msg []byte) (offsets []uint16, least uint32, ok bool) {
 	if len(msg) < HeaderLen || len(msg) > MaxMsgSize {
 		return dst, 0, false
@@ -59,7 +67,7 @@ func AppendTTLOffsets(dst []uint16, msg []byte) (offsets []uint16, least uint32,
 		}
 		off += 4
 	}
-	least = 1<<32 - 1
+	least = maxTTL
 	records := int(binary.BigEndian.Uint16(msg[6:])) + int(binary.BigEndian.Uint16(msg[8:])) + int(binary.BigEndian.Uint16(msg[10:]))
 	for range records {
 		rr, ok := readRR(msg, off)
@@ -69,8 +77,20 @@ func AppendTTLOffsets(dst []uint16, msg []byte) (offsets []uint16, least uint32,
 		off = rr.end
 		if rr.typ != TypeOPT {
 			dst = append(dst, uint16(rr.ttl))
-			least = min(least, binary.BigEndian.Uint32(msg[rr.ttl:]))
+			least = min(least, ttlAt(msg, rr.ttl))
 		}
 	}
 	return dst, least, off == len(msg)
+}
+
+// maxTTL is the largest TTL there is, in seconds (RFC 2181 §8).
+const maxTTL = 1<<31 - 1
+
+// ttlAt returns the TTL whose field is at off, in seconds. One with the top bit
+// set counts as 0 (RFC 2181 §8).
+func ttlAt(msg []byte, off int) uint32 {
+	if ttl := binary.BigEndian.Uint32(msg[off:]); ttl <= maxTTL {
+		return ttl
+	}
+	return 0
 }
