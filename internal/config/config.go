@@ -2,8 +2,15 @@
 // checks, and the reference and schema that are generated from them. Only cmd
 // and internal/daemon import it; every other package takes an Options struct.
 //
-// The doc comment of a field is its text in docs/configuration.md.
+// The types are the one description of the file. Of a field, the yaml tag is
+// its key; the range tag what its value may be (for a list, how many elements
+// it may have), with both ends included; the required tag says that an element
+// of a list cannot do without it; and the doc comment is its text in
+// docs/configuration.md and in the schema. [Keys] returns all that but the
+// text, and nothing else reads the tags.
 package config
+
+//go:generate go run ./gen .
 
 import (
 	"net/netip"
@@ -13,7 +20,7 @@ import (
 // Config is a whole configuration file.
 type Config struct {
 	// Where to listen for clients.
-	Listen []Listener `yaml:"listen"`
+	Listen []Listener `yaml:"listen" range:"1.."`
 	// Who may ask. The most specific prefix that holds the client's address
 	// decides; a client in none is refused. Giving this list replaces the
 	// default one.
@@ -32,10 +39,11 @@ type Config struct {
 type Listener struct {
 	// IP address and port, as `192.0.2.1:53` or `[2001:db8::1]:53`. `0.0.0.0`
 	// and `[::]` are all addresses of their family; replies leave from the
-	// address that was asked.
-	Address netip.AddrPort `yaml:"address"`
+	// address that was asked. An IPv6 address needs quotes, for `[` opens a
+	// list in YAML.
+	Address netip.AddrPort `yaml:"address" required:"true"`
 	// Transports to serve on the address.
-	Protocols []Protocol `yaml:"protocols"`
+	Protocols []Protocol `yaml:"protocols" range:"1.."`
 }
 
 // Protocol is a transport for clients.
@@ -47,14 +55,19 @@ const (
 	ProtocolTCP Protocol = "tcp"
 )
 
+func (Protocol) values() []string {
+	return []string{string(ProtocolUDP), string(ProtocolTCP)}
+}
+
 // AccessRule says what clients of one prefix may do.
 type AccessRule struct {
-	// Addresses that the rule is for, as `192.0.2.0/24`.
-	Prefix netip.Prefix `yaml:"prefix"`
+	// Addresses that the rule is for, as `192.0.2.0/24`. An address without a
+	// length is that address alone.
+	Prefix netip.Prefix `yaml:"prefix" required:"true"`
 	// `allow` answers recursive queries and refuses those without RD;
 	// `allow_snoop` answers those too, from memory only; `refuse` answers
 	// REFUSED; `deny` answers nothing.
-	Action Action `yaml:"action"`
+	Action Action `yaml:"action" required:"true"`
 }
 
 // Action is what an [AccessRule] does, in Unbound's words.
@@ -68,31 +81,41 @@ const (
 	ActionDeny       Action = "deny"
 )
 
+func (Action) values() []string {
+	return []string{
+		string(ActionAllow), string(ActionAllowSnoop), string(ActionRefuse), string(ActionDeny),
+	}
+}
+
 // Cache configures what is kept in memory.
 type Cache struct {
 	// Memory for finished answers.
-	AnswersSize Size `yaml:"answers_size"`
+	AnswersSize Size `yaml:"answers_size" range:"1MiB.."`
 	// Memory for the RRsets and zone cuts that resolution works with.
-	RRsetsSize Size `yaml:"rrsets_size"`
-	// Data is kept no longer than this, whatever its TTL.
-	MaxTTL time.Duration `yaml:"max_ttl"`
+	RRsetsSize Size `yaml:"rrsets_size" range:"1MiB.."`
+	// Data is kept no longer than this, whatever its TTL. The upper bound is
+	// the one that RFC 8767 §4 recommends.
+	MaxTTL time.Duration `yaml:"max_ttl" range:"1s..7d"`
 	// Data is kept at least this long. Anything but 0 breaks the word of the
-	// data's owner.
-	MinTTL time.Duration `yaml:"min_ttl"`
+	// data's owner. At most `max_ttl`.
+	MinTTL time.Duration `yaml:"min_ttl" range:"0..7d"`
 	// Proof that a name or type does not exist is kept no longer than this
 	// (RFC 2308 §5).
-	MaxNegativeTTL time.Duration `yaml:"max_negative_ttl"`
+	MaxNegativeTTL time.Duration `yaml:"max_negative_ttl" range:"1s..1d"`
 	// A failure to resolve is remembered this long the first time, and twice
-	// as long each further time in a row (RFC 9520 §3.2).
-	MinFailureTTL time.Duration `yaml:"min_failure_ttl"`
-	// … and never longer than this.
-	MaxFailureTTL time.Duration `yaml:"max_failure_ttl"`
+	// as long each further time in a row. RFC 9520 §3.2 sets both bounds. At
+	// most `max_failure_ttl`.
+	MinFailureTTL time.Duration `yaml:"min_failure_ttl" range:"1s..5m"`
+	// A failure to resolve is remembered no longer than this, however often
+	// it comes back. RFC 9520 §3.2 sets both bounds.
+	MaxFailureTTL time.Duration `yaml:"max_failure_ttl" range:"1s..5m"`
 }
 
 // Resolver configures how questions are resolved.
 type Resolver struct {
 	// A zone file with the NS records of the root and the addresses of its
-	// servers. Empty: the built-in list.
+	// servers. A relative path starts at the directory that the server was
+	// started in. Empty: the built-in list.
 	RootHints string `yaml:"root_hints"`
 	// Ask the servers of the hints for the current list at start, and when
 	// it expires (RFC 9609).
@@ -101,25 +124,25 @@ type Resolver struct {
 	// `relaxed` shows the full name to a server that fails on a shorter one,
 	// `strict` does not, `off` always shows it.
 	QNameMinimisation Minimisation `yaml:"qname_minimisation"`
-	// Ask servers over IPv4.
+	// Ask servers over IPv4. At least one of `ipv4` and `ipv6` has to be true.
 	IPv4 bool `yaml:"ipv4"`
-	// Ask servers over IPv6.
+	// Ask servers over IPv6. At least one of `ipv4` and `ipv6` has to be true.
 	IPv6 bool `yaml:"ipv6"`
 	// Never ask a server on a loopback address. Switch it off only for a
 	// laboratory on loopback.
 	DoNotQueryLocalhost bool `yaml:"do_not_query_localhost"`
 	// The port that name servers are asked on. For laboratories whose servers
 	// cannot have port 53; on the Internet it is always 53.
-	Port uint16 `yaml:"port"`
+	Port uint16 `yaml:"port" range:"1.."`
 	// The UDP payload size offered to name servers, in octets (RFC 9715).
-	EDNSSize uint16 `yaml:"edns_size"`
+	EDNSSize uint16 `yaml:"edns_size" range:"512..4096"`
 	// The longest that one question may take.
-	Timeout time.Duration `yaml:"timeout"`
+	Timeout time.Duration `yaml:"timeout" range:"1s..1m"`
 	// Queries sent for one client question, those for the addresses of name
 	// servers included.
-	MaxQueries int `yaml:"max_queries"`
+	MaxQueries int `yaml:"max_queries" range:"1..10000"`
 	// CNAME and DNAME records followed for one client question.
-	MaxAliases int `yaml:"max_aliases"`
+	MaxAliases int `yaml:"max_aliases" range:"1..100"`
 }
 
 // Minimisation is a mode of QNAME minimisation.
@@ -132,43 +155,48 @@ const (
 	MinimisationStrict  Minimisation = "strict"
 )
 
+func (Minimisation) values() []string {
+	return []string{string(MinimisationOff), string(MinimisationRelaxed), string(MinimisationStrict)}
+}
+
 // Limits bounds what clients may use up.
 type Limits struct {
 	// Client queries being resolved at once. One more is answered SERVFAIL.
-	InFlight int `yaml:"in_flight"`
+	InFlight int `yaml:"in_flight" range:"1..1000000"`
 	// Client queries waiting for the same question at once. One more is
 	// answered SERVFAIL.
-	Waiters int `yaml:"waiters"`
+	Waiters int `yaml:"waiters" range:"1..1000000"`
 	// Sockets, each with its reader, for every UDP address. 0: one per CPU.
-	UDPReaders int `yaml:"udp_readers"`
+	UDPReaders int `yaml:"udp_readers" range:"0..1024"`
 	// The largest UDP response sent, in octets (RFC 9715).
-	UDPSize uint16 `yaml:"udp_size"`
+	UDPSize uint16 `yaml:"udp_size" range:"512..4096"`
 	// A UDP client is sent no answer that took longer than this: it has
 	// given up, and answers held back can be made to burst (DNSBomb).
-	UDPDiscardTimeout time.Duration `yaml:"udp_discard_timeout"`
+	UDPDiscardTimeout time.Duration `yaml:"udp_discard_timeout" range:"100ms..1m"`
 	// TCP connections at once. One more is closed on arrival.
-	TCPConnections int `yaml:"tcp_connections"`
+	TCPConnections int `yaml:"tcp_connections" range:"1..1000000"`
 	// TCP connections at once from one client: an IPv4 address or an IPv6 /64.
-	TCPConnectionsPerClient int `yaml:"tcp_connections_per_client"`
+	// At most `tcp_connections`.
+	TCPConnectionsPerClient int `yaml:"tcp_connections_per_client" range:"1..1000000"`
 	// Queries of one TCP connection being resolved at once. The next ones
 	// stay unread.
-	TCPInFlight int `yaml:"tcp_in_flight"`
+	TCPInFlight int `yaml:"tcp_in_flight" range:"1..10000"`
 	// From a TCP connection's start to its first octet.
-	TCPFirstByteTimeout time.Duration `yaml:"tcp_first_byte_timeout"`
+	TCPFirstByteTimeout time.Duration `yaml:"tcp_first_byte_timeout" range:"100ms..1m"`
 	// From a TCP message's first octet to its last, and for the client to
 	// take a response.
-	TCPMessageTimeout time.Duration `yaml:"tcp_message_timeout"`
+	TCPMessageTimeout time.Duration `yaml:"tcp_message_timeout" range:"100ms..1m"`
 	// Between two messages of a TCP connection (RFC 7766 §6.2.3).
-	TCPIdleTimeout time.Duration `yaml:"tcp_idle_timeout"`
+	TCPIdleTimeout time.Duration `yaml:"tcp_idle_timeout" range:"100ms..10m"`
 	// How long to wait for queries in flight when the server stops.
-	DrainTimeout time.Duration `yaml:"drain_timeout"`
+	DrainTimeout time.Duration `yaml:"drain_timeout" range:"0..10m"`
 }
 
 // Log configures the log.
 type Log struct {
 	// The least severe messages to write: `debug`, `info`, `warn` or `error`.
 	Level Level `yaml:"level"`
-	// `text` or `json`.
+	// The form of a message: `text` is for people, `json` for programs.
 	Format Format `yaml:"format"`
 }
 
@@ -183,6 +211,10 @@ const (
 	LevelError Level = "error"
 )
 
+func (Level) values() []string {
+	return []string{string(LevelDebug), string(LevelInfo), string(LevelWarn), string(LevelError)}
+}
+
 // Format is a form of the log.
 type Format string
 
@@ -192,56 +224,4 @@ const (
 	FormatJSON Format = "json"
 )
 
-// Size is an amount of memory in bytes, written as `512MiB`.
-type Size int64
-
-// Default returns the configuration of a server without a file: loopback only,
-// everything in process. It is the one place where defaults are written.
-func Default() Config {
-	loopback4 := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	protocols := func() []Protocol { return []Protocol{ProtocolUDP, ProtocolTCP} }
-	return Config{
-		Listen: []Listener{
-			{Address: netip.AddrPortFrom(loopback4, 5353), Protocols: protocols()},
-			{Address: netip.AddrPortFrom(netip.IPv6Loopback(), 5353), Protocols: protocols()},
-		},
-		AccessControl: []AccessRule{
-			{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8), Action: ActionAllow},
-			{Prefix: netip.PrefixFrom(netip.IPv6Loopback(), 128), Action: ActionAllow},
-		},
-		Cache: Cache{
-			AnswersSize:    64 << 20,
-			RRsetsSize:     64 << 20,
-			MaxTTL:         24 * time.Hour,
-			MaxNegativeTTL: time.Hour,
-			MinFailureTTL:  time.Second,
-			MaxFailureTTL:  5 * time.Minute,
-		},
-		Resolver: Resolver{
-			PrimeRoot:           true,
-			QNameMinimisation:   MinimisationRelaxed,
-			IPv4:                true,
-			IPv6:                true,
-			DoNotQueryLocalhost: true,
-			Port:                53,
-			EDNSSize:            1232,
-			Timeout:             6 * time.Second,
-			MaxQueries:          100,
-			MaxAliases:          11,
-		},
-		Limits: Limits{
-			InFlight:                10_000,
-			Waiters:                 100,
-			UDPSize:                 1232,
-			UDPDiscardTimeout:       1900 * time.Millisecond,
-			TCPConnections:          4096,
-			TCPConnectionsPerClient: 256,
-			TCPInFlight:             32,
-			TCPFirstByteTimeout:     3 * time.Second,
-			TCPMessageTimeout:       5 * time.Second,
-			TCPIdleTimeout:          10 * time.Second,
-			DrainTimeout:            5 * time.Second,
-		},
-		Log: Log{Level: LevelInfo, Format: FormatText},
-	}
-}
+func (Format) values() []string { return []string{string(FormatText), string(FormatJSON)} }

@@ -1,0 +1,65 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Default returns the configuration of a server without a file: loopback only,
+// everything in process. It and listener are the one place where defaults are
+// written.
+func Default() Config {
+	loopback4 := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	return Config{
+		Listen: []Listener{
+			listener(netip.AddrPortFrom(loopback4, 5353)),
+			listener(netip.AddrPortFrom(netip.IPv6Loopback(), 5353)),
+		},
+		AccessControl: []AccessRule{
+			{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8), Action: ActionAllow},
+			{Prefix: netip.PrefixFrom(netip.IPv6Loopback(), 128), Action: ActionAllow},
+		},
+		Cache: Cache{
+			AnswersSize:    64 << 20,
+			RRsetsSize:     64 << 20,
+			MaxTTL:         24 * time.Hour,
+			MaxNegativeTTL: time.Hour,
+			MinFailureTTL:  time.Second,
+			MaxFailureTTL:  5 * time.Minute,
+		},
+		Resolver: Resolver{
+			PrimeRoot:           true,
+			QNameMinimisation:   MinimisationRelaxed,
+			IPv4:                true,
+			IPv6:                true,
+			DoNotQueryLocalhost: true,
+			Port:                53,
+			EDNSSize:            1232,
+			Timeout:             6 * time.Second,
+			MaxQueries:          100,
+			MaxAliases:          11,
+		},
+		Limits: Limits{
+			InFlight:                10_000,
+			Waiters:                 100,
+			UDPSize:                 1232,
+			UDPDiscardTimeout:       1900 * time.Millisecond,
+			TCPConnections:          4096,
+			TCPConnectionsPerClient: 256,
+			TCPInFlight:             32,
+			TCPFirstByteTimeout:     3 * time.Second,
+			TCPMessageTimeout:       5 * time.Second,
+			TCPIdleTimeout:          10 * time.Second,
+			DrainTimeout:            5 * time.Second,
+		},
+		Log: Log{Level: LevelInfo, Format: FormatText},
+	}
+}
+
+// listener returns the default listener for an address.
+func listener(address netip.AddrPort) Listener {
+	return Listener{Address: address, Protocols: []Protocol{ProtocolUDP, ProtocolTCP}}
+}
+
+// defaults returns what an element of listen is before its keys are read.
+func (Listener) defaults() any { return listener(netip.AddrPort{}) }
