@@ -75,7 +75,7 @@ func (z *Zone) answer(m *dns.Msg, name wire.Name, spelled string, typ wire.Type)
 			m.Ns = append(m.Ns, z.denial)
 		}
 		cname, ok := alias.(*dns.CNAME)
-		if !ok {
+		if !ok || typ == wire.TypeCNAME || typ == wire.TypeANY { // RFC 1034 §3.6.2: the alias is the answer
 			return
 		}
 		target, err := wire.ParseName(cname.Target)
@@ -87,9 +87,8 @@ func (z *Zone) answer(m *dns.Msg, name wire.Name, spelled string, typ wire.Type)
 }
 
 // take answers from the node that the question's name, spelled as given, has
-// or is synthesised from. It returns the alias to follow, if that is what it
-// found.
-func (z *Zone) take(m *dns.Msg, f found, spelled string, typ wire.Type) (alias dns.RR) {
+// or is synthesised from. It returns the first record, which may be an alias.
+func (z *Zone) take(m *dns.Msg, f found, spelled string, typ wire.Type) (first dns.RR) {
 	var rrs []dns.RR
 	switch {
 	case typ == wire.TypeANY:
@@ -109,10 +108,7 @@ func (z *Zone) take(m *dns.Msg, f found, spelled string, typ wire.Type) (alias d
 		return nil
 	}
 	m.Answer = append(m.Answer, rrs...)
-	switch typ {
-	case wire.TypeANY, wire.TypeCNAME:
-		return nil
-	case wire.TypeNS:
+	if typ == wire.TypeNS {
 		z.addAddresses(m, rrs) // RFC 1034 §4.3.2 step 6; root priming lives on it (RFC 9609 §4.1)
 	}
 	return rrs[0]

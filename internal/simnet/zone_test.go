@@ -156,6 +156,9 @@ func TestServerAnswersByRFC1034Algorithm(t *testing.T) {
 		{"DNAME hides what is below it", "hidden.old", dns.TypeA, []string{
 			"NXDOMAIN AA", "an old. DNAME new.", "an hidden.old. CNAME hidden.new.", denial,
 		}},
+		{"the alias that follows from a DNAME", "nosuch.old", dns.TypeCNAME, []string{
+			"NOERROR AA", "an old. DNAME new.", "an nosuch.old. CNAME nosuch.new.",
+		}},
 		{"other data at the DNAME", "old", dns.TypeTXT, []string{"NOERROR AA", `an old. TXT "at the DNAME"`}},
 		{"the DNAME itself", "old", dns.TypeDNAME, []string{"NOERROR AA", "an old. DNAME new."}},
 		{"DNAME out of the zone", "a.b.far", dns.TypeA, []string{
