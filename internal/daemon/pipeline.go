@@ -1,0 +1,121 @@
+package daemon
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+
+	"shirube/cache"
+	"shirube/internal/config"
+	"shirube/internal/frontend"
+	"shirube/internal/rrset"
+	"shirube/policy"
+	"shirube/resolver"
+)
+
+// Pipeline is the life of a query without its transports: what a server and
+// every test and benchmark of the whole have in common.
+type Pipeline struct {
+	Answers  *cache.Answers
+	Memory   *cache.Memory
+	Resolver *resolver.Resolver
+	Frontend *frontend.Frontend // Close it at the end
+}
+
+// NewPipeline builds a pipeline from cfg that asks servers through exchanger.
+// It reads the files that cfg names.
+func NewPipeline(cfg config.Config, exchanger resolver.Exchanger, log *slog.Logger) (*Pipeline, error) {
+	p := &Pipeline{
+		Answers: cache.NewAnswers(cache.AnswersOptions{
+			Bytes:      int64(cfg.Cache.AnswersSize),
+			MinFailure: cfg.Cache.MinFailureTTL,
+			MaxFailure: cfg.Cache.MaxFailureTTL,
+		}),
+		Memory: cache.NewMemory(cache.MemoryOptions{Bytes: int64(cfg.Cache.RRsetsSize)}),
+	}
+	rules, err := policy.New(policy.Options{Rules: accessRules(cfg.AccessControl)})
+	if err != nil {
+		return nil, fmt.Errorf("access_control: %w", err)
+	}
+	opt, err := resolverOptions(cfg, exchanger, p.Memory)
+	if err != nil {
+		return nil, err
+	}
+	if p.Resolver, err = resolver.New(opt); err != nil {
+		return nil, err
+	}
+	p.Frontend, err = frontend.New(frontend.Options{
+		Policy:   rules,
+		Answers:  p.Answers,
+		Resolver: p.Resolver,
+		Log:      log,
+		UDPSize:  cfg.Limits.UDPSize,
+		Timeout:  cfg.Resolver.Timeout,
+		Flights:  cfg.Limits.InFlight,
+		Waiters:  cfg.Limits.Waiters,
+	})
+	return p, err
+}
+
+// accessRules translates the words of the configuration.
+func accessRules(rules []config.AccessRule) []policy.Rule {
+	actions := map[config.Action]policy.Action{
+		config.ActionAllow:      policy.Allow,
+		config.ActionAllowSnoop: policy.AllowSnoop,
+		config.ActionRefuse:     policy.Refuse,
+		config.ActionDeny:       policy.Deny,
+	}
+	out := make([]policy.Rule, 0, len(rules))
+	for _, r := range rules {
+		out = append(out, policy.Rule{Prefix: r.Prefix, Action: actions[r.Action]})
+	}
+	return out
+}
+
+// resolverOptions translates the configuration of the resolver.
+func resolverOptions(conf config.Config, exchanger resolver.Exchanger, memory resolver.Memory) (resolver.Options, error) {
+	cfg := conf.Resolver
+	hints, err := rootHints(cfg.RootHints)
+	if err != nil {
+		return resolver.Options{}, err
+	}
+	modes := map[config.Minimisation]resolver.Minimisation{
+		config.MinimisationRelaxed: resolver.Relaxed,
+		config.MinimisationStrict:  resolver.Strict,
+		config.MinimisationOff:     resolver.Off,
+	}
+	return resolver.Options{
+		Exchanger:     exchanger,
+		Memory:        memory,
+		Hints:         hints,
+		Port:          cfg.Port,
+		Minimise:      modes[cfg.QNameMinimisation],
+		NoPriming:     !cfg.PrimeRoot,
+		NoIPv4:        !cfg.IPv4,
+		NoIPv6:        !cfg.IPv6,
+		AllowLoopback: !cfg.DoNotQueryLocalhost,
+		TTL: resolver.TTLs{
+			Min:         conf.Cache.MinTTL,
+			Max:         conf.Cache.MaxTTL,
+			MaxNegative: conf.Cache.MaxNegativeTTL,
+		},
+		Limits: resolver.Limits{Queries: cfg.MaxQueries, Aliases: cfg.MaxAliases},
+	}, nil
+}
+
+// rootHints reads the hints in file; the built-in ones when it is "".
+func rootHints(file string) ([]rrset.Server, error) {
+	if file == "" {
+		return resolver.RootHints(), nil
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("resolver.root_hints: %w", err)
+	}
+	defer func() { _ = f.Close() }() // only read
+	hints, err := resolver.ParseHints(f, file)
+	if err != nil {
+		return nil, fmt.Errorf("resolver.root_hints: %w", err)
+	}
+	return hints, nil
+}

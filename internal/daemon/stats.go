@@ -1,0 +1,55 @@
+package daemon
+
+import (
+	"runtime"
+
+	"shirube/cache"
+	"shirube/internal/frontend"
+	"shirube/resolver"
+	"shirube/transport"
+	"shirube/transport/upstream"
+)
+
+// Stats is a snapshot of what every part has counted.
+type Stats struct {
+	Goroutines int
+	UDP        transport.UDPStats
+	TCP        transport.TCPStats
+	Slots      transport.SlotsStats
+	Frontend   frontend.Stats
+	Answers    cache.AnswersStats
+	Memory     cache.MemoryStats
+	Resolver   resolver.Stats
+	Upstream   upstream.Stats
+}
+
+// Stats returns a snapshot of a server that was started.
+func (d *Daemon) Stats() Stats {
+	return Stats{
+		Goroutines: runtime.NumGoroutine(),
+		UDP:        d.udp.Stats(),
+		TCP:        d.tcp.Stats(),
+		Slots:      d.slots.Stats(),
+		Frontend:   d.Frontend.Stats(),
+		Answers:    d.Answers.Stats(),
+		Memory:     d.Memory.Stats(),
+		Resolver:   d.Resolver.Stats(),
+		Upstream:   d.upstream.Stats(),
+	}
+}
+
+// LogStats writes all counts as one line of the log.
+func (d *Daemon) LogStats() {
+	s := d.Stats()
+	d.log.Info("statistics",
+		"goroutines", s.Goroutines,
+		"udp", s.UDP,
+		"tcp", s.TCP,
+		"slots", s.Slots,
+		"frontend", s.Frontend,
+		"answers", s.Answers,
+		"memory", s.Memory,
+		"resolver", s.Resolver,
+		"upstream", s.Upstream,
+	)
+}
