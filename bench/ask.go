@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// ask asks a server for the SOA record of name over UDP, and returns nil if it
+// answers with one within a second. It is how bench waits for servers to be
+// ready; everything else is asked by dnsperf.
+func ask(ctx context.Context, server netip.Addr, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "udp", netip.AddrPortFrom(server, 53).String())
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	deadline, _ := ctx.Deadline()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return err
+	}
+	if _, err := conn.Write(soaQuery(name)); err != nil {
+		return err
+	}
+	buf := make([]byte, 4096)
+	n, err := conn.Read(buf)
+	if err != nil {
+		return err
+	}
+	return checkAnswer(buf[:n])
+}
+
+// soaQuery returns a query with RD set (RFC 1035 §4.1) for the SOA record of
+// name, which ends in a dot.
+func soaQuery(name string) []byte {
+	q := []byte{0x51, 0x51, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0}
+	for label := range strings.SplitSeq(strings.TrimSuffix(name, "."), ".") {
+		if label != "" {
+			q = append(q, byte(len(label)))
+			q = append(q, label...)
+		}
+	}
+	return append(q, 0, 0, 6, 0, 1) // root, SOA, IN
+}
+
+// checkAnswer returns nil for a response without error that has an answer.
+func checkAnswer(msg []byte) error {
+	if len(msg) < 12 || msg[2]&0x80 == 0 {
+		return errors.New("not a response")
+	}
+	if rcode := msg[3] & 0x0f; rcode != 0 {
+		return fmt.Errorf("rcode %d", rcode)
+	}
+	if binary.BigEndian.Uint16(msg[6:]) == 0 {
+		return errors.New("no answer")
+	}
+	return nil
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"bytes"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestFlagsThatMakeNoSenseAreRefused(t *testing.T) {
+	for _, args := range []string{
+		"warm -names 0", "warm -names 10 -zones 11", "warm -rounds 0", "warm -time 1500ms", "warm -time 0s", "soak -time 10ms",
+		"soak -rounds 3", "warm -names many",
+	} {
+		f := strings.Fields(args)
+		if set, err := parseFlags(f[0], f[1:]); err == nil {
+			t.Errorf("%s: accepted as %+v", args, set)
+		}
+	}
+}
+
+func TestFlagsHaveDefaults(t *testing.T) {
+	set, err := parseFlags("warm", nil)
+	if err != nil || set.names != 10_000 || set.rounds != 5 || set.run != 10*time.Second || set.peers != "unbound,shirube" {
+		t.Errorf("warm: %+v, %v", set, err)
+	}
+	if set, err := parseFlags("soak", nil); err != nil || set.run != time.Minute || set.names != 10_000 {
+		t.Errorf("soak: %+v, %v", set, err)
+	}
+}
+
+func TestUsageWithoutSubcommandEndsWith2(t *testing.T) {
+	for _, args := range [][]string{nil, {"cold"}, {"warm", "-nonsense"}} {
+		if got := run(args); got != 2 {
+			t.Errorf("run(%q) = %d", args, got)
+		}
+	}
+}
+
+func TestQueryIsInWireForm(t *testing.T) {
+	want := []byte("\x51\x51\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03www\x03dev\x00\x00\x06\x00\x01")
+	if got := soaQuery("www.dev."); !bytes.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	if got := soaQuery("."); !bytes.Equal(got[12:], []byte("\x00\x00\x06\x00\x01")) {
+		t.Errorf("the root's question is %q", got[12:])
+	}
+}
+
+func TestOnlyAnAnswerCountsAsReady(t *testing.T) {
+	head := func(flags2, flags3, answers byte) []byte {
+		return []byte{0x51, 0x51, flags2, flags3, 0, 1, 0, answers, 0, 0, 0, 0}
+	}
+	if err := checkAnswer(head(0x84, 0, 1)); err != nil {
+		t.Error(err)
+	}
+	for name, msg := range map[string][]byte{
+		"a query": head(1, 0, 1), "SERVFAIL": head(0x84, 2, 1), "no answer": head(0x84, 0, 0), "a stump": {0x51, 0x51, 0x84},
+	} {
+		if checkAnswer(msg) == nil {
+			t.Errorf("%s counts as an answer", name)
+		}
+	}
+}
+
+func TestConfigurationsNameTheAddressAndTheHints(t *testing.T) {
+	addr := netip.MustParseAddr("127.0.1.2")
+	if c := unboundConf("/d", "/d/root.hints", addr); !strings.Contains(c, "interface: 127.0.1.2@53\n") ||
+		!strings.Contains(c, "root-hints: \"/d/root.hints\"\n") || !strings.Contains(c, "do-not-query-localhost: no\n") {
+		t.Error(c)
+	}
+	if c := shirubeConf("/d/root.hints", addr); !strings.Contains(c, "- address: 127.0.1.2:53\n") ||
+		!strings.Contains(c, "root_hints: /d/root.hints\n") || !strings.Contains(c, "do_not_query_localhost: false\n") {
+		t.Error(c)
+	}
+	c := nsdConf("/d/tld", tldAddrs[:1], []zone{{name: "com."}})
+	if !strings.Contains(c, "ip-address: 127.10.1.1\n") || !strings.Contains(c, "zonefile: \"/d/tld/00000.zone\"\n") {
+		t.Error(c)
+	}
+}

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// contestant is a resolver under measurement.
+type contestant struct {
+	name    string // as in the tables; unique
+	version string
+	addr    netip.Addr
+	proc    *process
+}
+
+// startContestants starts the resolvers of a comma-separated list, which may
+// name one twice, and waits until they resolve. The caller stops those
+// returned, also after an error.
+func startContestants(ctx context.Context, l *lab, list, shirube string) ([]*contestant, error) {
+	var all []*contestant
+	times := make(map[string]int)
+	for i, kind := range strings.Split(list, ",") {
+		c := &contestant{name: kind, addr: netip.AddrFrom4([4]byte{127, 0, 1, byte(i + 1)})}
+		if times[kind]++; times[kind] > 1 {
+			c.name = fmt.Sprintf("%s-%d", kind, times[kind])
+		}
+		if err := c.start(ctx, l, kind, shirube); err != nil {
+			return all, err
+		}
+		all = append(all, c)
+		if err := c.proc.await(ctx, c.addr, l.net.zones[len(l.net.zones)-1].name); err != nil {
+			return all, err
+		}
+	}
+	return all, nil
+}
+
+func stopContestants(all []*contestant) {
+	for _, c := range all {
+		c.proc.stop()
+	}
+}
+
+// start configures and starts the resolver.
+func (c *contestant) start(ctx context.Context, l *lab, kind, shirube string) (err error) {
+	var argv []string
+	var conf string
+	switch kind {
+	case "unbound":
+		conf = filepath.Join(l.dir, c.name+".conf")
+		argv = []string{"unbound", "-d", "-c", conf}
+		c.version, err = firstLine(ctx, "unbound", "-V")
+		err = errors.Join(err, os.WriteFile(conf, []byte(unboundConf(l.dir, l.hints, c.addr)), 0o644))
+	case "shirube":
+		conf = filepath.Join(l.dir, c.name+".yaml")
+		argv = []string{shirube, "serve", "--config", conf}
+		c.version, err = firstLine(ctx, shirube, "version")
+		err = errors.Join(err, os.WriteFile(conf, []byte(shirubeConf(l.hints, c.addr)), 0o644))
+	default:
+		return fmt.Errorf("unknown server %q: unbound and shirube are known", kind)
+	}
+	if err != nil {
+		return err
+	}
+	c.proc, err = start(l.dir, c.name, argv)
+	return err
+}
+
+// firstLine returns the first line that a command prints.
+func firstLine(ctx context.Context, argv ...string) (string, error) {
+	out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, out)
+	}
+	line, _, _ := strings.Cut(string(out), "\n")
+	return strings.TrimSpace(line), nil
+}
+
+// threads is the number of threads that answer queries: Unbound's num-threads,
+// and Shirube's readers of an address.
+const threads = 2
+
+// unboundConf follows Unbound's own advice for throughput ("Performance
+// Tuning" in its manual): a thread per core, slabs a power of two, a socket per
+// thread, large socket buffers. It does not validate, as Shirube does not yet.
+func unboundConf(dir, hints string, addr netip.Addr) string {
+	return fmt.Sprintf(`server:
+  verbosity: 0
+  use-syslog: no
+  logfile: ""
+  log-queries: no
+  statistics-interval: 0
+  extended-statistics: no
+  chroot: ""
+  username: ""
+  directory: %q
+  pidfile: ""
+  interface: %s@53
+  access-control: 127.0.0.0/8 allow
+  num-threads: %d
+  so-reuseport: yes
+  so-rcvbuf: 4m
+  so-sndbuf: 4m
+  msg-cache-slabs: 4
+  rrset-cache-slabs: 4
+  infra-cache-slabs: 4
+  key-cache-slabs: 4
+  msg-cache-size: 128m
+  rrset-cache-size: 256m
+  outgoing-range: 4096
+  num-queries-per-thread: 2048
+  do-ip6: no
+  do-not-query-localhost: no
+  prefetch: no
+  serve-expired: no
+  root-hints: %q
+  module-config: "iterator"
+remote-control:
+  control-enable: no
+`, dir, addr, threads, hints)
+}
+
+// shirubeConf changes only what the laboratory needs: its root, servers on
+// loopback, and as much memory and as many threads as Unbound has.
+func shirubeConf(hints string, addr netip.Addr) string {
+	return fmt.Sprintf(`listen:
+  - address: %s:53
+    protocols: [udp, tcp]
+cache:
+  answers_size: 128MiB
+  rrsets_size: 256MiB
+resolver:
+  root_hints: %s
+  ipv6: false
+  do_not_query_localhost: false
+limits:
+  udp_readers: %d
+log:
+  level: info
+  format: text
+`, addr, hints, threads)
+}

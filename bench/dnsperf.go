@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// load says how dnsperf is to ask.
+type load struct {
+	clients     int           // -c: source ports
+	outstanding int           // -q: queries on the way at once
+	length      time.Duration // -l
+	once        bool          // -n 1: stop when every question was asked once
+}
+
+// warmLoad asks every question once, slowly enough for a resolver that knows
+// nothing; hitLoad is what is measured.
+func warmLoad() load { return load{clients: 10, outstanding: 50, length: time.Minute, once: true} }
+
+func hitLoad(length time.Duration) load {
+	return load{clients: 20, outstanding: 100, length: length}
+}
+
+// tally is what dnsperf says at the end of a run.
+type tally struct {
+	Sent         int64            `json:"sent"`
+	Completed    int64            `json:"completed"`
+	Lost         int64            `json:"lost"`
+	Rcodes       map[string]int64 `json:"rcodes"`
+	ResponseSize float64          `json:"response_octets"` // mean
+	Seconds      float64          `json:"seconds"`
+	PerSecond    float64          `json:"per_second"`
+	Latency      float64          `json:"latency_us"` // mean, in µs
+
+	cpu time.Duration // used by dnsperf itself
+}
+
+// dnsperf loads a server with the questions of a file.
+func dnsperf(ctx context.Context, server netip.Addr, questions string, ld load) (*tally, error) {
+	args := []string{
+		"-s", server.String(), "-p", "53", "-m", "udp", "-d", questions,
+		"-c", strconv.Itoa(ld.clients), "-T", "1", "-q", strconv.Itoa(ld.outstanding),
+		"-l", strconv.Itoa(int(ld.length / time.Second)), "-t", "2",
+	}
+	if ld.once {
+		args = append(args, "-n", "1")
+	}
+	cmd := exec.CommandContext(ctx, "dnsperf", args...)
+	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		return nil, errors.New("interrupted")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("dnsperf: %w: %s", err, out)
+	}
+	t, err := parseTally(string(out))
+	if err != nil {
+		return nil, fmt.Errorf("%w in dnsperf's output:\n%s", err, out)
+	}
+	t.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	return t, nil
+}
+
+// parseTally reads the statistics at the end of dnsperf's output (2.10).
+func parseTally(out string) (*tally, error) {
+	_, stats, ok := strings.Cut(out, "\nStatistics:\n")
+	if !ok {
+		return nil, errors.New("no statistics")
+	}
+	var err error
+	number := func(label string) float64 {
+		m := regexp.MustCompile(regexp.QuoteMeta(label) + `\s+([\d.]+)`).FindStringSubmatch(stats)
+		if m == nil {
+			err = errors.Join(err, fmt.Errorf("no %q", label))
+			return 0
+		}
+		n, bad := strconv.ParseFloat(m[1], 64)
+		err = errors.Join(err, bad)
+		return n
+	}
+	t := &tally{
+		Sent:      int64(number("Queries sent:")),
+		Completed: int64(number("Queries completed:")),
+		Lost:      int64(number("Queries lost:")),
+		Seconds:   number("Run time (s):"),
+		PerSecond: number("Queries per second:"),
+		Latency:   number("Average Latency (s):") * 1e6,
+		Rcodes:    make(map[string]int64),
+	}
+	if t.Completed > 0 {
+		t.ResponseSize = number(", response")
+		codes := regexp.MustCompile(`Response codes:(.*)`).FindString(stats)
+		for _, m := range regexp.MustCompile(`([A-Z]+[A-Z0-9]*) (\d+) \(`).FindAllStringSubmatch(codes, -1) {
+			n, bad := strconv.ParseInt(m[2], 10, 64)
+			err = errors.Join(err, bad)
+			t.Rcodes[m[1]] = n
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// errors counts the queries that got no answer, or one that says neither that
+// the name exists nor that it does not.
+func (t *tally) errors() int64 {
+	bad := t.Lost
+	for code, n := range t.Rcodes {
+		if code != "NOERROR" && code != "NXDOMAIN" {
+			bad += n
+		}
+	}
+	return bad
+}
+
+// dnsperfVersion returns the version of dnsperf, which it prints only before it
+// complains about its arguments.
+func dnsperfVersion(ctx context.Context) string {
+	out, _ := exec.CommandContext(ctx, "dnsperf", "-h").CombinedOutput() // it exits with an error
+	if m := regexp.MustCompile(`Version (\S+)`).FindSubmatch(out); m != nil {
+		return string(m[1])
+	}
+	return "of unknown version"
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// lab is the running laboratory.
+type lab struct {
+	dir       string
+	net       *internet
+	hints     string // file with the root hints
+	questions string // file with the questions, for dnsperf
+	servers   []*process
+}
+
+// startLab writes the zones and starts three NSD, one for each tier. The caller
+// stops the lab, also after an error.
+func startLab(ctx context.Context, dir string, set settings) (*lab, error) {
+	l := &lab{
+		dir: dir, net: buildInternet(set.zones, set.names),
+		hints: filepath.Join(dir, "root.hints"), questions: filepath.Join(dir, "questions.txt"),
+	}
+	err := writeFiles(map[string]string{
+		l.hints:     rootHints(),
+		l.questions: strings.Join(l.net.questions, "\n") + "\n",
+	})
+	if err != nil {
+		return l, err
+	}
+	if err := l.startTier(ctx, "root", rootAddrs, []zone{l.net.root}); err != nil {
+		return l, err
+	}
+	if err := l.startTier(ctx, "tld", tldAddrs, l.net.tlds); err != nil {
+		return l, err
+	}
+	return l, l.startTier(ctx, "zones", zoneAddrs, l.net.zones)
+}
+
+// startTier starts an NSD with zones and waits until it answers.
+func (l *lab) startTier(ctx context.Context, tier string, addrs []netip.Addr, zones []zone) error {
+	dir := filepath.Join(l.dir, tier)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	conf := filepath.Join(dir, "nsd.conf")
+	files := map[string]string{conf: nsdConf(dir, addrs, zones)}
+	for i, z := range zones {
+		files[zoneFile(dir, i)] = z.text
+	}
+	if err := writeFiles(files); err != nil {
+		return err
+	}
+	p, err := start(l.dir, "nsd-"+tier, []string{"nsd", "-d", "-c", conf})
+	if err != nil {
+		return err
+	}
+	l.servers = append(l.servers, p)
+	return p.await(ctx, addrs[0], zones[len(zones)-1].name)
+}
+
+// stop stops all servers of the lab.
+func (l *lab) stop() {
+	for _, p := range l.servers {
+		p.stop()
+	}
+}
+
+func zoneFile(dir string, i int) string {
+	return filepath.Join(dir, fmt.Sprintf("%05d.zone", i))
+}
+
+// nsdConf returns the configuration of an NSD without limits on the rate of
+// responses: one resolver is its only client.
+func nsdConf(dir string, addrs []netip.Addr, zones []zone) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, `server:
+  username: ""
+  chroot: ""
+  database: ""
+  zonesdir: %[1]q
+  pidfile: "%[1]s/nsd.pid"
+  xfrdfile: ""
+  xfrdir: %[1]q
+  zonelistfile: "%[1]s/zone.list"
+  server-count: 1
+  rrl-ratelimit: 0
+  rrl-whitelist-ratelimit: 0
+`, dir)
+	for _, a := range addrs {
+		fmt.Fprintf(&b, "  ip-address: %s\n", a)
+	}
+	b.WriteString("remote-control:\n  control-enable: no\n")
+	for i, z := range zones {
+		fmt.Fprintf(&b, "zone:\n  name: %q\n  zonefile: %q\n", z.name, zoneFile(dir, i))
+	}
+	return b.String()
+}
+
+// writeFiles writes files that did not exist.
+func writeFiles(files map[string]string) error {
+	for name, text := range files {
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,127 @@
+// Command bench measures Shirube against real servers, in a closed network of
+// its own.
+//
+//	bench warm    warm UDP: queries per second and server CPU per query, beside Unbound
+//	bench soak    a minute of load on cached names without an error or a leak
+//
+// It builds a small Internet of NSD servers (root, five TLDs, some hundred
+// zones) inside new network and process namespaces that have nothing but the
+// loopback interface. Nothing it starts can reach, disturb or outlive anything
+// outside. That takes root, or a kernel that lets users make namespaces.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+func main() {
+	// The namespaces' first process is to die with the thread that started it
+	// (Pdeathsig); the main thread lives as long as the process.
+	runtime.LockOSThread()
+	os.Exit(run(os.Args[1:]))
+}
+
+// settings are the flags of the subcommands.
+type settings struct {
+	names   int           // cached names asked for
+	zones   int           // zones they lie in
+	rounds  int           // runs of each server (warm)
+	run     time.Duration // length of a run
+	shirube string        // path of the binary
+	peers   string        // comma-separated names of the servers compared (warm)
+	out     string        // directory for the results (warm)
+}
+
+const usage = `usage: bench warm|soak [flags]
+
+warm compares servers over warm UDP; soak loads Shirube and looks for errors
+and leaks. "bench warm -h" lists the flags.
+`
+
+// run is main with an exit code: 0 for success, 1 for a failure, 2 for wrong
+// usage.
+func run(args []string) int {
+	if len(args) == 0 || (args[0] != "warm" && args[0] != "soak") {
+		fmt.Fprint(os.Stderr, usage)
+		return 2
+	}
+	set, err := parseFlags(args[0], args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	if err != nil {
+		return 2
+	}
+	dir, inside := os.LookupEnv(insideEnv)
+	if !inside {
+		return enterSandbox()
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := inSandbox(ctx, args[0], dir, set); err != nil {
+		fmt.Fprintf(os.Stderr, "bench %s: %v\n", args[0], err)
+		return 1
+	}
+	return 0
+}
+
+// inSandbox does the work of a subcommand.
+func inSandbox(ctx context.Context, name, dir string, set settings) error {
+	if err := furnish(ctx); err != nil {
+		return err
+	}
+	if name == "soak" {
+		return soak(ctx, dir, set)
+	}
+	return warm(ctx, dir, set)
+}
+
+// parseFlags reads the flags of a subcommand. Errors have been told to the
+// user.
+func parseFlags(name string, args []string) (settings, error) {
+	var set settings
+	fs := flag.NewFlagSet("bench "+name, flag.ContinueOnError)
+	fs.IntVar(&set.names, "names", 10_000, "cached names to ask for")
+	fs.IntVar(&set.zones, "zones", 300, "zones they lie in")
+	fs.StringVar(&set.shirube, "shirube", "bin/shirube", "the `binary` to measure")
+	length := 10 * time.Second
+	if name == "soak" {
+		length = time.Minute
+	} else {
+		fs.IntVar(&set.rounds, "rounds", 5, "runs of each server, in turn")
+		fs.StringVar(&set.peers, "peers", "unbound,shirube", "`servers` to compare: unbound, shirube; the first is the measure")
+		fs.StringVar(&set.out, "out", "bench/results", "`directory` for the results")
+	}
+	fs.DurationVar(&set.run, "time", length, "length of a run, in whole seconds")
+	if err := fs.Parse(args); err != nil {
+		return set, err
+	}
+	if err := set.check(name); err != nil {
+		fmt.Fprintf(os.Stderr, "bench %s: %v\n", name, err)
+		return set, err
+	}
+	return set, nil
+}
+
+// check reports what makes the settings unusable.
+func (s *settings) check(name string) error {
+	switch {
+	case s.names < 1 || s.names > 1_000_000:
+		return errors.New("-names must be between 1 and 1,000,000")
+	case s.zones < 1 || s.zones > s.names || s.zones > 10_000:
+		return errors.New("-zones must be between 1 and the number of names, and at most 10,000")
+	case s.run < time.Second || s.run%time.Second != 0:
+		return errors.New("-time must be whole seconds, at least one")
+	case name == "warm" && (s.rounds < 1 || s.rounds > 1000):
+		return errors.New("-rounds must be between 1 and 1000")
+	}
+	return nil
+}

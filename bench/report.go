@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// spread is the middle and the ends of some measurements.
+type spread struct {
+	Median float64 `json:"median"`
+	Min    float64 `json:"min"`
+	Max    float64 `json:"max"`
+}
+
+// spreadOf returns the spread of values; of none it is zero. The median of an
+// even number of values is the mean of the middle two.
+func spreadOf(values []float64) spread {
+	if len(values) == 0 {
+		return spread{}
+	}
+	v := slices.Sorted(slices.Values(values))
+	mid := len(v) / 2
+	median := v[mid]
+	if len(v)%2 == 0 {
+		median = (v[mid-1] + v[mid]) / 2
+	}
+	return spread{Median: median, Min: v[0], Max: v[len(v)-1]}
+}
+
+// width returns the distance of the ends as a share of the median.
+func (s spread) width() float64 {
+	if s.Median == 0 {
+		return 0
+	}
+	return (s.Max - s.Min) / s.Median
+}
+
+// row is the result of one server.
+type row struct {
+	Server       string  `json:"server"`
+	Version      string  `json:"version"`
+	PerSecond    spread  `json:"queries_per_second"`
+	CPU          spread  `json:"server_cpu_us_per_query"`
+	CPURatio     float64 `json:"cpu_ratio"`        // to the first server, of medians
+	RateRatio    float64 `json:"rate_ratio"`       // likewise
+	Lost         int64   `json:"lost"`             // of all runs
+	Completed    int64   `json:"completed"`        // of all runs
+	Resident     int64   `json:"resident_octets"`  // at the end
+	ResponseSize float64 `json:"response_octets"`  // mean
+	Strangers    float64 `json:"strangers_of_all"` // the worst run's share
+}
+
+// report is what a comparison found, and on what.
+type report struct {
+	Date     time.Time `json:"date"`
+	CPU      string    `json:"cpu"`
+	Cores    int       `json:"cores"`
+	Kernel   string    `json:"kernel"`
+	Dnsperf  string    `json:"dnsperf"`
+	NSD      string    `json:"nsd"`
+	Names    int       `json:"names"`
+	Zones    int       `json:"zones"`
+	Rounds   int       `json:"rounds"`
+	Seconds  float64   `json:"seconds_of_a_run"`
+	Rows     []row     `json:"servers"`
+	Runs     []sample  `json:"runs"`
+	versions map[string]string
+}
+
+func newReport(now time.Time, set settings, servers []*contestant) *report {
+	r := &report{
+		Date: now, CPU: cpuModel(), Cores: runtime.NumCPU(), Kernel: kernel(),
+		Names: set.names, Zones: set.zones, Rounds: set.rounds, Seconds: set.run.Seconds(),
+		versions: make(map[string]string),
+	}
+	for _, c := range servers {
+		r.versions[c.name] = c.version
+	}
+	return r
+}
+
+// finish adds what is known at the end only.
+func (r *report) finish(ctx context.Context, servers []*contestant) (err error) {
+	if r.NSD, err = firstLine(ctx, "nsd", "-v"); err != nil {
+		return err
+	}
+	r.Dnsperf = dnsperfVersion(ctx)
+	r.summarise()
+	for i, c := range servers {
+		if r.Rows[i].Resident, err = residentBytes(c.proc.pid()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// summarise makes the rows from the runs, in the order of first appearance.
+func (r *report) summarise() {
+	var order []string
+	runs := make(map[string][]sample)
+	for _, s := range r.Runs {
+		if runs[s.Server] == nil {
+			order = append(order, s.Server)
+		}
+		runs[s.Server] = append(runs[s.Server], s)
+	}
+	for _, name := range order {
+		w := row{Server: name, Version: r.versions[name]}
+		var rate, cpu, size []float64
+		for _, s := range runs[name] {
+			rate, cpu, size = append(rate, s.PerSecond), append(cpu, s.CPU), append(size, s.ResponseSize)
+			w.Lost += s.Lost
+			w.Completed += s.Completed
+			w.Strangers = max(w.Strangers, s.Strangers)
+		}
+		w.PerSecond, w.CPU, w.ResponseSize = spreadOf(rate), spreadOf(cpu), spreadOf(size).Median
+		r.Rows = append(r.Rows, w)
+	}
+	for i := range r.Rows {
+		w, first := &r.Rows[i], &r.Rows[0]
+		if first.CPU.Median > 0 && first.PerSecond.Median > 0 {
+			w.CPURatio = w.CPU.Median / first.CPU.Median
+			w.RateRatio = w.PerSecond.Median / first.PerSecond.Median
+		}
+	}
+}
+
+// markdown returns the report as text for people.
+func (r *report) markdown() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Warm UDP, %s\n\n", r.Date.Format(time.DateOnly))
+	fmt.Fprintf(&b, "%d cached names in %d unsigned zones, asked by dnsperf (`-c 20 -T 1 -q 100`) for %g s in %d rounds, the\n"+
+		"servers in turn. Two threads each; nothing validates. Median (min–max).\n\n", r.Names, r.Zones, r.Seconds, r.Rounds)
+	first := r.Rows[0].Server
+	fmt.Fprintf(&b, "| Server | q/s | server CPU µs/query | CPU, %[1]s = 1 | q/s, %[1]s = 1 | lost | RSS MiB | octets/response |\n", first)
+	b.WriteString("|---|---|---|---|---|---|---|---|\n")
+	for i := range r.Rows {
+		w := &r.Rows[i]
+		fmt.Fprintf(&b, "| %s | %.0f (%.0f–%.0f) | %.2f (%.2f–%.2f) | %.2f | %.2f | %d of %d | %.0f | %.0f |\n",
+			w.Server, w.PerSecond.Median, w.PerSecond.Min, w.PerSecond.Max, w.CPU.Median, w.CPU.Min, w.CPU.Max,
+			w.CPURatio, w.RateRatio, w.Lost, w.Completed, float64(w.Resident)/(1<<20), w.ResponseSize)
+	}
+	b.WriteString("\nServer CPU is user and system time of all the server's threads; it is the figure to compare, as dnsperf takes up\n" +
+		"to a core of the same machine. The kernel charges the sending of a packet, and often its receiving, to the sender.\n\n")
+	b.WriteString("Noise. ")
+	for i := range r.Rows {
+		w := &r.Rows[i]
+		fmt.Fprintf(&b, "%s's runs spread over %.1f %% of the median in q/s and %.1f %% in CPU, while strangers used up to %.1f %% of the machine;\n",
+			w.Server, 100*w.PerSecond.width(), 100*w.CPU.width(), 100*w.Strangers)
+	}
+	fmt.Fprintf(&b, "a run in which they used more than %g %% was tried up to %d times, and the quietest kept. A difference smaller than\n"+
+		"the spread says nothing.\n\n", 100*strangersAllowed, attempts)
+	fmt.Fprintf(&b, "Machine: %s, %d cores, Linux %s. ", r.CPU, r.Cores, r.Kernel)
+	fmt.Fprintf(&b, "Load: dnsperf %s. Authorities: %s. Servers: ", r.Dnsperf, r.NSD)
+	for i := range r.Rows {
+		fmt.Fprintf(&b, "%s (%s)%s", r.Rows[i].Server, r.Rows[i].Version, map[bool]string{true: ".\n", false: ", "}[i == len(r.Rows)-1])
+	}
+	return b.String()
+}
+
+// write prints the report and keeps it, for people and for programs.
+func (r *report) write(dir string) error {
+	text := r.markdown()
+	fmt.Print(text)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	base := filepath.Join(dir, r.Date.Format(time.DateOnly)+"-warm-udp")
+	if err := os.WriteFile(base+".md", []byte(text), 0o644); err != nil {
+		return err
+	}
+	if err := os.WriteFile(base+".json", append(data, '\n'), 0o644); err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "written to %s.md and %s.json\n", base, base)
+	return nil
+}

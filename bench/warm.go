@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+)
+
+// sample is one run of one server.
+type sample struct {
+	Server     string  `json:"server"`
+	Round      int     `json:"round"` // from 1
+	CPU        float64 `json:"server_cpu_us_per_query"`
+	Cores      float64 `json:"server_cores"`     // CPU time by wall time
+	DriverLoad float64 `json:"dnsperf_cores"`    // likewise
+	Strangers  float64 `json:"strangers_of_all"` // share of all cores used by anything else
+	tally
+}
+
+// warm compares servers that have every answer in memory, over UDP.
+func warm(ctx context.Context, dir string, set settings) error {
+	l, err := startLab(ctx, dir, set)
+	defer l.stop()
+	if err != nil {
+		return err
+	}
+	servers, err := startContestants(ctx, l, set.peers, set.shirube)
+	defer func() { stopContestants(servers) }()
+	if err != nil {
+		return err
+	}
+	for _, c := range servers {
+		if err := prime(ctx, l, c); err != nil {
+			return err
+		}
+	}
+	rep := newReport(time.Now().UTC(), set, servers)
+	for round := range set.rounds {
+		for _, c := range servers {
+			s, err := measureQuiet(ctx, l, c, set.run)
+			if err != nil {
+				return err
+			}
+			s.Round = round + 1
+			rep.Runs = append(rep.Runs, *s)
+			fmt.Fprintf(os.Stderr, "round %d  %-9s %8.0f q/s  %5.2f µs CPU/query  %d lost  strangers %.1f %%\n",
+				s.Round, s.Server, s.PerSecond, s.CPU, s.Lost, 100*s.Strangers)
+		}
+	}
+	if err := rep.finish(ctx, servers); err != nil {
+		return err
+	}
+	return rep.write(set.out)
+}
+
+// prime lets a server resolve every question, checks that it got them right as
+// far as dnsperf tells, and warms its sockets up.
+func prime(ctx context.Context, l *lab, c *contestant) error {
+	began := time.Now()
+	t, err := dnsperf(ctx, c.addr, l.questions, warmLoad())
+	if err != nil {
+		return err
+	}
+	if err := l.checkPrimed(t); err != nil {
+		return fmt.Errorf("%s does not resolve the laboratory: %w; its log says:\n%s", c.name, err, c.proc.logTail())
+	}
+	fmt.Fprintf(os.Stderr, "%s resolved %d names in %.1f s\n", c.name, t.Completed, time.Since(began).Seconds())
+	_, err = dnsperf(ctx, c.addr, l.questions, hitLoad(time.Second))
+	return err
+}
+
+// checkPrimed compares a pass over all questions with what the zones hold.
+func (l *lab) checkPrimed(t *tally) error {
+	want := int64(len(l.net.questions))
+	if t.Sent != want || t.Completed != want || t.errors() != 0 || t.Rcodes["NXDOMAIN"] != int64(l.net.nxdomain) {
+		return fmt.Errorf("%d questions, %d of them for names that do not exist, got %d answers: %v",
+			want, l.net.nxdomain, t.Completed, t.Rcodes)
+	}
+	return nil
+}
+
+// usageAt is the CPU time used up to a moment.
+type usageAt struct {
+	when         time.Time
+	server, busy time.Duration
+}
+
+func usageNow(pid int) (usageAt, error) {
+	server, err := cpuTime(pid)
+	if err != nil {
+		return usageAt{}, err
+	}
+	busy, err := busyTime()
+	return usageAt{when: time.Now(), server: server, busy: busy}, err
+}
+
+const (
+	// strangersAllowed is the share of the machine that others may use in a run.
+	strangersAllowed = 0.05
+	// attempts is how often a run is tried for the sake of quiet.
+	attempts = 3
+)
+
+// measureQuiet measures again, a few times at most, while others are busy on
+// the machine, and returns the run that was disturbed least.
+func measureQuiet(ctx context.Context, l *lab, c *contestant, length time.Duration) (*sample, error) {
+	var best *sample
+	for range attempts {
+		s, err := measure(ctx, l, c, length)
+		if err != nil {
+			return nil, err
+		}
+		if best == nil || s.Strangers < best.Strangers {
+			best = s
+		}
+		if best.Strangers <= strangersAllowed {
+			break
+		}
+	}
+	return best, nil
+}
+
+// measure runs dnsperf against a server once. A wrong answer is an error; lost
+// queries are counted, as they also tell of a kernel buffer that was full.
+func measure(ctx context.Context, l *lab, c *contestant, length time.Duration) (*sample, error) {
+	before, err := usageNow(c.proc.pid())
+	if err != nil {
+		return nil, err
+	}
+	t, err := dnsperf(ctx, c.addr, l.questions, hitLoad(length))
+	if err != nil {
+		return nil, err
+	}
+	if err := c.proc.alive(); err != nil {
+		return nil, err
+	}
+	after, err := usageNow(c.proc.pid())
+	if err != nil {
+		return nil, err
+	}
+	if t.errors() != t.Lost || t.Completed == 0 {
+		return nil, fmt.Errorf("%s gave wrong answers: %v", c.name, t.Rcodes)
+	}
+	return newSample(c.name, t, before, after, runtime.NumCPU()), nil
+}
+
+// newSample relates what a run did to what was used during it on a machine
+// with that many cores.
+func newSample(server string, t *tally, before, after usageAt, cores int) *sample {
+	wall := after.when.Sub(before.when)
+	used := after.server - before.server
+	strangers := max(0, after.busy-before.busy-used-t.cpu)
+	return &sample{
+		Server:     server,
+		CPU:        float64(used.Microseconds()) / float64(t.Completed),
+		Cores:      used.Seconds() / wall.Seconds(),
+		DriverLoad: t.cpu.Seconds() / wall.Seconds(),
+		Strangers:  strangers.Seconds() / wall.Seconds() / float64(cores),
+		tally:      *t,
+	}
+}
