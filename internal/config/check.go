@@ -17,7 +17,9 @@ func (d *decoder) contradictions(cfg *Config) {
 		d.contradiction("found false for both ipv4 and ipv6, which leaves no way to ask; expected true for one of them",
 			"resolver.ipv4", "resolver.ipv6")
 	}
-	if l := &cfg.Limits; l.TCPConnectionsPerClient > l.TCPConnections {
+	// The default for one client is no contradiction: all may then be one's.
+	_, given := d.where("limits.tcp_connections_per_client")
+	if l := &cfg.Limits; given && l.TCPConnectionsPerClient > l.TCPConnections {
 		d.exceeds("limits", "tcp_connections_per_client", l.TCPConnectionsPerClient,
 			"tcp_connections", l.TCPConnections)
 	}

@@ -25,7 +25,6 @@ func (*World) Samples() []Sample {
 		sample("n8.hop1.lab.", wire.TypeA, "a chain of 8 aliases across 4 zones"),
 		sample("www.glueless2.mura.", wire.TypeA, "a delegation without glue, to servers in a zone that has none either"),
 		sample("www.lame.lab.", wire.TypeA, "a lame and a silent server survived"),
-		sample("nosuch."+flagship, wire.TypeA, "NXDOMAIN, with the SOA record that says for how long"),
 		sample("many.large.minato.", wire.TypeTXT, "64 records, too large for UDP: fetched over TCP"),
 	}
 }
