@@ -1,0 +1,149 @@
+//go:build !race
+
+package daemon
+
+import (
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"shirube/cache"
+	"shirube/internal/config"
+	"shirube/internal/ede"
+	"shirube/internal/wire"
+)
+
+// serveLocal runs a whole server on listen that has in memory what it will be
+// asked for, and returns it with a socket connected to it at ask.
+func serveLocal(t *testing.T, listen, ask string) (*Daemon, *net.UDPConn) {
+	t.Helper()
+	cfg := scenarioConfig(t)
+	port := freePort(t)
+	cfg.Listen = []config.Listener{{
+		Address:   netip.AddrPortFrom(netip.MustParseAddr(listen), port),
+		Protocols: []config.Protocol{config.ProtocolUDP},
+	}}
+	d, err := New(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	remember(t, d.Pipeline)
+	if err := d.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Shutdown(t.Context()); err != nil && t.Context().Err() == nil {
+			t.Error(err)
+		}
+	})
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(ask), port)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return d, c
+}
+
+// freePort returns a UDP port that nobody has right now.
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	c, err := net.ListenUDP("udp", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	return c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+}
+
+// TestAllocUDPHit asks a whole server, from socket to socket. AllocsPerRun
+// counts what every goroutine of the process allocates, so the server's readers
+// are in it.
+func TestAllocUDPHit(t *testing.T) {
+	for _, tt := range []struct{ name, listen, ask, query string }{
+		{"IPv4", "127.0.0.1", "127.0.0.1", "www.example.com. A"},
+		{"IPv6", "::1", "::1", "www.example.com. A"},
+		{"IPv4 on all addresses", "0.0.0.0", "127.0.0.9", "www.example.com. A"},
+		{"IPv6 on all addresses", "::", "::1", "www.example.com. A"},
+		{"without EDNS", "127.0.0.1", "127.0.0.1", "www.example.com. A +noedns"},
+		{"DO", "127.0.0.1", "127.0.0.1", "www.example.com. A +do"},
+		{"other spelling", "127.0.0.1", "127.0.0.1", "wWw.ExAmPlE.cOm. A"},
+		{"truncated", "127.0.0.1", "127.0.0.1", "large.example.com. TXT +noedns"},
+		{"failure", "127.0.0.1", "127.0.0.1", "broken.example.com. A"},
+		{"refused", "127.0.0.1", "127.0.0.1", "www.example.com. A +nord"},
+		{"ANY", "127.0.0.1", "127.0.0.1", "www.example.com. ANY"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d, c := serveLocal(t, tt.listen, tt.ask)
+			raw, _ := parseAsk(t, tt.query)
+			var buf [4096]byte
+			n := 0
+			exchange := func() {
+				if _, err := c.Write(raw); err != nil {
+					t.Fatal(err)
+				}
+				var err error
+				if n, err = c.Read(buf[:]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			exchange()
+			m := new(dns.Msg)
+			if err := m.Unpack(buf[:n]); err != nil || m.Question[0].Name == "" {
+				t.Fatal(err, m)
+			}
+			if avg := testing.AllocsPerRun(2000, exchange); avg != 0 {
+				t.Errorf("%v allocations from socket to socket, want 0", avg)
+			}
+			if s := d.Frontend.Stats(); s.Misses != 0 {
+				t.Errorf("%d queries were no hits", s.Misses)
+			}
+		})
+	}
+}
+
+// remember fills the memory of p with what the queries above ask for, so that
+// nothing has to be resolved.
+func remember(t *testing.T, p *Pipeline) {
+	t.Helper()
+	rememberAnswers(t, p, "www.example.com. 300 A 198.51.100.1", "large.example.com. 300 TXT "+largeText)
+	p.Answers.Fail(wire.Question{Name: wire.MustParseName("broken.example.com."), Type: wire.TypeA}, false, longFailure, farFuture)
+}
+
+var (
+	largeText   = strings.Repeat(`"`+strings.Repeat("x", 200)+`" `, 4)
+	longFailure = &ede.Error{Code: ede.NoReachableAuthority, Text: "no server of example.com. answered: 192.0.2.1 timed out"}
+	// farFuture is when a failure is remembered from, so that it does not run
+	// out within a test: it lasts until a second after.
+	farFuture = time.Now().Add(time.Hour)
+)
+
+// rememberAnswers puts records into the memory of p as answers to who asks for
+// them, with and without DO.
+func rememberAnswers(t *testing.T, p *Pipeline, records ...string) {
+	t.Helper()
+	for _, text := range records {
+		rr, err := dns.NewRR(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := rr.Header()
+		m := new(dns.Msg).SetQuestion(h.Name, h.Rrtype)
+		m.Response, m.Compress, m.Answer = true, true, []dns.RR{rr}
+		msg, err := m.Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := cache.NewAnswer(msg, nil, time.Now(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := wire.Question{Name: wire.MustParseName(h.Name), Type: wire.Type(h.Rrtype)}
+		p.Answers.Put(q, false, false, a)
+		p.Answers.Put(q, true, false, a)
+	}
+}
