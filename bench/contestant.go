@@ -55,7 +55,8 @@ func (c *contestant) start(ctx context.Context, l *lab, kind, shirube string) (e
 	case "unbound":
 		conf = filepath.Join(l.dir, c.name+".conf")
 		argv = []string{"unbound", "-d", "-c", conf}
-		c.version, err = firstLine(ctx, "unbound", "-V")
+		c.version, err = firstLine(ctx, "unbound", "-V") // "Version 1.17.1"
+		c.version = "unbound " + strings.TrimPrefix(c.version, "Version ")
 		err = errors.Join(err, os.WriteFile(conf, []byte(unboundConf(l.dir, l.hints, c.addr)), 0o644))
 	case "shirube":
 		conf = filepath.Join(l.dir, c.name+".yaml")

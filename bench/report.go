@@ -160,8 +160,12 @@ func (r *report) markdown() string {
 	fmt.Fprintf(&b, "Machine: %s, %d cores, Linux %s. ", r.CPU, r.Cores, r.Kernel)
 	fmt.Fprintf(&b, "Load: dnsperf %s. Authorities: %s. Servers: ", r.Dnsperf, r.NSD)
 	for i := range r.Rows {
-		fmt.Fprintf(&b, "%s (%s)%s", r.Rows[i].Server, r.Rows[i].Version, map[bool]string{true: ".\n", false: ", "}[i == len(r.Rows)-1])
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(r.Rows[i].Version)
 	}
+	b.WriteString(".\n")
 	return b.String()
 }
 

@@ -52,7 +52,7 @@ func exampleReport() *report {
 	r := &report{
 		Date: time.Date(2026, 11, 22, 1, 2, 3, 0, time.UTC), CPU: "A CPU", Cores: 2, Kernel: "6.1", Dnsperf: "2.10.0",
 		NSD: "NSD version 4.6.1", Names: 10_000, Zones: 300, Rounds: 3, Seconds: 10,
-		versions: map[string]string{"unbound": "Version 1.17.1", "shirube": "v0"},
+		versions: map[string]string{"unbound": "unbound 1.17.1", "shirube": "shirube v0"},
 	}
 	for i, v := range []struct{ rate, cpu float64 }{{100_000, 6}, {110_000, 7}, {90_000, 8}} {
 		for j, name := range []string{"unbound", "shirube"} {
@@ -90,7 +90,7 @@ func TestReportReadsAsATable(t *testing.T) {
 		"| unbound | 100000 (90000–110000) | 7.00 (6.00–8.00) | 1.00 | 1.00 | 0 of 3000 | 28 | 63 |",
 		"| shirube | 200000 (180000–220000) | 3.50 (3.00–4.00) | 0.50 | 2.00 | 3 of 3000 | 28 | 63 |",
 		"Machine: A CPU, 2 cores, Linux 6.1. Load: dnsperf 2.10.0. Authorities: NSD version 4.6.1. " +
-			"Servers: unbound (Version 1.17.1), shirube (v0).",
+			"Servers: unbound 1.17.1, shirube v0.",
 	} {
 		if !strings.Contains(text, line+"\n") {
 			t.Errorf("the report has no line\n%s\nin\n%s", line, text)
