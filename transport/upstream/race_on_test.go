@@ -1,0 +1,7 @@
+//go:build race
+
+package upstream
+
+// slowness is how much longer than a millisecond a millisecond's work may take:
+// the race detector's share.
+const slowness = 40

@@ -1,0 +1,108 @@
+package upstream
+
+import "sync/atomic"
+
+// Stats is what a [Client] has done since it was made. All but InFlight only
+// grow.
+type Stats struct {
+	InFlight int64  // exchanges under way
+	Busy     uint64 // exchanges refused over MaxInFlight
+
+	UDP      Sent   // queries sent over UDP
+	TCP      Sent   // queries sent over TCP
+	Received uint64 // datagrams, and whole messages over TCP
+	Octets   uint64 // octets received, those of dropped datagrams included
+
+	Answers   uint64 // exchanges that ended with an answer
+	Timeouts  uint64 // attempts that ended without one in time
+	GaveUp    uint64 // attempts that ended after too many stray datagrams
+	Malformed uint64 // attempts whose matching answer could not be parsed
+	Truncated uint64 // answers over UDP that had TC set, asked again over TCP
+	PortTaken uint64 // source ports drawn in vain
+
+	Dropped Dropped
+	Errors  Errors
+}
+
+// Sent counts queries by the family of the server's address.
+type Sent struct{ IPv4, IPv6 uint64 }
+
+// Dropped counts what was received and did not match, by the first thing that
+// was wrong with it.
+type Dropped struct {
+	Source   uint64 // not the server's, from before the socket was connected
+	Long     uint64 // longer than offered
+	Short    uint64 // empty, or no whole header
+	ID       uint64
+	Header   uint64 // no response, or another opcode
+	Question uint64 // right ID, other question
+	ICMP     uint64 // "fragmentation needed", which is ignored
+}
+
+// Errors counts attempts that the network, or this machine, made end.
+type Errors struct {
+	Refused     uint64 // ICMP errors, and refused connections
+	Unreachable uint64 // no route, or no address of this machine's to use it
+	Closed      uint64 // connections ended by the server
+	Exhausted   uint64 // no descriptors, memory or ports left
+	Other       uint64
+}
+
+// counters is what [Stats] is a snapshot of.
+type counters struct {
+	busy, received, octets, answers, timeouts, gaveUp, malformed, truncated, portTaken, icmp atomic.Uint64
+
+	udp, tcp [2]atomic.Uint64 // by family
+	dropped  [numVerdicts]atomic.Uint64
+	failures [numFailures]atomic.Uint64
+}
+
+// Stats returns a snapshot. Its counters are read one after the other, while
+// exchanges go on.
+func (c *Client) Stats() Stats {
+	n := &c.count
+	return Stats{
+		InFlight:  c.inFlight.Load(),
+		Busy:      n.busy.Load(),
+		UDP:       Sent{IPv4: n.udp[0].Load(), IPv6: n.udp[1].Load()},
+		TCP:       Sent{IPv4: n.tcp[0].Load(), IPv6: n.tcp[1].Load()},
+		Received:  n.received.Load(),
+		Octets:    n.octets.Load(),
+		Answers:   n.answers.Load(),
+		Timeouts:  n.timeouts.Load(),
+		GaveUp:    n.gaveUp.Load(),
+		Malformed: n.malformed.Load(),
+		Truncated: n.truncated.Load(),
+		PortTaken: n.portTaken.Load(),
+		Dropped: Dropped{
+			Source:   n.dropped[wrongSource].Load(),
+			Long:     n.dropped[tooLong].Load(),
+			Short:    n.dropped[tooShort].Load(),
+			ID:       n.dropped[wrongID].Load(),
+			Header:   n.dropped[wrongHeader].Load(),
+			Question: n.dropped[wrongQuestion].Load(),
+			ICMP:     n.icmp.Load(),
+		},
+		Errors: Errors{
+			Refused:     n.failures[refused].Load(),
+			Unreachable: n.failures[unreachable].Load(),
+			Closed:      n.failures[closed].Load(),
+			Exhausted:   n.failures[exhausted].Load(),
+			Other:       n.failures[otherFailure].Load(),
+		},
+	}
+}
+
+// family returns the index of the server's family in an array of counters.
+func (a *attempt) family() int {
+	if a.req.Server.Addr().Is4() {
+		return 0
+	}
+	return 1
+}
+
+// took counts n octets received.
+func (a *attempt) took(n int) {
+	a.octets += n
+	a.client.count.octets.Add(uint64(n))
+}

@@ -1,0 +1,207 @@
+// Package upstream asks one server one question over the network: over UDP,
+// and over TCP when the answer says that it was truncated (RFC 7766 §5).
+//
+// What comes back is believed only when it matches what was sent. Everything
+// else is dropped and counted, and the wait goes on: whoever can make a
+// resolver give up early with one crafted datagram can take its servers away
+// from it (TuDoor, CVE-2023-26437). Every query over UDP has a socket of its
+// own, connected to the server, on a port drawn anew from all unprivileged
+// ones (RFC 5452 §9.2).
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"shirube/internal/exchange"
+	"shirube/internal/wire"
+)
+
+// The limits that are not for the operator to move.
+const (
+	// maxStrays is how many datagrams one exchange drops before it gives up.
+	// With the port known to an attacker, each is a guess at the ID, so this
+	// leaves 17 guesses in 65,536 (RFC 5452 §5).
+	maxStrays = 16
+
+	// maxPortDraws is how many ports are drawn for one query. With half of
+	// all ports in use, one query in 65,536 finds none.
+	maxPortDraws = 16
+
+	// maxEDNSSize is the largest UDP payload size to offer (RFC 6891 §6.2.5).
+	maxEDNSSize = 4096
+
+	// mostInFlight is the largest MaxInFlight: half of the ports.
+	mostInFlight = numPorts / 2
+
+	// logPause is how long the log stays quiet about trouble of this machine
+	// after it spoke of some. The counters go on.
+	logPause = time.Minute
+)
+
+// Options configures a [Client]. The zero value of each field is its default.
+type Options struct {
+	// EDNSSize is the UDP payload size offered to servers, in octets: 512 to
+	// 4096, by default 1232 (RFC 9715 §3.1). A larger datagram is dropped.
+	EDNSSize int
+
+	// MaxInFlight is how many exchanges may be under way at once: at most
+	// 32,256, by default 12,000. Each has one descriptor. One more fails with
+	// [ErrBusy].
+	MaxInFlight int
+
+	// TCPTimeout is the longest that one attempt over TCP may take, from the
+	// connection's first packet to the answer's last octet. By default 3 s.
+	TCPTimeout time.Duration
+
+	// Log is told, at most once a minute, when this machine cannot send: out
+	// of descriptors, ports or exchanges. By default nobody is.
+	Log *slog.Logger
+}
+
+// Client asks servers. Its methods may be called concurrently. It has no
+// goroutines, and no descriptors but those of the exchanges under way, so there
+// is nothing to close.
+type Client struct {
+	ednsSize    int
+	maxInFlight int64
+	tcpTimeout  time.Duration
+	log         *slog.Logger
+	draw        func() (port, id uint16) // replaced in tests only
+
+	inFlight atomic.Int64
+	quiet    atomic.Int64 // when the log may be told again, in Unix nanoseconds
+	count    counters
+	scratch  sync.Pool // of *scratch
+}
+
+// scratch is the memory that one exchange needs, for the next one to use again.
+type scratch struct {
+	out    [2 + maxQueryLen]byte // TCP's length field and the query
+	in     []byte                // one octet longer than the largest datagram that is taken
+	socket socket
+}
+
+func newScratch(ednsSize int) *scratch {
+	s := &scratch{in: make([]byte, ednsSize+1)}
+	s.socket.read = s.socket.recvfrom
+	return s
+}
+
+// New returns a Client. The error says which option makes no sense.
+func New(o Options) (*Client, error) {
+	if o.EDNSSize == 0 {
+		o.EDNSSize = 1232
+	}
+	if o.MaxInFlight == 0 {
+		o.MaxInFlight = 12_000
+	}
+	if o.TCPTimeout == 0 {
+		o.TCPTimeout = 3 * time.Second
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case o.EDNSSize < wire.MinUDPSize || o.EDNSSize > maxEDNSSize:
+		return nil, fmt.Errorf("EDNS size %d is not between %d and %d", o.EDNSSize, wire.MinUDPSize, maxEDNSSize)
+	case o.MaxInFlight < 0 || o.MaxInFlight > mostInFlight:
+		return nil, fmt.Errorf("%d exchanges at once are not between 1 and %d", o.MaxInFlight, mostInFlight)
+	case o.TCPTimeout < 0:
+		return nil, fmt.Errorf("TCP timeout %v is negative", o.TCPTimeout)
+	}
+	c := &Client{
+		ednsSize:    o.EDNSSize,
+		maxInFlight: int64(o.MaxInFlight),
+		tcpTimeout:  o.TCPTimeout,
+		log:         o.Log,
+		draw:        drawPortAndID,
+	}
+	c.scratch.New = func() any { return newScratch(c.ednsSize) }
+	return c, nil
+}
+
+// errTruncated ends an attempt over UDP whose answer has TC set.
+var errTruncated = errors.New("truncated")
+
+// Exchange asks req.Server req.Question and returns its answer, whatever the
+// answer's rcode. An answer has the question asked in its question section, or,
+// when it is an error of an old server's, nothing.
+//
+// The error wraps [exchange.ErrTimeout] when no acceptable answer came in time,
+// [exchange.ErrMalformed] when one came that cannot be parsed, and otherwise
+// what went wrong, all in an [*Error] that says with whom; but it is ctx.Err()
+// when ctx ended first, [ErrBusy] when too many exchanges are under way, and
+// [ErrRequest] for what cannot be asked. A truncated answer is never returned:
+// when TCP fails after it, TCP's error is. With an error the Response is empty
+// but for Size.
+func (c *Client) Exchange(ctx context.Context, req exchange.Request) (exchange.Response, error) {
+	if err := ctx.Err(); err != nil {
+		return exchange.Response{}, err
+	}
+	if err := check(&req); err != nil {
+		return exchange.Response{}, err
+	}
+	defer c.inFlight.Add(-1)
+	if c.inFlight.Add(1) > c.maxInFlight {
+		c.count.busy.Add(1)
+		c.complain(ErrBusy)
+		return exchange.Response{}, ErrBusy
+	}
+	s := c.scratch.Get().(*scratch)
+	defer c.scratch.Put(s)
+
+	a := attempt{client: c, req: req, scratch: s}
+	var resp exchange.Response
+	err := errTruncated
+	if !req.TCP {
+		resp, err = a.udp(ctx)
+	}
+	if err == errTruncated { //nolint:errorlint // our own, never wrapped
+		resp, err = a.tcp(ctx)
+	}
+	resp.Size = a.octets
+	return resp, err
+}
+
+// check refuses what cannot be asked, and writes an IPv4 address that is mapped
+// into IPv6 as what it is.
+func check(req *exchange.Request) error {
+	addr := req.Server.Addr().Unmap()
+	switch {
+	case !addr.IsValid() || addr.IsUnspecified() || addr.IsMulticast() || addr.Zone() != "" || req.Server.Port() == 0:
+		return fmt.Errorf("%w: no server can be at %v", ErrRequest, req.Server)
+	case req.Question.Name == "":
+		return fmt.Errorf("%w: no name to ask for", ErrRequest)
+	case req.Timeout <= 0:
+		return fmt.Errorf("%w: no time to wait for an answer", ErrRequest)
+	}
+	req.Server = netip.AddrPortFrom(addr, req.Server.Port())
+	return nil
+}
+
+// attempt is the state of one exchange: of its attempt over UDP, and then of
+// the one over TCP.
+type attempt struct {
+	client  *Client
+	req     exchange.Request
+	scratch *scratch
+	octets  int  // received so far
+	overTCP bool // which of the two it is
+}
+
+// complain tells the log why this machine cannot send, unless it was told just
+// now.
+func (c *Client) complain(why error) {
+	now := time.Now().UnixNano()
+	until := c.quiet.Load()
+	if now >= until && c.quiet.CompareAndSwap(until, now+int64(logPause)) {
+		c.log.Warn("cannot ask name servers", "error", why, "in_flight", c.inFlight.Load(), "limit", c.maxInFlight)
+	}
+}
