@@ -257,23 +257,23 @@ func parseAsk(t *testing.T, spec string) ([]byte, *wire.Query) {
 	m.SetEdns0(1232, false)
 	q := &wire.Query{Client: netip.MustParseAddrPort("127.0.0.1:40000"), Received: time.Now(), Limit: wire.MaxMsgSize}
 	for _, w := range words[2:] {
-		var size uint16
-		switch {
-		case w == "+do":
+		switch w {
+		case "+do":
 			m.IsEdns0().SetDo()
-		case w == "+cd":
+		case "+cd":
 			m.CheckingDisabled = true
-		case w == "+ad":
+		case "+ad":
 			m.AuthenticatedData = true
-		case w == "+nord":
+		case "+nord":
 			m.RecursionDesired = false
-		case w == "+noedns":
+		case "+noedns":
 			m.Extra = nil
-		case w == "+tcp":
+		case "+tcp":
 			q.Proto = wire.TCP
-		case w == "+ch":
+		case "+ch":
 			m.Question[0].Qclass = dns.ClassCHAOS
 		default:
+			var size uint16
 			if _, err := fmt.Sscanf(w, "+bufsize=%d", &size); err != nil {
 				t.Fatalf("%s: unknown word %s", spec, w)
 			}

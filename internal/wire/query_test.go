@@ -85,7 +85,7 @@ func TestParseLeavesWhatTheTransportFilledIn(t *testing.T) {
 	if status := q.Parse(fullQuery); status != OK {
 		t.Fatalf("Parse = %d", status)
 	}
-	if q.Client != before.Client || q.Received != before.Received || q.Limit != before.Limit || q.Proto != before.Proto {
+	if q.Client != before.Client || !q.Received.Equal(before.Received) || q.Limit != before.Limit || q.Proto != before.Proto {
 		t.Errorf("Parse changed %+v to %+v", before, q)
 	}
 }
