@@ -2,7 +2,6 @@ package resolver
 
 import (
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/miekg/dns"
@@ -29,10 +28,14 @@ type reply struct {
 	Verdict Verdict
 	Rcode   wire.Rcode
 	Sets    []rrset.Set // Positive, Alias and Negative: aliases in order, then the data
-	Denial  []rrset.Set // Negative: the SOA record and NSEC records; Positive: what a wildcard needs
-	Cut     *rrset.Cut  // Referral
+	Denial  []rrset.Set // Negative: the SOA record and NSEC records, or none; else what a wildcard needs
+	Cut     *rrset.Cut  // Referral: strictly below the cut asked, at the name or above it
 	Target  wire.Name   // Alias
 	Why     string      // Lame: the reason, for people
+
+	// Lame: what the response means nevertheless, if no server of the zone has
+	// a better one; nil when it means nothing.
+	Fallback *reply
 
 	// Positive, of the zone's own NS set: the addresses that came with it.
 	Glue map[wire.Name][]netip.Addr
@@ -50,103 +53,74 @@ func (r *reply) aliases() (n int) {
 
 func lame(rcode wire.Rcode, why string) reply { return reply{Verdict: Lame, Rcode: rcode, Why: why} }
 
+// doubtful is lame for a response that may yet mean rep: servers that answer so
+// exist, and some zones have no others.
+func doubtful(rcode wire.Rcode, why string, rep reply) reply {
+	return reply{Verdict: Lame, Rcode: rcode, Why: why, Fallback: &rep}
+}
+
 // reading is one response under the eyes of classify.
 type reading struct {
 	sections
-	q    wire.Question
-	cut  *rrset.Cut
-	aa   bool
-	now  time.Time
-	ttls TTLs
+	msg       *dns.Msg
+	q         wire.Question
+	cut       *rrset.Cut
+	aa        bool
+	recursive bool // from a resolver's cache, not from a zone: RA without AA
+	now       time.Time
+	ttls      TTLs
 }
 
 // classify decides what msg means to q, asked of a server for cut at now. It
 // does no I/O and keeps no state, so every odd server ever met is one row of a
-// table.
+// table. It takes over msg: the records of the result are msg's, their owners
+// respelled.
 func classify(msg *dns.Msg, q wire.Question, cut *rrset.Cut, now time.Time, ttls TTLs) reply {
 	rcode := wire.Rcode(msg.Rcode)
-	if rcode != wire.NoError && rcode != wire.NXDomain && rcode != wire.YXDomain {
+	switch {
+	case rcode != wire.NoError && rcode != wire.NXDomain && rcode != wire.YXDomain:
 		return lame(rcode, rcode.String())
+	case msg.Truncated: // RFC 2181 §9: what is there must not be used
+		return lame(rcode, "truncated answer")
 	}
-	rd := &reading{sections: scrub(msg, cut.Zone), q: q, cut: cut, aa: msg.Authoritative, now: now, ttls: ttls}
+	rd := &reading{
+		sections: scrub(msg, cut.Zone), msg: msg, q: q, cut: cut,
+		aa: msg.Authoritative, recursive: msg.RecursionAvailable && !msg.Authoritative,
+		now: now, ttls: ttls,
+	}
 	rep := rd.follow()
 	switch {
-	case rep.Verdict == Positive:
-		rep.Denial = rd.wildcardProof(rep.Sets)
-		if q == (wire.Question{Name: cut.Zone, Type: wire.TypeNS}) {
-			rep.Glue = rd.apexGlue(rep.Sets[0])
-		}
-		return rep
 	case rep.Verdict == Lame:
 		return rep
+	case len(rep.Sets) == 0 && rcode == wire.YXDomain:
+		return lame(rcode, "YXDOMAIN without a DNAME record")
+	case len(rep.Sets) == 0:
+		return rd.nothing(rcode)
+	case rep.Verdict == Positive:
+		return rd.positive(rep, rcode)
 	case rep.Rcode == wire.YXDomain:
 		return rep
-	case rcode == wire.YXDomain:
-		return lame(rcode, "YXDOMAIN without a DNAME record")
-	case len(rep.Sets) > 0:
-		return rd.endOfChain(rep, rcode)
 	}
-	return rd.nothing(msg, rcode)
+	return rd.endOfChain(rep, rcode)
 }
 
-// follow walks the aliases of the answer section, as far as they stay in the
-// zone. What it does not pass on its way does not exist for it.
-func (rd *reading) follow() reply {
-	var rep reply
-	name := rd.q.Name
-	for range maxRecords {
-		if s, ok := rd.set(rd.answer, name, rd.q.Type, rd.rank(name)); ok {
-			rep.Verdict, rep.Sets = Positive, append(rep.Sets, s)
-			return rep
-		}
-		next, sets, ok := rd.alias(name)
-		if !ok {
-			return lame(wire.NoError, "malformed alias")
-		}
-		if sets == nil {
-			break
-		}
-		rep.Sets = append(rep.Sets, sets...)
-		if next == "" { // RFC 6672 §2.2
-			rep.Verdict, rep.Rcode, rep.Target = Negative, wire.YXDomain, ""
-			return rep
-		}
-		rep.Verdict, rep.Target, name = Alias, next, next
-		if rd.q.Type == wire.TypeCNAME { // of a DNAME: the alias is the data
-			rep.Verdict = Positive
-			return rep
-		}
-		if !name.Within(rd.cut.Zone) || slices.ContainsFunc(rep.Sets, func(s rrset.Set) bool { return s.Name == name }) {
-			break
-		}
-	}
-	if rep.Sets == nil {
-		rep.Verdict = Negative // so far
+// positive judges a response with the data in its answer section.
+func (rd *reading) positive(rep reply, rcode wire.Rcode) reply {
+	apex := rd.q == wire.Question{Name: rd.cut.Zone, Type: wire.TypeNS}
+	rep.Denial = rd.wildcardProof(rep.Sets)
+	switch {
+	case rcode != wire.NoError: // RFC 6604 §3: the rcode is of the last name, which has data
+		return doubtful(rcode, rcode.String()+" with the data", rep)
+	case apex && len(rep.Sets) > 1: // RFC 2181 §10.1: an alias has no NS set
+		return lame(rcode, "alias in place of the zone's NS set")
+	case apex:
+		rep.Glue = rd.apexGlue(rep.Sets[0])
+	case rd.q.Type == wire.TypeNS && !rd.aa && len(rep.Sets) == 1:
+		// A parent that puts a delegation into the answer section (RFC 1034
+		// §4.2.1: it is not authoritative there). The child has the last word.
+		return rd.referral(rd.q.Name, rd.answer)
 	}
 	return rep
-}
-
-// alias returns the CNAME record of name, and the DNAME record it comes from
-// if it does. No sets: name has no alias here. A DNAME record whose result is
-// too long gives no next name.
-func (rd *reading) alias(name wire.Name) (next wire.Name, sets []rrset.Set, ok bool) {
-	for _, rec := range rd.answer {
-		if rec.typ != wire.TypeDNAME || rec.name == name || !name.Within(rec.name) {
-			continue
-		}
-		s, found := rd.set(rd.answer, rec.name, wire.TypeDNAME, rd.rank(name))
-		if !found || len(s.RRs) != 1 { // RFC 6672 §2.4: a DNAME record is alone
-			return "", nil, false
-		}
-		next, sets, ok := substitute(name, s)
-		return next, sets, ok
-	}
-	s, found := rd.set(rd.answer, name, wire.TypeCNAME, rd.rank(name))
-	if !found {
-		return "", nil, true
-	}
-	next, ok = aliasTarget(s)
-	return next, []rrset.Set{s}, ok
 }
 
 // rank returns how far data of name in the answer section is to be trusted: it
@@ -161,204 +135,68 @@ func (rd *reading) rank(name wire.Name) rrset.Rank {
 // endOfChain judges a response whose aliases led to no data: they may end in a
 // denial by this zone, or go on elsewhere.
 func (rd *reading) endOfChain(rep reply, rcode wire.Rcode) reply {
-	if rep.Target.Within(rd.cut.Zone) {
+	if rcode != wire.YXDomain && !rd.recursive && !rep.owns(rep.Target) {
 		if denial := rd.denial(rep.Target); denial != nil {
-			rep.Verdict, rep.Rcode, rep.Denial = Negative, rcode, denial
+			rep.Verdict, rep.Rcode, rep.Target, rep.Denial = Negative, rcode, "", denial
 			return rep
 		}
 	}
-	rep.Verdict, rep.Rcode = Alias, wire.NoError // its rcode is about a name we ask for ourselves
-	return rep
+	rep.Denial = rd.wildcardProof(rep.Sets)
+	return rep // its rcode is about a name we ask for ourselves (RFC 6604 §3)
 }
 
 // nothing judges a response with nothing about the name in its answer section:
 // a denial, a referral, or no help at all.
-func (rd *reading) nothing(msg *dns.Msg, rcode wire.Rcode) reply {
-	denial := rd.denial(rd.q.Name)
-	neg := reply{Verdict: Negative, Rcode: rcode, Denial: denial}
-	if denial != nil || rcode == wire.NXDomain {
-		return neg
-	}
-	owner, hosts := rd.nameservers()
+func (rd *reading) nothing(rcode wire.Rcode) reply {
+	neg := reply{Verdict: Negative, Rcode: rcode, Denial: rd.denial(rd.q.Name)}
 	switch {
-	case owner != "" && owner != rd.cut.Zone && rd.q.Name.Within(owner):
-		// A zone's own DS set is its parent's to deny: a referral for it says
-		// that the parent's server is not one.
+	case neg.Denial == nil && rd.deniedByChild():
+		return doubtful(neg.Rcode, "the zone's own denial of its DS set", neg)
+	case rd.recursive && (neg.Denial != nil || rcode == wire.NXDomain):
+		return doubtful(neg.Rcode, "a resolver's answer", neg)
+	case neg.Denial != nil:
+		return neg
+	case rcode == wire.NXDomain && !rd.aa && rd.refers(func(wire.Name) bool { return true }):
+		return lame(rcode, "referral with NXDOMAIN")
+	case rcode == wire.NXDomain:
+		return neg // RFC 2308 §2.1: without SOA it may not be kept
+	}
+	return rd.unanswered(neg)
+}
+
+// unanswered judges a response that has no error, no answer and no denial: a
+// referral, else NODATA as some servers say it, which is neg (RFC 2308 §2.2).
+func (rd *reading) unanswered(neg reply) reply {
+	zone := rd.cut.Zone
+	owner, several := rd.delegated()
+	switch {
+	case several:
+		return lame(neg.Rcode, "referral to two zones")
+	case owner != "" && owner != zone && rd.q.Name.Within(owner):
 		if rd.q.Type == wire.TypeDS && owner == rd.q.Name {
-			return lame(rcode, "referral for a DS question")
+			return rd.referredDS(neg)
 		}
-		return reply{Verdict: Referral, Cut: rd.referral(owner, hosts)}
-	case rd.aa && !msg.RecursionAvailable, rd.aa && len(msg.Ns) == 0:
-		return neg // NODATA as old servers say it, without SOA (RFC 2308 §2.2, type 3)
-	case owner == rd.cut.Zone:
-		return lame(rcode, "referral to itself")
-	case len(msg.Ns) > 0:
-		return lame(rcode, "referral up or sideways")
+		return rd.referral(owner, rd.authority)
+	case rd.refers(func(owner wire.Name) bool { return owner != zone && zone.Within(owner) }):
+		return lame(neg.Rcode, "referral upwards")
+	case rd.aa && len(rd.msg.Answer) > 0:
+		return doubtful(neg.Rcode, "answer to another question", neg)
+	case rd.aa:
+		return neg // NODATA without SOA, type 3
+	case owner == zone:
+		return lame(neg.Rcode, "referral to itself")
+	case rd.refers(func(wire.Name) bool { return true }):
+		return lame(neg.Rcode, "referral sideways")
+	case rd.recursive:
+		return doubtful(neg.Rcode, "a resolver's answer", neg)
 	}
-	return lame(rcode, "empty answer")
+	return doubtful(neg.Rcode, "empty answer", neg)
 }
 
-// denial returns the SOA record that denies name, and the NSEC or NSEC3
-// records with it, all with the TTL that the denial has (RFC 2308 §5, RFC 9077
-// §3); nil when there is none.
-func (rd *reading) denial(name wire.Name) []rrset.Set {
-	var sets []rrset.Set
-	for _, rec := range rd.authority {
-		if rec.typ == wire.TypeSOA && name.Within(rec.name) {
-			if s, ok := rd.set(rd.authority, rec.name, wire.TypeSOA, rrset.AuthAuthority); ok {
-				soa := s.RRs[0].(*dns.SOA)
-				ttl := min(clampTTL(soa.Hdr.Ttl), clampTTL(soa.Minttl), rd.ttls.MaxNegative)
-				s.Until = rd.now.Add(max(ttl, min(rd.ttls.Min, rd.ttls.MaxNegative)))
-				sets = append(sets, s)
-				break
-			}
-		}
-	}
-	if sets == nil {
-		return nil
-	}
-	for _, s := range rd.proofs() {
-		s.Until = sets[0].Until
-		sets = append(sets, s)
-	}
-	return sets
-}
-
-// proofs returns the NSEC and NSEC3 sets of the authority section.
-func (rd *reading) proofs() []rrset.Set {
-	var sets []rrset.Set
-	for i, rec := range rd.authority {
-		if rec.typ != wire.TypeNSEC && rec.typ != wire.TypeNSEC3 {
-			continue
-		}
-		if slices.ContainsFunc(rd.authority[:i], func(r record) bool { return r.name == rec.name && r.typ == rec.typ }) {
-			continue // a set already
-		}
-		if s, ok := rd.set(rd.authority, rec.name, rec.typ, rrset.AuthAuthority); ok {
-			sets = append(sets, s)
-		}
-	}
-	return sets
-}
-
-// wildcardProof returns what a client that validates needs besides sets when
-// one of them came from a wildcard (RFC 4035 §3.1.3.3).
-func (rd *reading) wildcardProof(sets []rrset.Set) []rrset.Set {
-	if slices.ContainsFunc(sets, expanded) {
-		return rd.proofs()
-	}
-	return nil
-}
-
-// expanded reports whether s came from a wildcard: its signature covers fewer
-// labels than its owner has (RFC 4035 §5.3.4).
-func expanded(s rrset.Set) bool {
-	return slices.ContainsFunc(s.Sigs, func(sig *dns.RRSIG) bool { return int(sig.Labels) < s.Name.Labels() })
-}
-
-// nameservers returns the zone that the authority section names the servers
-// of, and their names. Servers of two zones are servers of none.
-func (rd *reading) nameservers() (owner wire.Name, hosts []wire.Name) {
-	for _, rec := range rd.authority {
-		ns, ok := rec.rr.(*dns.NS)
-		if !ok {
-			continue
-		}
-		if owner == "" {
-			owner = rec.name
-		}
-		if owner != rec.name {
-			return "", nil
-		}
-		host, err := wire.ParseName(ns.Ns)
-		if err == nil && len(hosts) < maxServers && !slices.Contains(hosts, host) {
-			hosts = append(hosts, host)
-		}
-	}
-	return owner, hosts
-}
-
-// referral returns the cut that the response refers to. It ends with the first
-// of what it rests on, the cut above included.
-func (rd *reading) referral(zone wire.Name, hosts []wire.Name) *rrset.Cut {
-	cut := &rrset.Cut{Zone: zone, Until: rd.now.Add(rd.leastTTL(rd.authority, func(r record) bool { return r.typ == wire.TypeNS }))}
-	for _, host := range hosts {
-		cut.Servers = append(cut.Servers, rrset.Server{Host: host, Addrs: rd.glue(host)})
-	}
-	if len(rd.additional) > 0 {
-		used := func(r record) bool {
-			return (r.typ == wire.TypeA || r.typ == wire.TypeAAAA) && slices.Contains(hosts, r.name)
-		}
-		if slices.ContainsFunc(rd.additional, used) {
-			cut.Until = earlier(cut.Until, rd.now.Add(rd.leastTTL(rd.additional, used)))
-		}
-	}
-	if !rd.cut.Until.IsZero() {
-		cut.Until = earlier(cut.Until, rd.cut.Until)
-	}
-	return cut
-}
-
-// leastTTL returns the smallest TTL of the records that used picks, within the
-// bounds on all TTLs.
-func (rd *reading) leastTTL(recs []record, used func(record) bool) time.Duration {
-	least := rd.ttls.Max
-	for _, rec := range recs {
-		if used(rec) {
-			least = min(least, clampTTL(rec.rr.Header().Ttl))
-		}
-	}
-	return max(least, min(rd.ttls.Min, rd.ttls.Max))
-}
-
+// earlier returns the earlier of two times.
 func earlier(a, b time.Time) time.Time {
 	if b.Before(a) {
 		return b
 	}
 	return a
-}
-
-// set returns the RRset of name and typ in recs, with its signatures.
-func (rd *reading) set(recs []record, name wire.Name, typ wire.Type, rank rrset.Rank) (rrset.Set, bool) {
-	s := rrset.Set{Name: name, Type: typ, Rank: rank}
-	owner := ""
-	ttl := rd.ttls.Max
-	for _, rec := range recs {
-		if rec.name != name {
-			continue
-		}
-		sig, isSig := rec.rr.(*dns.RRSIG)
-		switch {
-		case rec.typ == typ && len(s.RRs) < maxPerSet && !contains(s.RRs, rec.rr):
-			s.RRs = append(s.RRs, rec.rr)
-		case isSig && wire.Type(sig.TypeCovered) == typ && len(s.Sigs) < maxPerSet:
-			s.Sigs = append(s.Sigs, sig)
-		default:
-			continue
-		}
-		if owner == "" {
-			owner = name.String()
-		}
-		// One spelling for all, so that names compress against the question,
-		// and with it take the client's; one TTL for all (RFC 2181 §5.2).
-		rec.rr.Header().Name = owner
-		ttl = min(ttl, clampTTL(rec.rr.Header().Ttl))
-	}
-	s.Until = rd.now.Add(max(ttl, min(rd.ttls.Min, rd.ttls.Max)))
-	return s, len(s.RRs) > 0
-}
-
-// contains reports whether rr is among rrs already (RFC 2181 §5: duplicates
-// are suppressed).
-func contains(rrs []dns.RR, rr dns.RR) bool {
-	return slices.ContainsFunc(rrs, func(have dns.RR) bool { return dns.IsDuplicate(have, rr) })
-}
-
-// clampTTL returns ttl as a duration: with the top bit set it is 0 (RFC 2181
-// §8).
-func clampTTL(ttl uint32) time.Duration {
-	if ttl > 1<<31-1 {
-		return 0
-	}
-	return time.Duration(ttl) * time.Second
 }

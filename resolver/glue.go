@@ -3,12 +3,94 @@ package resolver
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/miekg/dns"
 
 	"shirube/internal/rrset"
 	"shirube/internal/wire"
 )
+
+// delegated returns the zone whose servers the authority section names, if
+// any. Servers of several zones are servers of none: no server has two
+// delegations for one name.
+func (rd *reading) delegated() (owner wire.Name, several bool) {
+	for _, rec := range rd.authority {
+		if rec.typ != wire.TypeNS {
+			continue
+		}
+		if owner != "" && owner != rec.name {
+			return "", true
+		}
+		owner = rec.name
+	}
+	return owner, false
+}
+
+// refers reports whether the authority section, as it came, names the servers
+// of a zone that is meets. It tells one lame server from the other; nothing of
+// what it sees is used.
+func (rd *reading) refers(is func(owner wire.Name) bool) bool {
+	for _, rr := range rd.msg.Ns[:min(len(rd.msg.Ns), maxRecords)] {
+		if rr.Header().Rrtype != dns.TypeNS {
+			continue
+		}
+		if owner, err := wire.ParseName(rr.Header().Name); err == nil && is(owner) {
+			return true
+		}
+	}
+	return false
+}
+
+// referral returns the referral to zone, whose servers recs names. The cut
+// ends with the first of what it rests on, the cut above included.
+func (rd *reading) referral(zone wire.Name, recs []record) reply {
+	cut := &rrset.Cut{Zone: zone}
+	var hosts []wire.Name
+	for _, rec := range recs {
+		ns, ok := rec.rr.(*dns.NS)
+		if !ok || rec.name != zone {
+			continue
+		}
+		host, err := wire.ParseName(ns.Ns)
+		if err == nil && len(hosts) < maxServers && !slices.Contains(hosts, host) {
+			hosts = append(hosts, host)
+			cut.Servers = append(cut.Servers, rrset.Server{Host: host, Addrs: rd.glue(host)})
+		}
+	}
+	if hosts == nil {
+		return lame(wire.NoError, "referral without a server")
+	}
+	cut.Until = earlier(
+		rd.now.Add(rd.leastTTL(recs, func(r record) bool { return r.typ == wire.TypeNS && r.name == zone })),
+		rd.now.Add(rd.leastTTL(rd.additional, func(r record) bool { return isAddress(r) && slices.Contains(hosts, r.name) })))
+	if !rd.cut.Until.IsZero() {
+		cut.Until = earlier(cut.Until, rd.cut.Until)
+	}
+	return reply{Verdict: Referral, Cut: cut}
+}
+
+// referredDS judges a referral to the zone whose DS set was asked for: its
+// parent's server knows no DNSSEC, or answers in an odd place (RFC 4035
+// §3.1.4.1).
+func (rd *reading) referredDS(neg reply) reply {
+	if s, ok := rd.set(rd.authority, rd.q.Name, wire.TypeDS, rrset.Authority); ok {
+		return reply{Verdict: Positive, Sets: []rrset.Set{s}}
+	}
+	return doubtful(neg.Rcode, "referral for a DS question", neg)
+}
+
+// leastTTL returns the smallest TTL of the records that used picks, within the
+// bounds on all TTLs.
+func (rd *reading) leastTTL(recs []record, used func(record) bool) time.Duration {
+	least := rd.ttls.Max
+	for _, rec := range recs {
+		if used(rec) {
+			least = min(least, clampTTL(rec.rr.Header().Ttl))
+		}
+	}
+	return max(least, min(rd.ttls.Min, rd.ttls.Max))
+}
 
 // glue returns the addresses of host in the additional section. Only an
 // address of a server that the referral names is glue (CVE-2026-42960).
@@ -25,6 +107,27 @@ func (rd *reading) glue(host wire.Name) []netip.Addr {
 	return addrs
 }
 
+// apexGlue returns the addresses that came with a zone's own NS set.
+func (rd *reading) apexGlue(set rrset.Set) map[wire.Name][]netip.Addr {
+	glue := make(map[wire.Name][]netip.Addr)
+	for _, rr := range set.RRs {
+		ns, ok := rr.(*dns.NS)
+		if !ok {
+			continue
+		}
+		host, err := wire.ParseName(ns.Ns)
+		if err != nil {
+			continue
+		}
+		if addrs := rd.glue(host); addrs != nil {
+			glue[host] = addrs
+		}
+	}
+	return glue
+}
+
+func isAddress(r record) bool { return r.typ == wire.TypeA || r.typ == wire.TypeAAAA }
+
 // address returns the address in an A or AAAA record.
 func address(rr dns.RR) (netip.Addr, bool) {
 	switch rr := rr.(type) {
@@ -34,19 +137,4 @@ func address(rr dns.RR) (netip.Addr, bool) {
 		return netip.AddrFromSlice(rr.AAAA.To16())
 	}
 	return netip.Addr{}, false
-}
-
-// apexGlue returns the addresses that came with a zone's own NS set.
-func (rd *reading) apexGlue(ns rrset.Set) map[wire.Name][]netip.Addr {
-	glue := make(map[wire.Name][]netip.Addr)
-	for _, rr := range ns.RRs {
-		if ns, ok := rr.(*dns.NS); ok {
-			if host, err := wire.ParseName(ns.Ns); err == nil {
-				if addrs := rd.glue(host); addrs != nil {
-					glue[host] = addrs
-				}
-			}
-		}
-	}
-	return glue
 }

@@ -1,10 +1,10 @@
 package resolver
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 
 	"github.com/miekg/dns"
 
@@ -43,39 +43,51 @@ func RootHints() []rrset.Server {
 	return servers
 }
 
+// hintTTL is the TTL of records that have none. It is not looked at: hints are
+// good until the root has been asked.
+const hintTTL = 3600000
+
 // ParseHints reads root hints from a zone file: NS records of the root and
-// addresses of their targets. file names it in errors.
+// addresses of their targets; other records are passed over. The errors name
+// file and what is wrong with it: it cannot be read or parsed, has no servers,
+// or a server without an address.
 func ParseHints(text io.Reader, file string) ([]rrset.Server, error) {
 	addrs := make(map[wire.Name][]netip.Addr)
 	var hosts []wire.Name
-	zp := dns.NewZoneParser(text, ".", file)
-	zp.SetDefaultTTL(3600000)
+	zp := dns.NewZoneParser(text, ".", "") // file is in all errors alike
+	zp.SetDefaultTTL(hintTTL)
 	for rr, ok := zp.Next(); ok; rr, ok = zp.Next() {
 		owner, err := wire.ParseName(rr.Header().Name)
-		if err != nil {
-			return nil, fmt.Errorf("%s: owner %q: %w", file, rr.Header().Name, err)
+		if err != nil || rr.Header().Class != dns.ClassINET {
+			return nil, fmt.Errorf("reading root hints: %s: no record of class IN: %v", file, rr)
 		}
-		if ns, ok := rr.(*dns.NS); ok && owner == wire.Root {
-			host, err := wire.ParseName(ns.Ns)
-			if err != nil {
-				return nil, fmt.Errorf("%s: name server %q: %w", file, ns.Ns, err)
-			}
-			hosts = append(hosts, host)
-		} else if addr, ok := address(rr); ok {
+		if addr, ok := address(rr); ok && !slices.Contains(addrs[owner], addr) {
 			addrs[owner] = append(addrs[owner], addr)
+		}
+		ns, ok := rr.(*dns.NS)
+		if !ok || owner != wire.Root {
+			continue
+		}
+		host, err := wire.ParseName(ns.Ns)
+		if err != nil {
+			return nil, fmt.Errorf("reading root hints: %s: name server %q: %w", file, ns.Ns, err)
+		}
+		if !slices.Contains(hosts, host) {
+			hosts = append(hosts, host)
 		}
 	}
 	if err := zp.Err(); err != nil {
-		return nil, fmt.Errorf("reading root hints: %w", err)
+		return nil, fmt.Errorf("reading root hints: %s: %w", file, err)
+	}
+	if len(hosts) == 0 {
+		return nil, fmt.Errorf("reading root hints: %s: no NS record of the root", file)
 	}
 	servers := make([]rrset.Server, 0, len(hosts))
 	for _, h := range hosts {
-		if addrs[h] != nil {
-			servers = append(servers, rrset.Server{Host: h, Addrs: addrs[h]})
+		if addrs[h] == nil {
+			return nil, fmt.Errorf("reading root hints: %s: no address of %v", file, h)
 		}
-	}
-	if len(servers) == 0 {
-		return nil, errors.New(file + ": no NS record of the root with an address")
+		servers = append(servers, rrset.Server{Host: h, Addrs: addrs[h]})
 	}
 	return servers, nil
 }

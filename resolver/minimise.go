@@ -30,21 +30,31 @@ type minimiser struct {
 // next returns the question to ask on the way to q. A shortened one is of type
 // A, which every server knows (RFC 9156 §2.1).
 func (m *minimiser) next(q wire.Question) wire.Question {
-	left := q.Name.Labels() - m.shown
+	labels := q.Name.Labels()
+	left := labels - m.shown
 	if m.mode == Off || m.full || left <= 1 || m.steps >= maxMinimiseCount {
 		return q
 	}
 	step := 1
-	if m.steps >= minimiseOneLab { // the rest in equal parts (RFC 9156 §2.3)
-		parts := maxMinimiseCount - m.steps
-		step = (left + parts - 1) / parts
+	if m.steps >= minimiseOneLab { // the rest in equal parts, the last ones larger (RFC 9156 §2.3)
+		step = max(1, left/(maxMinimiseCount-m.steps))
 	}
 	m.steps++
-	if m.shown += step; step == left {
+	m.shown += step
+	// Names like _25._tcp are not zones of somebody else: they are shown as one
+	// (RFC 9156 §2.3).
+	for m.shown < labels && underscored(q.Name.Tail(m.shown)) && underscored(q.Name.Tail(m.shown+1)) {
+		m.shown++
+	}
+	if m.shown >= labels {
 		return q
 	}
 	return wire.Question{Name: q.Name.Tail(m.shown), Type: wire.TypeA}
 }
+
+// underscored reports whether the first label of n, which is not the root,
+// begins with an underscore (RFC 8552 §1.1).
+func underscored(n wire.Name) bool { return n[1] == '_' }
 
 // relax shows the full name from now on, if the mode allows it: servers exist
 // that answer NXDOMAIN or an error for an empty non-terminal (RFC 9156 §2.2).

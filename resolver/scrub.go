@@ -1,8 +1,13 @@
 package resolver
 
 import (
+	"reflect"
+	"slices"
+	"time"
+
 	"github.com/miekg/dns"
 
+	"shirube/internal/rrset"
 	"shirube/internal/wire"
 )
 
@@ -27,8 +32,9 @@ type sections struct {
 }
 
 // scrub drops from msg what a server of zone may not say: records of other
-// classes, of owners that are not in the zone, and such that can only be asked
-// for. The order is kept.
+// classes, of owners that are not in the zone, such that can only be asked for,
+// NSEC records that reach beyond the zone, and records cut short. The order is
+// kept.
 func scrub(msg *dns.Msg, zone wire.Name) sections {
 	return sections{
 		answer:     scrubSection(msg.Answer, zone),
@@ -49,7 +55,98 @@ func scrubSection(rrs []dns.RR, zone wire.Name) []record {
 		if err != nil || !name.Within(zone) {
 			continue
 		}
+		if nsec, ok := rr.(*dns.NSEC); ok && !nextWithin(nsec, zone) {
+			continue
+		}
+		if !whole(rr) {
+			continue
+		}
 		keep = append(keep, record{name, typ, rr})
 	}
 	return keep
+}
+
+// nextWithin reports whether nsec denies names of zone only (RFC 4034 §4.1.1:
+// its next name is one of the zone; CVE-2026-13321).
+func nextWithin(nsec *dns.NSEC, zone wire.Name) bool {
+	next, err := wire.ParseName(nsec.NextDomain)
+	return err == nil && next.Within(zone)
+}
+
+// whole reports whether rr has all the fields that cannot be empty: names,
+// addresses, and the text of TXT. The parser takes a record whose RDATA ends
+// before its last field, since dynamic updates have some that are empty (RFC
+// 2136 §2.4); packed again for a client, it would be malformed. Numbers that
+// are missing become 0, which the server might have said as well.
+func whole(rr dns.RR) bool { return filled(reflect.ValueOf(rr).Elem()) }
+
+// filled is whole for a struct of miekg/dns, by the tags that tell its packer
+// what each field is.
+func filled(v reflect.Value) bool {
+	for i := range v.NumField() {
+		field, f := v.Type().Field(i), v.Field(i)
+		switch field.Tag.Get("dns") {
+		case "domain-name", "cdomain-name":
+			if f.Kind() == reflect.String && f.Len() == 0 { // not the list of HIP, which may be empty
+				return false
+			}
+		case "a", "aaaa", "txt":
+			if f.Len() == 0 {
+				return false
+			}
+		}
+		if field.Anonymous && !filled(f) { // HTTPS is a SVCB
+			return false
+		}
+	}
+	return true
+}
+
+// set returns the RRset of name and typ in recs, with its signatures.
+func (rd *reading) set(recs []record, name wire.Name, typ wire.Type, rank rrset.Rank) (rrset.Set, bool) {
+	s := rrset.Set{Name: name, Type: typ, Rank: rank}
+	owner := ""
+	ttl := rd.ttls.Max
+	seen := 0 // of typ, duplicates included: to find them is quadratic
+	for _, rec := range recs {
+		if rec.name != name {
+			continue
+		}
+		if rec.typ == typ {
+			seen++
+		}
+		sig, isSig := rec.rr.(*dns.RRSIG)
+		switch {
+		case rec.typ == typ && seen <= maxPerSet && !contains(s.RRs, rec.rr):
+			s.RRs = append(s.RRs, rec.rr)
+		case isSig && wire.Type(sig.TypeCovered) == typ && len(s.Sigs) < maxPerSet:
+			s.Sigs = append(s.Sigs, sig)
+		default:
+			continue
+		}
+		if owner == "" {
+			owner = name.String()
+		}
+		// One spelling for all, so that names compress against the question,
+		// and with it take the client's; one TTL for all (RFC 2181 §5.2).
+		rec.rr.Header().Name = owner
+		ttl = min(ttl, clampTTL(rec.rr.Header().Ttl))
+	}
+	s.Until = rd.now.Add(max(ttl, min(rd.ttls.Min, rd.ttls.Max)))
+	return s, len(s.RRs) > 0
+}
+
+// contains reports whether rr is among rrs already (RFC 2181 §5: duplicates
+// are suppressed).
+func contains(rrs []dns.RR, rr dns.RR) bool {
+	return slices.ContainsFunc(rrs, func(have dns.RR) bool { return dns.IsDuplicate(have, rr) })
+}
+
+// clampTTL returns ttl as a duration: with the top bit set it is 0 (RFC 2181
+// §8).
+func clampTTL(ttl uint32) time.Duration {
+	if ttl > 1<<31-1 {
+		return 0
+	}
+	return time.Duration(ttl) * time.Second
 }

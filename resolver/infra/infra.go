@@ -36,6 +36,10 @@ const (
 	// LameFor is how long a server that refused or failed to answer for a
 	// zone is only a last resort for it.
 	LameFor = time.Minute
+	// BareFor is how many questions a server that failed on EDNS is asked
+	// without it, before EDNS is tried again: servers get mended, and without
+	// EDNS there is no DNSSEC (RFC 4035 §4.1).
+	BareFor = 50
 )
 
 // Cause is a way for an exchange to fail.
@@ -83,8 +87,9 @@ type server struct {
 	backoff      time.Duration // the last one imposed
 	deadUntil    time.Time
 	lameUntil    time.Time
-	timeouts     uint8 // in a row
-	bare         bool  // answers only without EDNS
+	sameUntil    time.Time // a timeout before belongs to the last one counted
+	timeouts     uint8     // in a row
+	bare         uint8     // questions yet to be asked without EDNS
 }
 
 // New returns an empty table.
@@ -181,7 +186,11 @@ func (t *Table) Choose(zone wire.Name, candidates []netip.Addr, now time.Time) (
 	if known == nil {
 		return chosen, Hint{Timeout: FirstTimeout}
 	}
-	return chosen, Hint{Timeout: known.timeout(), Bare: known.bare}
+	hint := Hint{Timeout: known.timeout(), Bare: known.bare > 0}
+	if hint.Bare {
+		known.bare--
+	}
+	return chosen, hint
 }
 
 // Answered records that the server answered usefully after rtt; rtt 0 says
@@ -202,27 +211,41 @@ func (t *Table) Answered(addr netip.Addr, zone wire.Name, rtt time.Duration) {
 	}
 }
 
-// Failed records that the server did not answer usefully.
+// Failed records that the server did not answer usefully. Questions that were
+// under way together and time out together count once: it is one silence,
+// however busy the server was.
 func (t *Table) Failed(addr netip.Addr, zone wire.Name, cause Cause, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.stats.Failures[cause]++
 	s := t.at(addr, zone)
-	switch cause {
-	case Timeout, Unreachable:
-		if s.timeouts++; s.timeouts >= DeadAfter || cause == Unreachable {
-			s.backoff = min(max(2*s.backoff, MinBackoff), MaxBackoff)
-			s.deadUntil = now.Add(s.backoff)
-			s.timeouts = min(s.timeouts, DeadAfter-1) // one more failure, one more backoff
-		}
-	default:
+	switch {
+	case cause == Lame: // and alive
+		s.timeouts, s.backoff, s.deadUntil = 0, 0, time.Time{}
 		s.lameUntil = now.Add(LameFor)
+	case cause == Malformed:
+		s.lameUntil = now.Add(LameFor)
+	case s.deadUntil.After(now): // as expected
+	case cause == Unreachable:
+		s.bury(now)
+	case !s.sameUntil.After(now):
+		s.sameUntil = now.Add(s.timeout()) // when the last question sent until now, with that timeout, is over
+		if s.timeouts++; s.timeouts >= DeadAfter {
+			s.bury(now)
+			s.timeouts = DeadAfter - 1 // one more failure, one more backoff
+		}
 	}
+}
+
+// bury puts s out of use, for twice as long as the last time.
+func (s *server) bury(now time.Time) {
+	s.backoff = min(max(2*s.backoff, MinBackoff), MaxBackoff)
+	s.deadUntil = now.Add(s.backoff)
 }
 
 // Bare records that the server answers without EDNS only.
 func (t *Table) Bare(addr netip.Addr, zone wire.Name) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.at(addr, zone).bare = true
+	t.at(addr, zone).bare = BareFor
 }
