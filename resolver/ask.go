@@ -24,6 +24,7 @@ type search struct {
 	glueless []wire.Name // servers whose addresses are not known yet, in random order
 	looked   int         // of them looked up
 	reasons  []string    // why servers were of no help, the first few
+	fallback *reply      // what a server of no help may have meant
 	network  bool        // no server was reached at all so far
 }
 
@@ -50,14 +51,14 @@ func (r *Resolver) askZone(ctx context.Context, q wire.Question, cut *rrset.Cut,
 			}
 		}
 		if t == nil || ctx.Err() != nil {
-			return reply{}, s.failure()
+			return s.rest()
 		}
 		rep, err := r.askServer(ctx, t, hint, q, s, w)
 		switch {
 		case err == nil:
 		case ctx.Err() != nil:
 			s.note(t.addr.String() + " did not answer in the time left")
-			return reply{}, s.failure()
+			return s.rest()
 		default:
 			return reply{}, err
 		}
@@ -215,6 +216,9 @@ func (r *Resolver) askServer(ctx context.Context, t *try, hint infra.Hint, q wir
 		t.done = true
 		r.infra.Failed(t.addr, zone, infra.Lame, now)
 		s.note(fmt.Sprintf("%v %s", t.addr, rep.Why))
+		if s.fallback == nil {
+			s.fallback = rep.Fallback
+		}
 		return rep, nil
 	}
 	r.infra.Answered(t.addr, zone, resp.RTT)
@@ -276,6 +280,14 @@ func (s *search) note(reason string) {
 	if len(s.reasons) < maxReasons {
 		s.reasons = append(s.reasons, reason)
 	}
+}
+
+// rest returns what is left when no server said anything better.
+func (s *search) rest() (reply, error) {
+	if s.fallback != nil {
+		return *s.fallback, nil
+	}
+	return reply{}, s.failure()
 }
 
 // failure says why no server of the zone helped.

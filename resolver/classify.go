@@ -181,6 +181,8 @@ func (rd *reading) unanswered(neg reply) reply {
 		return lame(neg.Rcode, "referral upwards")
 	case rd.aa && len(rd.msg.Answer) > 0:
 		return doubtful(neg.Rcode, "answer to another question", neg)
+	case rd.aa && len(rd.msg.Ns) == 0: // also what a server says whose zone is not loaded
+		return doubtful(neg.Rcode, "empty answer", neg)
 	case rd.aa:
 		return neg // NODATA without SOA, type 3
 	case owner == zone:

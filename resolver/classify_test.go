@@ -592,7 +592,7 @@ func TestClassifyNegative(t *testing.T) {
 		{
 			name:     "NODATA without SOA (RFC 2308 §2.2, type 3)",
 			response: response{flags: aa},
-			want:     "negative",
+			want:     "lame: empty answer\nelse negative",
 		},
 		{
 			name:     "NODATA with the zone's NS set, without SOA",

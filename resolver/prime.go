@@ -72,7 +72,7 @@ func (r *Resolver) rootCut(rep reply) *rrset.Cut {
 	usable := false
 	for _, rr := range set.RRs {
 		ns, ok := rr.(*dns.NS)
-		if !ok {
+		if !ok || len(cut.Servers) == maxServers {
 			continue
 		}
 		host, err := wire.ParseName(ns.Ns)

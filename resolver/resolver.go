@@ -196,11 +196,11 @@ func (r *Resolver) resolve(ctx context.Context, q wire.Question, w *work) (*Answ
 			r.learn(q, rep)
 		}
 		ans.add(rep)
-		if rep.Verdict != Alias {
-			return ans, nil
-		}
 		if w.aliases += rep.aliases(); w.aliases > w.limits.Aliases {
 			return nil, ede.Errorf(ede.Other, "more than %d aliases from %v on", w.limits.Aliases, seen[0])
+		}
+		if rep.Verdict != Alias {
+			return ans, nil
 		}
 		q.Name = rep.Target
 		for _, n := range seen {
@@ -293,22 +293,24 @@ func (r *Resolver) recall(q wire.Question) (reply, bool) {
 	return reply{}, false
 }
 
-// learn remembers what rep said about q.
+// learn remembers what rep said about q. What a server said of names further
+// down the chain serves this answer only: it was asked about q, and whoever
+// forged its answer could have named any name.
 func (r *Resolver) learn(q wire.Question, rep reply) {
 	for _, s := range rep.Sets {
+		if s.Name != q.Name && s.Type != wire.TypeDNAME {
+			return
+		}
 		if !expanded(s) { // useless without its proof, which is the answer's
 			r.opt.Memory.PutSet(s)
 		}
 	}
-	if rep.Verdict != Negative || len(rep.Denial) == 0 {
+	if rep.Verdict != Negative || len(rep.Denial) == 0 || len(rep.Sets) > 0 {
 		return
 	}
-	name := q.Name
-	if n := len(rep.Sets); n > 0 { // the last alias is what is denied
-		name, _ = aliasTarget(rep.Sets[n-1])
-	}
+	soa := rep.Denial[0]
 	s := rrset.Set{
-		Name: name, Type: q.Type, Rank: rrset.AuthAuthority, Until: rep.Denial[0].Until, Trust: rep.Denial[0].Trust,
+		Name: q.Name, Type: q.Type, Rank: soa.Rank, Trust: soa.Trust, Until: soa.Until,
 		Denial: &rrset.Denial{Rcode: rep.Rcode, Sets: rep.Denial},
 	}
 	if rep.Rcode == wire.NXDomain {

@@ -47,6 +47,15 @@ func TestScenariosServers(t *testing.T) {
 		{name: "tries the next server on REFUSED", world: broken(simnet.Rcode(wire.Refused)), steps: answered(50 * time.Millisecond)},
 		{name: "tries the next server on SERVFAIL", world: broken(simnet.Rcode(wire.ServFail)), steps: answered(50 * time.Millisecond)},
 		{name: "tries the next server on an empty answer", world: broken(simnet.NoAA(), simnet.Empty()), steps: answered(50 * time.Millisecond)},
+		{name: "tries the next server on an authoritative empty answer", world: broken(simnet.Empty()), steps: answered(50 * time.Millisecond)},
+		{name: "believes an empty answer if there is no other", world: func(n *simnet.Net) { n.Break("192.0.2.11", simnet.Empty()) }, steps: []step{
+			{ask: "www.example.com. A", rcode: wire.NoError, noAns: true, noEDE: true},
+			{ask: "www.example.com. A", rcode: wire.NoError, noAns: true, most: 1}, // nothing says how long it holds
+		}},
+		{name: "tries the next server on a resolver's denial", world: broken(simnet.Mutate(func(m *dns.Msg) {
+			m.Answer, m.Authoritative, m.RecursionAvailable, m.Rcode = nil, false, true, dns.RcodeNameError
+			m.Ns = simnet.RRs("example.com. SOA ns1.example.com. host.example.com. 1 1 1 1 1")
+		})), steps: answered(50 * time.Millisecond)},
 		{name: "tries the next server on a malformed answer", world: broken(simnet.Malformed()), steps: answered(50 * time.Millisecond)},
 		{name: "tries the next server on a closed port", world: broken(simnet.Unreachable()), steps: answered(50 * time.Millisecond)},
 		{name: "tries the next server on silence", world: broken(simnet.Silent()), steps: answered(450 * time.Millisecond)},
@@ -118,6 +127,20 @@ func TestScenariosServers(t *testing.T) {
 			{ask: "www.example.com. A", answer: wwwAnswer},
 			{ask: "www.other.net. A", answer: []string{"www.other.net. A 198.51.100.9"}, most: 3},
 			{ask: "example.com. MX", answer: []string{"example.com. MX 10 mail.example.com."}, most: 1},
+		}},
+		{name: "keeps no data for names that an answer leads to", world: func(n *simnet.Net) {
+			n.Serve("192.0.2.2", "com.", `
+com. 900 SOA ns.com. host.com. 1 1800 900 604800 900
+example.com. 172800 NS ns1.example.com.
+ns1.example.com. 172800 A 192.0.2.11
+spoofed.com. 300 CNAME www.example.com.
+`)
+			n.Break("192.0.2.2", simnet.Mutate(func(m *dns.Msg) {
+				m.Answer = append(m.Answer, simnet.RRs("www.example.com. 9999 A 203.0.113.66")...)
+			}).If(simnet.Question("spoofed.com.", wire.TypeA)))
+		}, steps: []step{
+			{ask: "spoofed.com. A", rcode: wire.NoError},
+			{ask: "www.example.com. A", answer: wwwAnswer},
 		}},
 		{name: "keeps no delegation from an answer", world: func(n *simnet.Net) {
 			n.Break("192.0.2.11", simnet.Mutate(func(m *dns.Msg) { // promiscuous NS, CVE-2025-11411
