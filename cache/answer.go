@@ -3,6 +3,7 @@ package cache
 import (
 	"encoding/binary"
 	"errors"
+	"math"
 	"time"
 
 	"shirube/internal/ede"
@@ -16,82 +17,131 @@ const MaxAnswer = 16 << 10
 // Answer is one finished response in wire format, without an OPT record. It is
 // never changed: readers copy it out and edit their own copy.
 type Answer struct {
-	msg     []byte   // its AD bit says what validation found
-	ttls    []uint16 // offsets of the TTL fields in msg
-	stored  int64    // Unix milliseconds
-	expires int64    // Unix milliseconds
-	ede     *ede.Error
+	msg    []byte        // its AD bit says what validation found
+	ttls   []uint16      // offsets of the TTL fields in msg
+	stored time.Time     // when msg was as it is
+	life   time.Duration // from then on
+	ede    *ede.Error
 }
 
-// ErrAnswer reports bytes that are not a response with one question.
-var ErrAnswer = errors.New("cache: not a well-formed response")
+// ErrAnswer reports bytes that are not a whole response with one question and
+// without an OPT record.
+var ErrAnswer = errors.New("cache: not a response that can be kept")
+
+// Header bits in octet 2 of a message (RFC 1035 §4.1.1).
+const (
+	bitQR, bitAA, bitTC = 0x80, 0x04, 0x02
+	opcodeMask          = 0x78
+)
+
+// maxTTL is the largest TTL there is, in seconds (RFC 2181 §8).
+const maxTTL = 1<<31 - 1
 
 // NewAnswer makes an Answer of msg, a response with one question and no OPT
-// record, as it is at stored. It keeps msg. ttls, in seconds, are those of the
-// records in their order, and are written into msg; nil leaves the ones that
-// are there. The Answer lives as long as the record with the smallest TTL.
-// extended, if not nil, is sent along.
+// record, as it is at stored. It copies msg. ttls, in seconds, are those of the
+// records in their order; nil leaves the ones that are there. The Answer lives
+// as long as the record with the smallest TTL: RFC 2308 §5 has the denial go
+// with its SOA record, and an alias is of no use without the rest of its chain.
+// extended, if not nil, is sent along, its cause excepted. The error is
+// [ErrAnswer].
+//
+// Ages are measured with the monotonic clock when stored has its reading, as
+// that of [time.Now] does: setting the clock neither kills answers nor keeps
+// them alive.
 func NewAnswer(msg []byte, ttls []uint32, stored time.Time, extended *ede.Error) (*Answer, error) {
 	offsets, _, ok := wire.AppendTTLOffsets(nil, msg)
-	if !ok || msg[4] != 0 || msg[5] != 1 || ttls != nil && len(ttls) != len(offsets) {
+	if !ok || msg[2]&(bitQR|opcodeMask|bitTC) != bitQR || binary.BigEndian.Uint16(msg[4:]) != 1 {
 		return nil, ErrAnswer
 	}
-	least := uint32(0) // without a record nothing says how long it holds (RFC 2308 §5)
+	records := int(binary.BigEndian.Uint16(msg[6:])) + int(binary.BigEndian.Uint16(msg[8:])) + int(binary.BigEndian.Uint16(msg[10:]))
+	if len(offsets) != records || ttls != nil && len(ttls) != records { // fewer offsets: an OPT record
+		return nil, ErrAnswer
+	}
+	msg = append([]byte(nil), msg...) // not longer than need be: packers overestimate
+	msg[2] &^= bitAA                  // memory is nobody's authority (RFC 1035 §4.1.1)
+	least := uint32(0)                // without a record nothing says how long it holds (RFC 2308 §5)
 	for i, off := range offsets {
-		field := msg[off : off+4]
+		ttl := binary.BigEndian.Uint32(msg[off:])
 		if ttls != nil {
-			binary.BigEndian.PutUint32(field, ttls[i])
+			ttl = ttls[i]
 		}
-		if ttl := binary.BigEndian.Uint32(field); i == 0 || ttl < least {
+		if ttl > maxTTL { // RFC 2181 §8
+			ttl = 0
+		}
+		binary.BigEndian.PutUint32(msg[off:], ttl)
+		if i == 0 || ttl < least {
 			least = ttl
 		}
 	}
-	now := stored.UnixMilli()
-	return &Answer{msg: msg, ttls: offsets, stored: now, expires: now + int64(least)*1000, ede: extended}, nil
+	return &Answer{msg: msg, ttls: offsets, stored: stored, life: time.Duration(least) * time.Second, ede: sendable(extended)}, nil
+}
+
+// sendable returns what a client gets to see of err: its cause is for the log,
+// and may hold on to much memory.
+func sendable(err *ede.Error) *ede.Error {
+	if err == nil || err.Err == nil {
+		return err
+	}
+	return &ede.Error{Code: err.Code, Text: err.Text}
 }
 
 // Append appends the response to q, a query for a's own question, as it is at
-// now: in q's spelling, with its ID, aged, and cut off with TC if it is too
-// long. Room is left for an OPT record without options.
+// now: in q's spelling, with its ID, its RD and CD, and AD if it may see it;
+// aged; and cut off with TC if it is longer than q.Limit. Room is left for an
+// OPT record without options. Never more than q.Limit octets are appended.
 func (a *Answer) Append(buf []byte, q *wire.Query, now time.Time) []byte {
 	start := len(buf)
-	buf = append(buf, a.msg...)
-	msg := buf[start:]
-	wire.Readdress(msg, q)
 	limit := q.Limit
 	if q.EDNS {
 		limit -= wire.OPTLen
 	}
-	if len(msg) > limit {
-		return wire.Truncate(buf, start, q)
+	if len(a.msg) > limit { // RFC 2181 §9
+		return wire.Truncate(wire.AppendReply(buf, q, wire.RcodeOf(a.msg)), start, q)
 	}
-	wire.Age(msg, a.ttls, a.age(now))
+	buf = append(buf, a.msg...)
+	wire.Readdress(buf[start:], q)
+	wire.Age(buf[start:], a.ttls, a.age(now))
 	return buf
 }
 
-// age returns how old a is in whole seconds.
+// age returns how old a is at now, in whole seconds. A query may have come in
+// before its answer did, and a clock may go back: then a is new.
 func (a *Answer) age(now time.Time) uint32 {
-	return uint32(max(now.UnixMilli()-a.stored, 0) / 1000)
+	return uint32(min(max(now.Sub(a.stored), 0)/time.Second, math.MaxUint32))
 }
+
+// alive reports whether a may still be used at now.
+func (a *Answer) alive(now time.Time) bool { return now.Sub(a.stored) < a.life }
 
 // EDE returns the Extended DNS Error that goes with a, or nil.
 func (a *Answer) EDE() *ede.Error { return a.ede }
 
 // Expires returns when a must not be used any more.
-func (a *Answer) Expires() time.Time { return time.UnixMilli(a.expires) }
+func (a *Answer) Expires() time.Time { return a.stored.Add(a.life) }
 
-// size returns the bytes that a takes in memory. The Extended DNS Error's own
-// are few, and shared by all who have the same failure.
-func (a *Answer) size() int64 { return int64(cap(a.msg)+2*cap(a.ttls)) + 96 }
+// answerOverhead is what an Answer takes in memory beside its bytes.
+const answerOverhead = 96
 
-// answers reports whether a is about q's question: the caller found it by a
-// key that says so, so this is the check on the key.
-func (a *Answer) answers(q *wire.Query) bool {
-	want := q.RawQuestion()
-	if len(a.msg) < wire.HeaderLen+len(want) {
+// size returns the bytes that a takes in memory.
+func (a *Answer) size() int64 {
+	return int64(cap(a.msg)+2*cap(a.ttls)) + answerOverhead + errorSize(a.ede)
+}
+
+// errorSize returns the bytes that err, which may be nil, takes in memory.
+func errorSize(err *ede.Error) int64 {
+	if err == nil {
+		return 0
+	}
+	return 48 + int64(len(err.Text))
+}
+
+// about reports whether a answers q.
+func (a *Answer) about(q wire.Question) bool {
+	name := a.msg[wire.HeaderLen:]
+	if len(name) < len(q.Name)+4 {
 		return false
 	}
-	got := a.msg[wire.HeaderLen:][:len(want)]
-	name := len(want) - 4 // letters fold in the name only: 65 is HTTPS, 97 is not
-	return wire.EqualFold(got[:name], want[:name]) && string(got[name:]) == string(want[name:])
+	fixed := name[len(q.Name):] // letters fold in the name only: type 65 is HTTPS, 97 is not
+	return wire.EqualFold(name[:len(q.Name)], []byte(q.Name)) &&
+		wire.Type(binary.BigEndian.Uint16(fixed)) == q.Type && binary.BigEndian.Uint16(fixed[2:]) == wire.ClassIN
 }

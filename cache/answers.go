@@ -3,7 +3,6 @@
 package cache
 
 import (
-	"encoding/binary"
 	"hash/maphash"
 	"sync/atomic"
 	"time"
@@ -14,10 +13,13 @@ import (
 
 // AnswersOptions configures [Answers]. Zero means the default.
 type AnswersOptions struct {
-	Bytes int64 // default 64 MiB; one eighth of it is for failures
+	// Bytes is how much memory may be taken; default 64 MiB. One eighth of it
+	// is for failures. What needs more than 1/64 of its share is not kept.
+	Bytes int64
 
 	// How long a failure to resolve is remembered: MinFailure the first time,
-	// twice as long each further time in a row, to MaxFailure (RFC 9520 §3.2).
+	// twice as long each further time in a row, to MaxFailure. Both are held
+	// to what RFC 9520 §3.2 allows: 1 s to 5 min.
 	MinFailure time.Duration // default 1 s
 	MaxFailure time.Duration // default 5 min
 }
@@ -25,17 +27,10 @@ type AnswersOptions struct {
 // Answers holds finished responses in wire format. It is safe for concurrent
 // use.
 type Answers struct {
-	opt      AnswersOptions
-	answers  *store[string, *Answer]
-	failures *store[string, failure]
-	hits     atomic.Uint64 // of failures
-}
-
-// failure is a question that could not be answered.
-type failure struct {
-	err     *ede.Error
-	expires int64         // Unix milliseconds
-	lasts   time.Duration // from its storing to expires
+	opt         AnswersOptions
+	answers     *store[string, *Answer]
+	failures    *store[string, failure]
+	failureHits atomic.Uint64
 }
 
 // NewAnswers returns an empty cache.
@@ -43,12 +38,11 @@ func NewAnswers(opt AnswersOptions) *Answers {
 	if opt.Bytes == 0 {
 		opt.Bytes = 64 << 20
 	}
-	if opt.MinFailure == 0 {
-		opt.MinFailure = time.Second
-	}
 	if opt.MaxFailure == 0 {
-		opt.MaxFailure = 5 * time.Minute
+		opt.MaxFailure = maxFailure
 	}
+	opt.MaxFailure = min(max(opt.MaxFailure, minFailure), maxFailure)
+	opt.MinFailure = min(max(opt.MinFailure, minFailure), opt.MaxFailure)
 	return &Answers{
 		opt:      opt,
 		answers:  newStore[string, *Answer](opt.Bytes - opt.Bytes/8),
@@ -66,11 +60,10 @@ const (
 	keyCD
 )
 
-// appendKey appends the key for q: the folded name, the type, and the request
-// bits. A failure is the same with and without DO.
-func appendKey(buf []byte, rawName []byte, typ wire.Type, do, cd bool) []byte {
+// appendKey appends the key for a question: the folded name, which says itself
+// where it ends, the type, and the request bits. The class is always IN.
+func appendKey(buf, rawName []byte, typ wire.Type, do, cd bool) []byte {
 	buf = wire.AppendFolded(buf, rawName)
-	buf = binary.BigEndian.AppendUint16(buf, uint16(typ))
 	bits := byte(0)
 	if do {
 		bits |= keyDO
@@ -78,21 +71,22 @@ func appendKey(buf []byte, rawName []byte, typ wire.Type, do, cd bool) []byte {
 	if cd {
 		bits |= keyCD
 	}
-	return append(buf, bits)
+	return append(buf, byte(typ>>8), byte(typ), bits)
 }
 
-// byBytes returns the shard for a key.
-func byBytes[V any](s *store[string, V], key []byte) *shard[string, V] {
-	return &s.shards[maphash.Bytes(s.seed, key)%shardCount]
-}
-
-// lookup returns the value of key, which is not copied.
-func lookup[V any](s *store[string, V], key []byte) (V, bool) {
-	sh := byBytes(s, key)
+// lookup returns the entry of key, which is not copied, or nil.
+func lookup[V any](s *store[string, V], key []byte) *entry[string, V] {
+	h := maphash.Bytes(s.seed, key)
+	sh := s.shard(h)
 	sh.mu.RLock()
-	e := sh.entries[string(key)]
-	sh.mu.RUnlock()
-	return e.value()
+	defer sh.mu.RUnlock()
+	bucket, hash := sh.slot(h)
+	for e := *bucket; e != nil; e = e.link {
+		if e.hash == hash && e.key == string(key) {
+			return e
+		}
+	}
+	return nil
 }
 
 // Hit is what [Answers.Append] found.
@@ -104,56 +98,52 @@ type Hit struct {
 // Append appends the live answer to q to buf, as it is at now, without an OPT
 // record: in q's spelling, with its ID and the bits it may see, TTLs counted
 // down, cut off with TC if it would exceed q.Limit together with a bare OPT
-// record. A failure that is remembered is an answer too. It allocates nothing.
+// record. A failure that is remembered is an answer too. It allocates nothing
+// if buf has room for q.Limit octets.
 func (c *Answers) Append(buf []byte, q *wire.Query, now time.Time) ([]byte, Hit) {
+	if q.Class != wire.ClassIN {
+		return buf, Hit{}
+	}
 	var b [maxKey]byte
 	key := appendKey(b[:0], q.RawName(), q.Type, q.DO, q.CD)
-	if a, ok := lookup(c.answers, key); ok && now.UnixMilli() < a.expires && a.answers(q) {
-		return a.Append(buf, q, now), Hit{Found: true, EDE: a.ede}
+	if e := lookup(c.answers, key); e != nil && e.val.alive(now) {
+		e.touch()
+		return e.val.Append(buf, q, now), Hit{Found: true, EDE: e.val.ede}
 	}
 	key[len(key)-1] &^= keyDO
-	if f, ok := lookup(c.failures, key); ok && now.UnixMilli() < f.expires {
-		c.hits.Add(1)
-		return wire.AppendReply(buf, q, wire.ServFail), Hit{Found: true, EDE: f.err}
+	if e := lookup(c.failures, key); e != nil && e.val.alive(now) {
+		e.touch()
+		c.failureHits.Add(1)
+		return wire.AppendReply(buf, q, wire.ServFail), Hit{Found: true, EDE: e.val.err}
 	}
 	return buf, Hit{}
 }
 
 // Put stores a as the answer to questions for q with the given DO and CD,
-// unless it is longer than [MaxAnswer], has no life left, or is older than the
-// one that is there. That q could not be answered before is forgotten.
+// unless it is the answer to another question, longer than [MaxAnswer], without
+// life (RFC 1035 §3.2.1: TTL 0 is for the one who asked), or older than the one
+// that is there. That q could not be answered before a was made is forgotten in
+// any case.
 func (c *Answers) Put(q wire.Question, do, cd bool, a *Answer) {
-	if len(a.msg) > MaxAnswer || a.expires <= a.stored {
+	if !a.about(q) {
 		return
 	}
 	var b [maxKey]byte
 	key := appendKey(b[:0], []byte(q.Name), q.Type, do, cd)
-	c.answers.put(byBytes(c.answers, key), string(key), a, a.size()+int64(len(key)),
-		func(old *Answer) bool { return old.stored > a.stored })
+	if len(a.msg) <= MaxAnswer && a.life > 0 {
+		c.answers.put(maphash.Bytes(c.answers.seed, key), string(key), a, a.size()+keySize(key),
+			func(old *Answer) bool { return old.stored.After(a.stored) })
+	}
 	key[len(key)-1] &^= keyDO
-	if _, ok := lookup(c.failures, key); ok {
-		byBytes(c.failures, key).drop(string(key))
+	if lookup(c.failures, key) != nil {
+		c.failures.drop(maphash.Bytes(c.failures.seed, key), string(key),
+			func(f failure) bool { return !f.stored.After(a.stored) })
 	}
 }
 
-// Fail remembers that q could not be answered, and why. A failure that follows
-// another, without an answer in between and within the longest time that one is
-// remembered, lasts twice as long (RFC 9520 §3.2). An answer that is still
-// alive hides it.
-func (c *Answers) Fail(q wire.Question, cd bool, err *ede.Error, now time.Time) {
-	var b [maxKey]byte
-	key := appendKey(b[:0], []byte(q.Name), q.Type, false, cd)
-	f := failure{err: err, lasts: c.opt.MinFailure}
-	if old, ok := lookup(c.failures, key); ok {
-		if now.Sub(time.UnixMilli(old.expires)) < c.opt.MaxFailure {
-			f.lasts = min(2*old.lasts, c.opt.MaxFailure)
-		}
-	}
-	f.expires = now.Add(f.lasts).UnixMilli()
-	size := int64(len(key)+len(err.Text)) + 96
-	c.failures.put(byBytes(c.failures, key), string(key), f, size,
-		func(old failure) bool { return old.expires > now.UnixMilli() }) // another flight's, just now
-}
+// keySize returns the bytes that a key takes in memory: the allocator rounds
+// up, by an eighth at most beyond the first few.
+func keySize(key []byte) int64 { return int64(len(key) + len(key)/8 + 8) }
 
 // AnswersStats is a snapshot of [Answers].
 type AnswersStats struct {
@@ -164,5 +154,5 @@ type AnswersStats struct {
 
 // Stats returns a snapshot.
 func (c *Answers) Stats() AnswersStats {
-	return AnswersStats{Answers: c.answers.stats(), Failures: c.failures.stats(), FailureHits: c.hits.Load()}
+	return AnswersStats{Answers: c.answers.stats(), Failures: c.failures.stats(), FailureHits: c.failureHits.Load()}
 }

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"hash/maphash"
+	"strings"
 	"time"
 
 	"github.com/miekg/dns"
@@ -12,13 +13,15 @@ import (
 
 // MemoryOptions configures [Memory]. Zero means the default.
 type MemoryOptions struct {
-	Bytes int64 // default 64 MiB; one quarter of it is for zone cuts
+	// Bytes is how much memory may be taken; default 64 MiB. One quarter of it
+	// is for zone cuts. What needs more than 1/64 of its share is not kept.
+	Bytes int64
 }
 
 // Memory holds the RRsets and zone cuts that resolution works with. It is safe
-// for concurrent use.
+// for concurrent use. Time is that of [time.Now].
 type Memory struct {
-	sets *store[wire.Question, rrset.Set]
+	sets *store[wire.Question, packedSet]
 	cuts *store[wire.Name, *rrset.Cut]
 }
 
@@ -28,32 +31,76 @@ func NewMemory(opt MemoryOptions) *Memory {
 		opt.Bytes = 64 << 20
 	}
 	return &Memory{
-		sets: newStore[wire.Question, rrset.Set](opt.Bytes - opt.Bytes/4),
+		sets: newStore[wire.Question, packedSet](opt.Bytes - opt.Bytes/4),
 		cuts: newStore[wire.Name, *rrset.Cut](opt.Bytes / 4),
 	}
 }
 
-func shardOf[K comparable, V any](s *store[K, V], k K) *shard[K, V] {
-	return &s.shards[maphash.Comparable(s.seed, k)%shardCount]
-}
-
-// Cut returns the live cut closest to n, at or above it, or nil.
+// Cut returns the live cut closest to n, at or above it, or nil. It is shared,
+// and must not be changed.
 func (m *Memory) Cut(n wire.Name) *rrset.Cut {
 	now := time.Now()
 	for ok := true; ok; n, ok = n.Parent() {
-		if cut, found := shardOf(m.cuts, n).get(n); found && now.Before(cut.Until) {
-			return cut
+		if e := m.cuts.get(maphash.String(m.cuts.seed, string(n)), n); e != nil && cutAlive(e.val, now) {
+			e.touch()
+			return e.val
 		}
 	}
 	return nil
 }
 
+// cutAlive reports whether c may still be used at now.
+func cutAlive(c *rrset.Cut, now time.Time) bool { return c.Until.IsZero() || now.Before(c.Until) }
+
 // PutCut stores a cut in place of what was known of its zone: the parent's
-// last word counts.
+// last word counts, even if it is to be forgotten at once. It keeps c.
 func (m *Memory) PutCut(c *rrset.Cut) {
-	size := int64(len(c.Zone)) + 160
+	h := maphash.String(m.cuts.seed, string(c.Zone))
+	if !cutAlive(c, time.Now()) {
+		m.cuts.drop(h, c.Zone, func(*rrset.Cut) bool { return true })
+		return
+	}
+	m.cuts.put(h, c.Zone, c, cutSize(c), nil)
+}
+
+// Set returns the live set of n and typ, if there is one. Its records are the
+// caller's own.
+func (m *Memory) Set(n wire.Name, typ wire.Type) (rrset.Set, bool) {
+	q := wire.Question{Name: n, Type: typ}
+	e := m.sets.get(maphash.Comparable(m.sets.seed, q), q)
+	if e == nil || !time.Now().Before(e.val.until) {
+		return rrset.Set{}, false
+	}
+	e.touch()
+	return e.val.unpack()
+}
+
+// PutSet stores a set, unless a live one of higher rank (RFC 2181 §5.4.1) or
+// of better trust is there. One without life left, of more than [MaxAnswer]
+// octets, or that would not come back the same is not stored. It keeps nothing of s.
+func (m *Memory) PutSet(s rrset.Set) {
+	now := time.Now()
+	if !now.Before(s.Until) {
+		return
+	}
+	s.Name = wire.Name(strings.Clone(string(s.Name))) // it may be the end of a longer one
+	p, err := packSet(s)
+	if err != nil {
+		return // no failure: whoever wants it asks for it again
+	}
+	q := wire.Question{Name: s.Name, Type: s.Type}
+	m.sets.put(maphash.Comparable(m.sets.seed, q), q, p, p.size(),
+		func(old packedSet) bool {
+			return now.Before(old.until) && (old.rank > p.rank || old.trust > p.trust)
+		})
+}
+
+// cutSize returns about how many bytes c takes in memory.
+func cutSize(c *rrset.Cut) int64 {
+	size := int64(len(c.Zone)) + 160 + 8*int64(cap(c.DS)+cap(c.Keys))
+	size += 40 * int64(cap(c.Servers))
 	for _, s := range c.Servers {
-		size += int64(len(s.Host)+24*len(s.Addrs)) + 40
+		size += int64(len(s.Host)+len(s.Host)/8+8) + 24*int64(cap(s.Addrs))
 	}
 	for _, ds := range c.DS {
 		size += rrSize(ds)
@@ -61,53 +108,12 @@ func (m *Memory) PutCut(c *rrset.Cut) {
 	for _, k := range c.Keys {
 		size += rrSize(k)
 	}
-	m.cuts.put(shardOf(m.cuts, c.Zone), c.Zone, c, size, nil)
-}
-
-// Set returns the live set of n and typ, if there is one.
-func (m *Memory) Set(n wire.Name, typ wire.Type) (rrset.Set, bool) {
-	q := wire.Question{Name: n, Type: typ}
-	s, ok := shardOf(m.sets, q).get(q)
-	if !ok || !time.Now().Before(s.Until) {
-		return rrset.Set{}, false
-	}
-	return s, true
-}
-
-// PutSet stores a set, unless a live one of higher rank (RFC 2181 §5.4.1) or
-// of better trust is there. One without life left is not stored.
-func (m *Memory) PutSet(s rrset.Set) {
-	now := time.Now()
-	if !now.Before(s.Until) {
-		return
-	}
-	q := wire.Question{Name: s.Name, Type: s.Type}
-	m.sets.put(shardOf(m.sets, q), q, s, setSize(s), func(old rrset.Set) bool {
-		return now.Before(old.Until) && (old.Rank > s.Rank || old.Trust > s.Trust)
-	})
-}
-
-// setSize returns about how many bytes s takes in memory.
-func setSize(s rrset.Set) int64 {
-	size := int64(len(s.Name)) + 160
-	for _, rr := range s.RRs {
-		size += rrSize(rr)
-	}
-	for _, sig := range s.Sigs {
-		size += rrSize(sig)
-	}
-	if s.Denial != nil {
-		size += 64
-		for _, d := range s.Denial.Sets {
-			size += setSize(d)
-		}
-	}
 	return size
 }
 
-// rrSize returns about how many bytes rr takes in memory: its names and data
-// are about as long as on the wire, twice over for text forms, and then there
-// is the Go value.
+// rrSize returns about how many bytes rr, a DS or DNSKEY record, takes in
+// memory: its name and data are about as long as on the wire, twice over for
+// text forms, and then there is the Go value.
 func rrSize(rr dns.RR) int64 { return int64(2*dns.Len(rr)) + 128 }
 
 // MemoryStats is a snapshot of [Memory].

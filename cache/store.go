@@ -2,142 +2,206 @@ package cache
 
 import (
 	"hash/maphash"
+	"math"
+	"math/bits"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 )
 
-// store is a sharded map that is bounded in bytes. When a shard is full, its
-// hand goes round (CLOCK): what was read since the hand last passed stays, the
-// rest goes. A hit takes a read lock and writes at most one word.
+// store is a sharded hash table that is bounded in bytes. When a shard is full,
+// its hand goes round (CLOCK): what was used since the hand last passed stays,
+// the rest goes. A hit takes a read lock and writes at most one word.
+//
+// It has a table of its own because Go's maps leave the bound: where entries
+// come and go, they grow to three times the slots they need, and never shrink.
 type store[K comparable, V any] struct {
-	seed   maphash.Seed
-	limit  int64 // bytes a shard
-	shards [shardCount]shard[K, V]
+	seed     maphash.Seed // secret: nobody can aim at one shard or bucket
+	limit    int64        // bytes a shard, its table excepted
+	overhead int64        // bytes an entry, beside its key and value
+	shards   [shardCount]shard[K, V]
 }
 
 // shardCount is a power of two, many times the number of cores: two readers
 // seldom meet.
-const shardCount = 64
+const shardCount = 1 << shardBits
 
+const shardBits = 6
+
+// bucketBytes is how many bytes of the limit there are for each bucket. It is
+// what a usual entry takes, so that most chains have one entry, and no more
+// than two or three when all are small.
+const bucketBytes = 512
+
+// maxChances bounds how many used entries one eviction passes over, so that a
+// put into a shard where all are used costs no more than another.
+const maxChances = 64
+
+// shard is one share of a store. It fills two cache lines, so that readers of
+// neighbours do not write the same one, wherever the array begins.
 type shard[K comparable, V any] struct {
 	mu      sync.RWMutex
-	entries map[K]*entry[K, V]
-	ring    []*entry[K, V]
-	hand    int
-	bytes   int64
+	buckets []*entry[K, V] // heads of chains; a power of two, never resized
+	hand    *entry[K, V]   // the next to be judged; nil: the ring is empty
+	count   int
+	bytes   int64 // of all entries
 	evicted uint64
-	_       [32]byte // keeps neighbours off one cache line
+	_       [48]byte
 }
 
 // entry is one value. Its key and value never change: a new value is a new
-// entry. Its slot is guarded by the shard's lock.
+// entry. Its places in chain and ring are guarded by the shard's lock.
 type entry[K comparable, V any] struct {
-	key  K
-	val  V
-	size int64
-	slot int // in ring
-	used atomic.Bool
+	key        K
+	val        V
+	link       *entry[K, V] // the next in the bucket's chain
+	prev, next *entry[K, V] // in the ring, which is in the order of arrival
+	hash       uint32       // the bits of the key's hash that did not pick the shard
+	size       int32        // bytes, overhead included
+	used       atomic.Bool
 }
 
-// value returns the value of e, which may be nil, and notes that it was used.
-func (e *entry[K, V]) value() (v V, ok bool) {
-	if e == nil {
-		return v, false
-	}
+// touch notes that e was of use. What is found dead is not: it is to go first.
+func (e *entry[K, V]) touch() {
 	if !e.used.Load() { // do not dirty the line on every hit
 		e.used.Store(true)
 	}
-	return e.val, true
 }
 
-// entryOverhead is what an entry costs beside its key and value, in bytes: the
-// entry, its share of the map's table and its place in the ring. An estimate,
-// on the safe side; TestStoreStaysWithinItsBytes compares it with the heap.
-const entryOverhead = 160
-
 func newStore[K comparable, V any](limit int64) *store[K, V] {
-	s := &store[K, V]{seed: maphash.MakeSeed(), limit: limit / shardCount}
+	each := max(limit, 0) / shardCount
+	buckets := 1 << bits.Len64(uint64(min(each/bucketBytes, 1<<24)))
+	s := &store[K, V]{seed: maphash.MakeSeed(), limit: each - 8*int64(buckets)}
+	// The allocator rounds up, by an eighth at most beyond the first few bytes.
+	// TestStoreStaysWithinItsBytes compares what is accounted for with the heap.
+	size := int64(unsafe.Sizeof(entry[K, V]{}))
+	s.overhead = size + size/8 + 16
 	for i := range s.shards {
-		s.shards[i].entries = make(map[K]*entry[K, V])
+		s.shards[i].buckets = make([]*entry[K, V], buckets)
 	}
 	return s
 }
 
-// get returns the value of k, which belongs in sh.
-func (sh *shard[K, V]) get(k K) (V, bool) {
+// shard returns the shard for a key with hash h.
+func (s *store[K, V]) shard(h uint64) *shard[K, V] { return &s.shards[h%shardCount] }
+
+// slot returns the bucket for a key with hash h, and what its entry has for it.
+func (sh *shard[K, V]) slot(h uint64) (bucket **entry[K, V], hash uint32) {
+	hash = uint32(h >> shardBits)
+	return &sh.buckets[hash&uint32(len(sh.buckets)-1)], hash
+}
+
+// get returns the entry of k, which has hash h, or nil. Whoever finds it of use
+// says so with touch.
+func (s *store[K, V]) get(h uint64, k K) *entry[K, V] {
+	sh := s.shard(h)
 	sh.mu.RLock()
-	e := sh.entries[k]
-	sh.mu.RUnlock()
-	return e.value()
+	defer sh.mu.RUnlock()
+	return sh.find(h, k)
+}
+
+// find is get for those who hold the lock.
+func (sh *shard[K, V]) find(h uint64, k K) *entry[K, V] {
+	bucket, hash := sh.slot(h)
+	for e := *bucket; e != nil; e = e.link {
+		if e.hash == hash && e.key == k {
+			return e
+		}
+	}
+	return nil
 }
 
 // put stores v, which takes size bytes with its key, unless keep says of the
-// value in its place that it is to stay. What is larger than a shard is not
-// stored. It reports whether v was.
-func (s *store[K, V]) put(sh *shard[K, V], k K, v V, size int64, keep func(old V) bool) bool {
-	size += entryOverhead
-	if size > s.limit {
-		return false
-	}
+// value in its place that it is to stay; keep may be nil. A value that is
+// larger than a shard is not stored, but still takes the place of the old one.
+func (s *store[K, V]) put(h uint64, k K, v V, size int64, keep func(old V) bool) {
+	size += s.overhead
+	sh := s.shard(h)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	e := &entry[K, V]{key: k, val: v, size: size, slot: len(sh.ring)}
-	if old := sh.entries[k]; old != nil {
+	used := false
+	if old := sh.find(h, k); old != nil {
 		if keep != nil && keep(old.val) {
-			return false
+			return
 		}
-		e.slot = old.slot
-		sh.ring[e.slot] = e
-		sh.bytes -= old.size
-	} else {
-		sh.ring = append(sh.ring, e)
+		used = old.used.Load() // a popular answer stays popular when it is refreshed
+		sh.remove(old)
 	}
-	sh.entries[k] = e
-	sh.bytes += size
-	sh.evict(s.limit, e)
-	return true
+	if size > min(s.limit, math.MaxInt32) {
+		return
+	}
+	sh.evict(s.limit - size)
+	e := &entry[K, V]{key: k, val: v, size: int32(size)}
+	e.used.Store(used)
+	sh.insert(h, e)
 }
 
-// drop forgets k.
-func (sh *shard[K, V]) drop(k K) {
+// drop forgets k, which has hash h, if its value is one to go.
+func (s *store[K, V]) drop(h uint64, k K, goes func(V) bool) {
+	sh := s.shard(h)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if e := sh.entries[k]; e != nil {
+	if e := sh.find(h, k); e != nil && goes(e.val) {
 		sh.remove(e)
 	}
 }
 
-// evict makes the shard fit into limit bytes, without giving up keep. Each
-// entry is passed at most twice.
-func (sh *shard[K, V]) evict(limit int64, keep *entry[K, V]) {
-	for sh.bytes > limit {
-		sh.hand %= len(sh.ring)
-		e := sh.ring[sh.hand]
-		if e == keep || e.used.Swap(false) {
-			sh.hand++
+// evict makes the shard fit into limit bytes, which is not negative.
+func (sh *shard[K, V]) evict(limit int64) {
+	for chances := maxChances; sh.bytes > limit; {
+		e := sh.hand
+		if chances > 0 && e.used.Swap(false) {
+			sh.hand = e.next
+			chances--
 			continue
 		}
 		sh.remove(e)
 		sh.evicted++
+		chances = maxChances
 	}
 }
 
-// remove forgets e. The last entry takes its place in the ring.
+// insert adds e, whose key has hash h, just behind the hand, which comes to it
+// last.
+func (sh *shard[K, V]) insert(h uint64, e *entry[K, V]) {
+	if sh.hand == nil {
+		e.prev, e.next = e, e
+		sh.hand = e
+	} else {
+		e.prev, e.next = sh.hand.prev, sh.hand
+		e.prev.next, e.next.prev = e, e
+	}
+	bucket, hash := sh.slot(h)
+	e.hash, e.link = hash, *bucket
+	*bucket = e
+	sh.count++
+	sh.bytes += int64(e.size)
+}
+
+// remove forgets e.
 func (sh *shard[K, V]) remove(e *entry[K, V]) {
-	last := len(sh.ring) - 1
-	sh.ring[e.slot] = sh.ring[last]
-	sh.ring[e.slot].slot = e.slot
-	sh.ring[last] = nil
-	sh.ring = sh.ring[:last]
-	delete(sh.entries, e.key)
-	sh.bytes -= e.size
+	if sh.hand == e {
+		sh.hand = e.next
+	}
+	if sh.hand == e { // the only one
+		sh.hand = nil
+	}
+	e.prev.next, e.next.prev = e.next, e.prev
+	at := &sh.buckets[e.hash&uint32(len(sh.buckets)-1)]
+	for *at != e {
+		at = &(*at).link
+	}
+	*at = e.link
+	e.prev, e.next, e.link = nil, nil, nil // a reader that holds on to e holds on to nothing else
+	sh.count--
+	sh.bytes -= int64(e.size)
 }
 
 // StoreStats is a snapshot of one store.
 type StoreStats struct {
 	Entries int
-	Bytes   int64 // accounted for, at most the limit
-	Evicted uint64
+	Bytes   int64  // accounted for, at most the limit
+	Evicted uint64 // to make room
 }
 
 func (s *store[K, V]) stats() StoreStats {
@@ -145,8 +209,8 @@ func (s *store[K, V]) stats() StoreStats {
 	for i := range s.shards {
 		sh := &s.shards[i]
 		sh.mu.RLock()
-		st.Entries += len(sh.entries)
-		st.Bytes += sh.bytes
+		st.Entries += sh.count
+		st.Bytes += sh.bytes + 8*int64(len(sh.buckets))
 		st.Evicted += sh.evicted
 		sh.mu.RUnlock()
 	}

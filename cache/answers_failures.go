@@ -1,0 +1,44 @@
+package cache
+
+import (
+	"hash/maphash"
+	"time"
+
+	"shirube/internal/ede"
+	"shirube/internal/wire"
+)
+
+// The bounds of how long a failure to resolve may be remembered (RFC 9520
+// §3.2).
+const (
+	minFailure = time.Second
+	maxFailure = 5 * time.Minute
+)
+
+// failure is a question that could not be answered.
+type failure struct {
+	err    *ede.Error
+	stored time.Time
+	lasts  time.Duration // from then on
+}
+
+// alive reports whether the question need not be tried again at now.
+func (f failure) alive(now time.Time) bool { return now.Sub(f.stored) < f.lasts }
+
+// Fail remembers that q could not be answered, and why: err, its cause
+// excepted, is sent along with the SERVFAIL; it may be nil. The failure is the
+// same with and without DO. One that follows another, without an answer in
+// between and within the longest time that one is remembered, lasts twice as
+// long (RFC 9520 §3.2). An answer that is still alive hides it.
+func (c *Answers) Fail(q wire.Question, cd bool, err *ede.Error, now time.Time) {
+	var b [maxKey]byte
+	key := appendKey(b[:0], []byte(q.Name), q.Type, false, cd)
+	f := failure{err: sendable(err), stored: now, lasts: c.opt.MinFailure}
+	if e := lookup(c.failures, key); e != nil {
+		if old := e.val; now.Sub(old.stored)-old.lasts < c.opt.MaxFailure {
+			f.lasts = min(2*old.lasts, c.opt.MaxFailure)
+		}
+	}
+	c.failures.put(maphash.Bytes(c.failures.seed, key), string(key), f, keySize(key)+errorSize(f.err),
+		func(old failure) bool { return old.alive(now) }) // another flight's, just now
+}

@@ -1,0 +1,127 @@
+//go:build !race
+
+package cache
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"shirube/internal/ede"
+	"shirube/internal/rrset"
+	"shirube/internal/wire"
+)
+
+// heap returns the bytes that live on the heap.
+func heap() int64 {
+	runtime.GC()
+	runtime.GC() // what the first one found finalisers and pools for
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// filling is one kind of load on a store.
+type filling struct {
+	what string
+	fill func(i int, a *Answers, m *Memory)
+	used func(a *Answers, m *Memory) StoreStats
+}
+
+func fillings(t *testing.T) []filling {
+	rng := rand.New(rand.NewPCG(5, 6))
+	soa := rr(t, "example. 300 IN SOA ns.example. root.example. 1 2 3 4 60")
+	sig := rr(t, "example. 300 IN RRSIG SOA 13 1 300 20261231000000 20261101000000 1 example. "+strings.Repeat("A", 86)+"==").(*dns.RRSIG)
+	set := func(i int, records ...dns.RR) rrset.Set {
+		n := fmt.Sprintf("host%d.example.", i)
+		for _, r := range records {
+			r.Header().Name = n
+		}
+		return rrset.Set{
+			Name: name(n), Type: wire.Type(records[0].Header().Rrtype), RRs: records,
+			Rank: rrset.AuthAnswer, Until: time.Now().Add(time.Hour),
+		}
+	}
+	addr := func() dns.RR { return rr(t, fmt.Sprintf("x. 300 IN A 192.0.2.%d", rng.IntN(256))) }
+	return []filling{
+		{"small answers", func(i int, a *Answers, _ *Memory) {
+			n := fmt.Sprintf("h%d.", i)
+			a.Put(question(n, wire.TypeA), false, false, hosts(t, n, epoch, n+" 300 IN A 192.0.2.1"))
+		}, func(a *Answers, _ *Memory) StoreStats { return a.Stats().Answers }},
+		{"answers with long names", func(i int, a *Answers, _ *Memory) {
+			n := fmt.Sprintf("h%d.%s", i, strings.Repeat("abcdefghi.", rng.IntN(24)))
+			a.Put(question(n, wire.TypeA), false, false, hosts(t, n, epoch, n+" 300 IN A 192.0.2.1"))
+		}, func(a *Answers, _ *Memory) StoreStats { return a.Stats().Answers }},
+		{"answers of many records", func(i int, a *Answers, _ *Memory) {
+			n := fmt.Sprintf("h%d.", i)
+			var records []string
+			for range 1 + rng.IntN(60) {
+				records = append(records, fmt.Sprintf("%s 300 IN A 192.0.2.%d", n, rng.IntN(256)))
+			}
+			a.Put(question(n, wire.TypeA), false, false, hosts(t, n, epoch, records...))
+		}, func(a *Answers, _ *Memory) StoreStats { return a.Stats().Answers }},
+		{"answers of random sizes", func(i int, a *Answers, _ *Memory) {
+			n := fmt.Sprintf("h%d.", i)
+			a.Put(question(n, wire.TypeA), false, false, blob(t, n, rng.IntN(1<<rng.IntN(15)), epoch))
+		}, func(a *Answers, _ *Memory) StoreStats { return a.Stats().Answers }},
+		{"failures", func(i int, a *Answers, _ *Memory) {
+			n := fmt.Sprintf("h%d.example.", i)
+			a.Fail(question(n, wire.TypeA), false, ede.Errorf(ede.Other, "no server of %s answered", n), epoch)
+		}, func(a *Answers, _ *Memory) StoreStats { return a.Stats().Failures }},
+		{"address sets", func(i int, _ *Answers, m *Memory) {
+			m.PutSet(set(i, addr(), addr()))
+		}, func(_ *Answers, m *Memory) StoreStats { return m.Stats().Sets }},
+		{"TXT sets of empty strings", func(i int, _ *Answers, m *Memory) {
+			m.PutSet(set(i, &dns.TXT{
+				Hdr: dns.RR_Header{Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: 300}, Txt: make([]string, 1+rng.IntN(3000)),
+			}))
+		}, func(_ *Answers, m *Memory) StoreStats { return m.Stats().Sets }},
+		{"denials", func(i int, _ *Answers, m *Memory) {
+			s := set(i, addr())
+			proof := rrset.Set{Name: name("example."), Type: wire.TypeSOA, RRs: []dns.RR{soa}, Sigs: []*dns.RRSIG{sig}, Until: s.Until}
+			s.RRs, s.Denial = nil, &rrset.Denial{Rcode: wire.NXDomain, Sets: slices.Repeat([]rrset.Set{proof}, 1+rng.IntN(5))}
+			m.PutSet(s)
+		}, func(_ *Answers, m *Memory) StoreStats { return m.Stats().Sets }},
+		{
+			"cuts", func(i int, _ *Answers, m *Memory) { m.PutCut(cutOf(t, rng, i)) },
+			func(_ *Answers, m *Memory) StoreStats { return m.Stats().Cuts },
+		},
+	}
+}
+
+func TestStoreStaysWithinItsBytes(t *testing.T) {
+	const limit = 4 << 20
+	for _, c := range fillings(t) {
+		t.Run(c.what, func(t *testing.T) {
+			before := heap()
+			a, m := NewAnswers(AnswersOptions{Bytes: limit}), NewMemory(MemoryOptions{Bytes: limit})
+			tables := heap() - before
+			st := c.used(a, m)
+			accounted := -st.Bytes
+			for i := 0; st.Evicted < 5000 && i < 100_000; i++ {
+				c.fill(i, a, m)
+				st = c.used(a, m)
+			}
+			accounted += st.Bytes
+			live := heap() - before - tables
+			runtime.KeepAlive(a)
+			runtime.KeepAlive(m)
+			t.Logf("%d entries: %d bytes accounted for, %d on the heap: %.2f", st.Entries, accounted, live, float64(accounted)/float64(live))
+			if st.Evicted == 0 || st.Bytes > limit {
+				t.Errorf("the statistics are %+v", st)
+			}
+			if live > accounted {
+				t.Errorf("%d bytes are on the heap, %d are accounted for", live, accounted)
+			}
+			if live < accounted*2/3 {
+				t.Errorf("%d bytes are on the heap, less than two thirds of the %d that are accounted for", live, accounted)
+			}
+		})
+	}
+}

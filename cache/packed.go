@@ -1,0 +1,135 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"shirube/internal/rrset"
+	"shirube/internal/wire"
+)
+
+// packedSet is an RRset as it is kept. Its records are in wire format: as Go
+// values some take thirty times the memory they came in as (a TXT record of
+// empty strings, an NSEC bitmap that is full), which would make the bound on
+// memory a fiction, and all of them would be the garbage collector's to follow.
+type packedSet struct {
+	name   wire.Name
+	typ    wire.Type
+	rank   rrset.Rank
+	trust  rrset.Trust
+	denied bool
+	rcode  wire.Rcode // of the denial
+	until  time.Time
+	msg    []byte      // a message: the set as its answer, its signatures as its authority section
+	proof  []packedSet // of the denial
+}
+
+// packedOverhead is what a packedSet takes in memory beside its bytes.
+const packedOverhead = 112
+
+// Reasons not to keep a set.
+var (
+	errSet    = errors.New("cache: set is too long")
+	errRecord = errors.New("cache: a record does not survive packing")
+)
+
+// packSet packs s. Errors: one of its records would not come back the same, or
+// all are longer than [MaxAnswer] together: an answer made of them could not be
+// kept either.
+func packSet(s rrset.Set) (packedSet, error) {
+	p := packedSet{name: s.Name, typ: s.Type, rank: s.Rank, trust: s.Trust, until: s.Until}
+	if len(s.RRs)+len(s.Sigs) > 0 {
+		m := dns.Msg{Answer: s.RRs, Ns: make([]dns.RR, len(s.Sigs)), Compress: true}
+		for i, sig := range s.Sigs {
+			m.Ns[i] = sig
+		}
+		msg, err := m.Pack()
+		if err != nil {
+			return packedSet{}, fmt.Errorf("packing the %v set of %v: %w", s.Type, s.Name, err)
+		}
+		// The library reads records that it cannot write (without any data), or
+		// writes otherwise than it has read them (a URI with a backslash).
+		rrs, sigs, ok := unpackRecords(msg)
+		if !ok || !slices.EqualFunc(rrs, s.RRs, dns.IsDuplicate) ||
+			!slices.EqualFunc(sigs, s.Sigs, func(a, b *dns.RRSIG) bool { return dns.IsDuplicate(a, b) }) {
+			return packedSet{}, fmt.Errorf("packing the %v set of %v: %w", s.Type, s.Name, errRecord)
+		}
+		p.msg = append([]byte(nil), msg...) // Pack overestimates what it needs
+	}
+	if s.Denial != nil {
+		p.denied, p.rcode = true, s.Denial.Rcode
+		for _, d := range s.Denial.Sets {
+			pd, err := packSet(d)
+			if err != nil {
+				return packedSet{}, err
+			}
+			p.proof = append(p.proof, pd)
+		}
+	}
+	if p.octets() > MaxAnswer {
+		return packedSet{}, errSet
+	}
+	return p, nil
+}
+
+// octets returns the length of all messages in p.
+func (p *packedSet) octets() int {
+	n := len(p.msg)
+	for i := range p.proof {
+		n += p.proof[i].octets()
+	}
+	return n
+}
+
+// size returns the bytes that p takes in memory, itself excepted.
+func (p *packedSet) size() int64 {
+	size := int64(len(p.name) + len(p.name)/8 + 8 + cap(p.msg))
+	size += int64(cap(p.proof)-len(p.proof)) * packedOverhead
+	for i := range p.proof {
+		size += packedOverhead + p.proof[i].size()
+	}
+	return size
+}
+
+// unpack returns the set with records of the caller's own. It reports false if
+// the bytes are not what was packed.
+func (p *packedSet) unpack() (rrset.Set, bool) {
+	s := rrset.Set{Name: p.name, Type: p.typ, Rank: p.rank, Trust: p.trust, Until: p.until}
+	if len(p.msg) > 0 {
+		var ok bool
+		if s.RRs, s.Sigs, ok = unpackRecords(p.msg); !ok {
+			return rrset.Set{}, false
+		}
+	}
+	if p.denied {
+		s.Denial = &rrset.Denial{Rcode: p.rcode}
+		for i := range p.proof {
+			d, ok := p.proof[i].unpack()
+			if !ok {
+				return rrset.Set{}, false
+			}
+			s.Denial.Sets = append(s.Denial.Sets, d)
+		}
+	}
+	return s, true
+}
+
+// unpackRecords returns the set and the signatures in msg.
+func unpackRecords(msg []byte) (rrs []dns.RR, sigs []*dns.RRSIG, ok bool) {
+	var m dns.Msg
+	if m.Unpack(msg) != nil {
+		return nil, nil, false
+	}
+	for _, rr := range m.Ns {
+		sig, ok := rr.(*dns.RRSIG)
+		if !ok {
+			return nil, nil, false
+		}
+		sigs = append(sigs, sig)
+	}
+	return m.Answer, sigs, true
+}

@@ -1,0 +1,402 @@
+package cache
+
+import (
+	"fmt"
+	"hash/maphash"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/miekg/dns"
+
+	"shirube/internal/ede"
+	"shirube/internal/rrset"
+	"shirube/internal/wire"
+)
+
+// check walks all shards of s and verifies what always holds. Nobody may be
+// writing.
+func check[K comparable, V any](tb testing.TB, s *store[K, V]) {
+	tb.Helper()
+	for i := range s.shards {
+		sh := &s.shards[i]
+		in := map[*entry[K, V]]bool{} // the table
+		keys := map[K]bool{}
+		for b, e := range sh.buckets {
+			for ; e != nil; e = e.link {
+				if in[e] || keys[e.key] || int(e.hash)%len(sh.buckets) != b {
+					tb.Fatalf("shard %d: %v is twice in the table, or in the wrong bucket %d", i, e.key, b)
+				}
+				in[e], keys[e.key] = true, true
+			}
+		}
+		n, sum := 0, int64(0)
+		for e := sh.hand; e != nil; {
+			if !in[e] {
+				tb.Fatalf("shard %d: %v is in the ring, but not in the table", i, e.key)
+			}
+			if e.next.prev != e || e.prev.next != e {
+				tb.Fatalf("shard %d: the ring is broken at %v", i, e.key)
+			}
+			if int64(e.size) < s.overhead {
+				tb.Fatalf("shard %d: %v takes %d bytes, less than its overhead", i, e.key, e.size)
+			}
+			sum += int64(e.size)
+			if n++; n > len(in) {
+				tb.Fatalf("shard %d: the ring is longer than the table, which has %d entries", i, len(in))
+			}
+			if e = e.next; e == sh.hand {
+				break
+			}
+		}
+		if n != len(in) || n != sh.count {
+			tb.Fatalf("shard %d has %d entries in the ring, %d in the table, and counts %d", i, n, len(in), sh.count)
+		}
+		if sum != sh.bytes || sum > max(s.limit, 0) {
+			tb.Fatalf("shard %d has %d bytes, accounts for %d, and may have %d", i, sum, sh.bytes, s.limit)
+		}
+	}
+}
+
+// keysIn returns the keys in sh, sorted and in a row.
+func keysIn(sh *shard[string, int]) string {
+	var keys []string
+	for _, e := range sh.buckets {
+		for ; e != nil; e = e.link {
+			keys = append(keys, e.key)
+		}
+	}
+	slices.Sort(keys)
+	return strings.Join(keys, "")
+}
+
+// blob is an answer of about size octets to the question for an address of n.
+func blob(tb testing.TB, n string, size int, stored time.Time) *Answer {
+	tb.Helper()
+	q := question(n, wire.TypeA)
+	data := make([]byte, max(size-len(n)-40, 0))
+	return answerOf(tb, response(q, &dns.RFC3597{
+		Hdr:   dns.RR_Header{Name: q.Name.String(), Rrtype: 65280, Class: dns.ClassINET, Ttl: 300},
+		Rdata: fmt.Sprintf("%x", data),
+	}), stored)
+}
+
+func TestShardsDoNotShareCacheLines(t *testing.T) {
+	if got := unsafe.Sizeof(shard[string, *Answer]{}); got != 128 {
+		t.Errorf("a shard has %d bytes, want two cache lines", got)
+	}
+}
+
+func TestOverheadsAreThoseOfTheTypes(t *testing.T) {
+	if got := unsafe.Sizeof(Answer{}); got > answerOverhead {
+		t.Errorf("an Answer has %d bytes, more than %d", got, answerOverhead)
+	}
+	if got := unsafe.Sizeof(packedSet{}); got > packedOverhead {
+		t.Errorf("a packedSet has %d bytes, more than %d", got, packedOverhead)
+	}
+	if got := unsafe.Sizeof(ede.Error{}) + 8; got > uintptr(errorSize(&ede.Error{})) {
+		t.Errorf("an Error has %d bytes, more than %d", got, errorSize(&ede.Error{}))
+	}
+	if got := unsafe.Sizeof(rrset.Server{}); got != 40 {
+		t.Errorf("a Server has %d bytes, accounted for as 40", got)
+	}
+}
+
+func TestStoreKeepsItsInvariantsUnderRandomPuts(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for _, limit := range []int64{-1, 1, 100 << 10, 1 << 20, 16 << 20} {
+		c := NewAnswers(AnswersOptions{Bytes: limit})
+		buf := make([]byte, 0, wire.MaxMsgSize)
+		for i := range 6000 {
+			n := fmt.Sprintf("host%d.example.", rng.IntN(2000))
+			now := after(float64(i) / 10)
+			switch rng.IntN(4) {
+			case 0:
+				c.Fail(question(n, wire.TypeA), false, &ede.Error{Text: strings.Repeat("x", rng.IntN(500))}, now)
+			case 1:
+				c.Append(buf, query(t, n, wire.TypeA), now)
+			default:
+				c.Put(question(n, wire.TypeA), rng.IntN(2) == 0, false, blob(t, n, rng.IntN(1<<rng.IntN(15)), now))
+			}
+			if i%500 == 0 {
+				check(t, c.answers)
+				check(t, c.failures)
+			}
+		}
+		check(t, c.answers)
+		check(t, c.failures)
+		st := c.Stats()
+		if table := newStore[string, int](0).stats().Bytes; st.Answers.Bytes+st.Failures.Bytes > max(limit, 2*table) {
+			t.Errorf("with %d bytes allowed, the statistics are %+v", limit, st)
+		}
+		if limit >= 1<<20 && st.Answers.Entries == 0 {
+			t.Errorf("with %d bytes allowed nothing is kept", limit)
+		}
+	}
+}
+
+func TestStoreForgetsTheOldValueWhenTheNewOneIsTooLarge(t *testing.T) {
+	s := newStore[string, int](shardCount * 1000)
+	const h = 1 << 40 // of "k"
+	s.put(h, "k", 1, 100, nil)
+	if e := s.get(h, "k"); e == nil || e.val != 1 {
+		t.Fatalf("the entry is %v", e)
+	}
+	s.put(h, "k", 2, 5000, func(int) bool { return true })
+	if e := s.get(h, "k"); e == nil || e.val != 1 {
+		t.Errorf("what was to stay is %v", e)
+	}
+	s.put(h, "k", 2, 5000, nil)
+	if e := s.get(h, "k"); e != nil {
+		t.Errorf("the entry is %v", e)
+	}
+	check(t, s)
+}
+
+func TestStoreDropsWhatIsToGoOnly(t *testing.T) {
+	s := newStore[string, int](shardCount * 1000)
+	for i, k := range []string{"a", "b", "c"} {
+		s.put(0, k, i, 10, nil) // one chain
+	}
+	s.drop(0, "a", func(v int) bool { return v != 0 })
+	s.drop(0, "b", func(v int) bool { return v == 1 })
+	s.drop(0, "absent", func(int) bool { return true })
+	if got := keysIn(&s.shards[0]); got != "ac" {
+		t.Errorf("left are %s", got)
+	}
+	check(t, s)
+	s.drop(0, "a", func(int) bool { return true })
+	s.drop(0, "c", func(int) bool { return true })
+	check(t, s)
+	if st := s.stats(); st.Entries != 0 || st.Bytes != newStore[string, int](shardCount*1000).stats().Bytes || st.Evicted != 0 {
+		t.Errorf("when all is dropped the statistics are %+v", st)
+	}
+}
+
+func TestStoreTellsKeysOfOneHashApart(t *testing.T) {
+	s := newStore[string, int](1 << 20)
+	for i, k := range []string{"a", "b", "c", "d"} {
+		s.put(1<<20, k, i, 10, nil)
+	}
+	s.put(1<<20, "b", 9, 10, nil)
+	for k, want := range map[string]int{"a": 0, "b": 9, "c": 2, "d": 3} {
+		if e := s.get(1<<20, k); e == nil || e.val != want {
+			t.Errorf("%s is %v, want %d", k, e, want)
+		}
+	}
+	if e := s.get(1<<20, "e"); e != nil {
+		t.Errorf("what was never stored is %v", e)
+	}
+	check(t, s)
+}
+
+// clockOf returns a store whose first shard has room for n entries of one
+// size, and functions that put one there and use it. All are in one chain.
+func clockOf(n int) (sh *shard[string, int], put, use func(k string)) {
+	s := newStore[string, int](0)
+	s.limit = int64(n) * (s.overhead + 100)
+	return &s.shards[0], func(k string) { s.put(0, k, 0, 100, nil) }, func(k string) { s.get(0, k).touch() }
+}
+
+func TestStoreEvictsTheOldestThatWasNotUsed(t *testing.T) {
+	sh, put, use := clockOf(4)
+	for _, k := range []string{"a", "b", "c", "d"} {
+		put(k)
+	}
+	use("a")
+	use("c")
+	for _, step := range []struct{ put, want string }{
+		{"e", "acde"}, // a has had its chance, b goes
+		{"f", "acef"}, // c has had its chance, d goes
+		{"g", "cefg"}, // round to a, which nobody used since
+		{"h", "cfgh"}, // e came before c was passed over
+		{"i", "fghi"}, // c; nothing is used any more
+		{"j", "ghij"},
+	} {
+		put(step.put)
+		if got := keysIn(sh); got != step.want {
+			t.Errorf("after %s there are %s, want %s", step.put, got, step.want)
+		}
+	}
+	if sh.evicted != 6 {
+		t.Errorf("%d entries were evicted, want 6", sh.evicted)
+	}
+}
+
+func TestStoreKeepsTheUseOfWhatIsRefreshed(t *testing.T) {
+	sh, put, use := clockOf(3)
+	put("a")
+	put("b")
+	put("c")
+	use("b")
+	put("b")
+	put("d") // a
+	put("e") // c
+	put("f") // d: b has its chance
+	if got := keysIn(sh); got != "bef" {
+		t.Errorf("left are %s, want bef", got)
+	}
+}
+
+func TestStoreGivesChancesInEachEviction(t *testing.T) {
+	s := newStore[string, int](0)
+	s.limit = 4 * (s.overhead + 100)
+	for _, k := range []string{"a", "b", "c", "d"} {
+		s.put(0, k, 0, 100, nil)
+	}
+	s.get(0, "b").touch()
+	s.put(0, "e", 0, 100+s.overhead+100, nil) // in place of two
+	if got := keysIn(&s.shards[0]); got != "bde" {
+		t.Errorf("left are %s, want bde", got)
+	}
+	check(t, s)
+}
+
+func TestLookupComparesTheWholeKey(t *testing.T) {
+	s := newStore[string, int](1 << 20)
+	key := appendKey(nil, []byte("\x03www\x00"), wire.TypeA, false, false)
+	s.put(maphash.Bytes(s.seed, key), "another key of this hash", 1, 100, nil)
+	if e := lookup(s, key); e != nil {
+		t.Errorf("found %q", e.key)
+	}
+	s.put(maphash.Bytes(s.seed, key), string(key), 2, 100, nil)
+	if e := lookup(s, key); e == nil || e.val != 2 {
+		t.Errorf("found %v", e)
+	}
+}
+
+func TestStoreEvictsThoughAllAreUsed(t *testing.T) {
+	const n = 10 * maxChances
+	sh, put, use := clockOf(n)
+	for i := range n {
+		put(fmt.Sprint(i))
+	}
+	for i := range n {
+		use(fmt.Sprint(i))
+	}
+	put("new")
+	if sh.find(0, "new") == nil || sh.evicted != 1 {
+		t.Errorf("%d entries were evicted", sh.evicted)
+	}
+	used := 0
+	for e := sh.buckets[0]; e != nil; e = e.link {
+		if e.used.Load() {
+			used++
+		}
+	}
+	if want := n - maxChances - 1; used != want {
+		t.Errorf("%d entries are still used, want %d: an eviction passes over %d at most", used, want, maxChances)
+	}
+}
+
+func TestAppendDoesNotCountTheDeadAsUsed(t *testing.T) {
+	c := NewAnswers(AnswersOptions{})
+	q := query(t, "www.example.", wire.TypeA)
+	key := appendKey(nil, q.RawName(), q.Type, false, false)
+	c.Put(q.Question(), false, false, hosts(t, "www.example.", epoch, "www.example. 30 IN A 192.0.2.1"))
+	c.Append(nil, q, after(30))
+	if lookup(c.answers, key).used.Load() {
+		t.Error("an expired answer is used")
+	}
+	c.Append(nil, q, after(29))
+	if !lookup(c.answers, key).used.Load() {
+		t.Error("an answer that was given is not used")
+	}
+}
+
+// fifo is what CLOCK is compared with.
+type fifo struct {
+	most  int
+	queue []uint64
+	in    map[uint64]bool
+}
+
+func (f *fifo) put(k uint64) {
+	if len(f.queue) == f.most {
+		delete(f.in, f.queue[0])
+		f.queue = f.queue[1:]
+	}
+	f.queue = append(f.queue, k)
+	f.in[k] = true
+}
+
+func TestStoreHitsMoreOftenThanFIFO(t *testing.T) {
+	const names, kept, requests = 50_000, 2500, 400_000
+	s := newStore[uint64, struct{}](kept * bucketBytes)
+	s.limit = kept / shardCount * (s.overhead + 100)
+	old := &fifo{most: kept / shardCount * shardCount, in: map[uint64]bool{}}
+	rng := rand.New(rand.NewPCG(7, 8))
+	zipf := rand.NewZipf(rng, 1.05, 1, names)
+	var clockHits, fifoHits int
+	for i := range requests {
+		k := zipf.Uint64()
+		if rng.IntN(4) == 0 {
+			k = uint64(names + i) // never asked again
+		}
+		h := k * 0x9E3779B97F4A7C15 >> 8 // as good as a hash
+		if e := s.get(h, k); e != nil {
+			e.touch()
+			clockHits++
+		} else {
+			s.put(h, k, struct{}{}, 100, nil)
+		}
+		if old.in[k] {
+			fifoHits++
+		} else {
+			old.put(k)
+		}
+	}
+	check(t, s)
+	clock, first := 100*float64(clockHits)/requests, 100*float64(fifoHits)/requests
+	t.Logf("hit ratio: CLOCK %.2f %%, FIFO %.2f %%", clock, first)
+	if clock < first+2 {
+		t.Errorf("the hit ratio is %.2f %%, with FIFO it would be %.2f %%", clock, first)
+	}
+}
+
+func TestAnswersServeWhileTheyAreFilled(t *testing.T) {
+	c := NewAnswers(AnswersOptions{Bytes: 256 << 10}) // evicts
+	const names = 300
+	var queries []*wire.Query
+	var answers []*Answer
+	for i := range names {
+		n := fmt.Sprintf("host%d.example.", i)
+		queries = append(queries, query(t, n, wire.TypeA))
+		answers = append(answers, blob(t, n, 100+i, epoch))
+	}
+	var wg sync.WaitGroup
+	for worker := range 8 { // end with their loops
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(worker), 1))
+			buf := make([]byte, 0, wire.MaxMsgSize)
+			for range 3000 {
+				i := rng.IntN(names)
+				q := queries[i]
+				switch rng.IntN(8) {
+				case 0:
+					c.Put(q.Question(), false, false, answers[i])
+				case 1:
+					c.Fail(q.Question(), false, &ede.Error{Text: "x"}, after(float64(rng.IntN(100))))
+				case 2:
+					c.Stats()
+				default:
+					out, hit := c.Append(buf, q, after(float64(rng.IntN(100))))
+					if hit.Found && (len(out) < 12 || string(out[12:12+len(q.RawQuestion())]) != string(q.RawQuestion())) {
+						t.Errorf("%v is answered with %x", q.Question(), out)
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	check(t, c.answers)
+	check(t, c.failures)
+	if c.Stats().Answers.Entries == 0 {
+		t.Error("nothing is kept")
+	}
+}
