@@ -21,13 +21,18 @@ const (
 // Handler answers queries. A transport parses each message, answers those that
 // are no query by itself, and calls TryServe for the rest, once, and Serve only
 // for those that TryServe deferred. Its methods are called concurrently.
+//
+// A response that is longer than q.Limit, or shorter than a header, is not
+// sent: the client gets SERVFAIL. So it does when a method panics.
 type Handler interface {
-	// TryServe answers q from memory, appending the response to buf. It runs
-	// on the goroutine that reads the socket: it must not block, allocate or
-	// log, and keeps neither q nor buf.
+	// TryServe answers q from memory, appending the response to buf, where
+	// others' responses may be already. It runs on the goroutine that reads
+	// the socket: it must not block, allocate or log, and keeps neither q nor
+	// buf.
 	TryServe(buf []byte, q *wire.Query) ([]byte, Outcome)
 
-	// Serve answers q, appending the response to buf, and may block until ctx
-	// is done. It keeps neither q nor buf. A nil result means: send nothing.
+	// Serve answers q, appending the response to buf, which need not be empty.
+	// It may block until ctx is done, and returns soon after. It keeps neither
+	// q nor buf. A nil result means: send nothing.
 	Serve(ctx context.Context, buf []byte, q *wire.Query) []byte
 }

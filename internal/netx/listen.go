@@ -119,7 +119,7 @@ func onFD(rc syscall.RawConn, f func(fd int) error) error {
 // explain adds to err, from listening on addr and naming it, what an operator
 // can do about it.
 func explain(err error, addr netip.AddrPort) error {
-	hint := ""
+	var hint string
 	switch {
 	case errors.Is(err, syscall.EACCES) && addr.Port() < 1024 && addr.Port() != 0:
 		hint = "ports below 1024 need root or the capability CAP_NET_BIND_SERVICE"

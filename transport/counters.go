@@ -1,0 +1,53 @@
+package transport
+
+import (
+	"sync/atomic"
+
+	"shirube/internal/wire"
+)
+
+// Counts is what became of the messages that a transport received. When
+// nothing is in flight,
+//
+//	Status[wire.OK] = Answered + Dropped + Shed + Late
+//
+// with the Late of [UDPStats].
+type Counts struct {
+	Received uint64                 // messages, whatever they are
+	Status   [wire.NumStatus]uint64 // of them, by what they are
+	Answered uint64                 // queries that were given a response, panics included
+	Dropped  uint64                 // queries that the Handler wants no response to
+	Deferred uint64                 // queries that took a slot
+	Shed     uint64                 // queries answered SERVFAIL for want of a slot
+	Panics   uint64                 // queries that the Handler panicked on
+	Unfit    uint64                 // responses of the Handler that broke the query's Limit, replaced by SERVFAIL
+}
+
+// counters collects [Counts]. The padding keeps those of two readers off one
+// cache line, where their cores would fight for it.
+type counters struct {
+	_        [64]byte
+	received atomic.Uint64
+	status   [wire.NumStatus]atomic.Uint64
+	answered atomic.Uint64
+	dropped  atomic.Uint64
+	deferred atomic.Uint64
+	shed     atomic.Uint64
+	panics   atomic.Uint64
+	unfit    atomic.Uint64
+	_        [64]byte
+}
+
+// addTo adds n to sum.
+func (n *counters) addTo(sum *Counts) {
+	sum.Received += n.received.Load()
+	for i := range n.status {
+		sum.Status[i] += n.status[i].Load()
+	}
+	sum.Answered += n.answered.Load()
+	sum.Dropped += n.dropped.Load()
+	sum.Deferred += n.deferred.Load()
+	sum.Shed += n.shed.Load()
+	sum.Panics += n.panics.Load()
+	sum.Unfit += n.unfit.Load()
+}

@@ -1,0 +1,110 @@
+package transport
+
+import (
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+)
+
+// roster knows the connections that are open, and bounds them.
+type roster struct {
+	total, perClient int
+
+	mu         sync.Mutex
+	closed     bool
+	conns      map[*tcpConn]struct{}
+	clients    map[netip.Prefix]int // connections; no client has 0
+	accepted   uint64
+	overTotal  uint64
+	overClient uint64
+}
+
+func newRoster(total, perClient int) roster {
+	return roster{
+		total: total, perClient: perClient,
+		conns:   make(map[*tcpConn]struct{}),
+		clients: make(map[netip.Prefix]int),
+	}
+}
+
+// add takes c in, and reports false when that would break a limit.
+func (r *roster) add(c *tcpConn) bool {
+	client := clientOf(c.client.Addr())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.closed:
+		return false
+	case len(r.conns) >= r.total:
+		r.overTotal++
+		return false
+	case r.clients[client] >= r.perClient:
+		r.overClient++
+		return false
+	}
+	r.accepted++
+	r.conns[c] = struct{}{}
+	r.clients[client]++
+	return true
+}
+
+// remove forgets c.
+func (r *roster) remove(c *tcpConn) {
+	client := clientOf(c.client.Addr())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.conns, c)
+	if r.clients[client]--; r.clients[client] == 0 {
+		delete(r.clients, client)
+	}
+}
+
+// close lets nobody in any more.
+func (r *roster) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+}
+
+// each calls f on every connection, without holding up the roster: f may block.
+func (r *roster) each(f func(*tcpConn)) {
+	r.mu.Lock()
+	conns := slices.Collect(maps.Keys(r.conns))
+	r.mu.Unlock()
+	for _, c := range conns {
+		f(c)
+	}
+}
+
+func (r *roster) stats() TCPStats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return TCPStats{Open: len(r.conns), Accepted: r.accepted, OverTotal: r.overTotal, OverClient: r.overClient}
+}
+
+// clientOf returns what counts as one client: an IPv4 address, or the /64 that
+// an IPv6 host has to itself (RFC 6177 §2). No address is a client too.
+func clientOf(a netip.Addr) netip.Prefix {
+	bits := a.BitLen()
+	if a.Is6() {
+		bits = 64
+	}
+	p, err := a.Prefix(bits)
+	if err != nil { // of no address
+		return netip.Prefix{}
+	}
+	return p
+}
+
+// remoteOf returns where conn comes from, the zero AddrPort when it does not
+// say.
+func remoteOf(conn net.Conn) netip.AddrPort {
+	a, ok := conn.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	from := a.AddrPort()
+	return netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+}

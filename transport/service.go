@@ -1,0 +1,195 @@
+package transport
+
+import (
+	"context"
+	"encoding/binary"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"shirube/internal/ede"
+	"shirube/internal/wire"
+)
+
+// Defaults for options that are left zero. The sources are beside them.
+const (
+	DefaultTimeout           = 6 * time.Second         // the resolver's own bound on one question
+	DefaultDiscardTimeout    = 1900 * time.Millisecond // DNSBomb (CVE-2024-33655): Unbound's discard-timeout
+	DefaultMaxSize           = 1232                    // octets; RFC 9715 §3.2
+	DefaultFirstByteTimeout  = 3 * time.Second
+	DefaultMessageTimeout    = 5 * time.Second
+	DefaultIdleTimeout       = 10 * time.Second // RFC 7766 §6.2.3: in the order of seconds
+	DefaultMaxConns          = 4096
+	DefaultMaxConnsPerClient = 256
+	DefaultMaxInFlight       = 32
+	DefaultSlots             = 10_000
+)
+
+// maxQuery is the longest query that is read, in octets, on every transport: a
+// header, a name and two additional records do not need more. A longer one is
+// malformed.
+const maxQuery = 4096
+
+// EXTRA-TEXT of this package's own failures (RFC 8914 §2).
+const (
+	busyText  = "server busy"
+	faultText = "internal error"
+)
+
+// service is what every transport does with a message once it has one. Its
+// methods may be called concurrently.
+type service struct {
+	handler Handler
+	slots   *Slots
+	timeout time.Duration // of a deferred query, from its arrival
+	udpSize uint16        // octets that this server takes on UDP, for OPT records
+	log     quietLog
+}
+
+func newService(h Handler, slots *Slots, timeout time.Duration, udpSize int, log *slog.Logger) service {
+	if slots == nil {
+		slots = NewSlots(DefaultSlots)
+	}
+	return service{
+		handler: h,
+		slots:   slots,
+		timeout: orDefault(timeout, DefaultTimeout),
+		udpSize: uint16(min(max(orDefault(udpSize, DefaultMaxSize), wire.MinUDPSize), wire.MaxMsgSize)),
+		log:     newQuietLog(log),
+	}
+}
+
+// orDefault returns v, or def when v is not positive.
+func orDefault[T int | time.Duration](v, def T) T {
+	if v <= 0 {
+		return def
+	}
+	return v
+}
+
+// parse reads msg into q. A message that was cut, because it is longer than
+// [maxQuery], is malformed if it is a query at all.
+func parse(q *wire.Query, msg []byte, cut bool) wire.Status {
+	status := q.Parse(msg)
+	if cut && (status == wire.OK || status == wire.UnsupportedVersion) {
+		return wire.Malformed
+	}
+	return status
+}
+
+// answer appends to buf the response to msg, which was parsed into q with
+// status, when there is one at once: see [Outcome]. It does not allocate, if
+// the Handler does not.
+func (s *service) answer(n *counters, buf, msg []byte, q *wire.Query, status wire.Status) ([]byte, Outcome) {
+	n.received.Add(1)
+	n.status[status].Add(1)
+	if status != wire.OK {
+		return s.reject(buf, msg, q, status)
+	}
+	rsp, outcome := s.try(n, buf, q)
+	switch outcome {
+	case Answered:
+		n.answered.Add(1)
+		return rsp, Answered
+	case Deferred:
+		return buf, Deferred
+	default:
+		n.dropped.Add(1)
+		return buf, Dropped
+	}
+}
+
+// reject appends the response to a message that is none of the Handler's
+// business. A response echoes nothing that was not understood.
+func (s *service) reject(buf, msg []byte, q *wire.Query, status wire.Status) ([]byte, Outcome) {
+	switch status {
+	case wire.Malformed:
+		return wire.AppendHeader(buf, msg, wire.FormErr), Answered
+	case wire.UnsupportedOpcode:
+		return wire.AppendHeader(buf, msg, wire.NotImp), Answered
+	case wire.UnsupportedVersion: // RFC 6891 §6.1.3
+		start := len(buf)
+		buf = wire.AppendReply(buf, q, wire.BadVers)
+		return wire.AppendOPT(buf, start, q, s.udpSize, wire.BadVers), Answered
+	default:
+		return buf, Dropped
+	}
+}
+
+// try is [Handler.TryServe] for a Handler that may panic: one bad query must
+// not take the others' server away.
+func (s *service) try(n *counters, buf []byte, q *wire.Query) (rsp []byte, outcome Outcome) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.panicked(n, q, v)
+			rsp, outcome = s.fail(buf, q, faultText), Answered
+		}
+	}()
+	rsp, outcome = s.handler.TryServe(buf, q)
+	if outcome == Answered {
+		rsp = s.fit(n, buf, rsp, q)
+	}
+	return rsp, outcome
+}
+
+// serve is [Handler.Serve] with the deadline that q has since it arrived, for a
+// Handler that may panic. It gives back q's slot. The caller counts what
+// becomes of a response.
+func (s *service) serve(ctx context.Context, n *counters, buf []byte, q *wire.Query) (rsp []byte) {
+	defer s.slots.give()
+	defer func() {
+		if v := recover(); v != nil {
+			s.panicked(n, q, v)
+			rsp = s.fail(buf, q, faultText)
+		}
+	}()
+	ctx, cancel := context.WithDeadline(ctx, q.Received.Add(s.timeout))
+	defer cancel()
+	if rsp = s.handler.Serve(ctx, buf, q); rsp == nil {
+		n.dropped.Add(1)
+		return nil
+	}
+	return s.fit(n, buf, rsp, q)
+}
+
+// fit returns rsp, the Handler's response to q appended to buf, if it is one
+// that can be sent. q.Limit is what keeps UDP from fragments and amplification,
+// and TCP's two octets of length from lying, so it is not left to trust.
+func (s *service) fit(n *counters, buf, rsp []byte, q *wire.Query) []byte {
+	if size := len(rsp) - len(buf); size >= wire.HeaderLen && size <= q.Limit {
+		return rsp
+	}
+	n.unfit.Add(1)
+	return s.fail(buf, q, faultText)
+}
+
+// take takes a slot for q. When there is none left it appends the response that
+// says so to buf, and reports false.
+func (s *service) take(n *counters, buf []byte, q *wire.Query) ([]byte, bool) {
+	if s.slots.take() {
+		n.deferred.Add(1)
+		return buf, true
+	}
+	n.shed.Add(1)
+	return s.fail(buf, q, busyText), false
+}
+
+// fail appends SERVFAIL to buf, and why. The code is Other (RFC 8914 §4.1),
+// with the text that is asked for there: none of the codes is about a server
+// that is busy or broken. Not Ready (§4.15) is about one that is still starting,
+// and a client may take it as advice to stay away.
+func (s *service) fail(buf []byte, q *wire.Query, text string) []byte {
+	start := len(buf)
+	buf = wire.AppendReply(buf, q, wire.ServFail)
+	var code [2]byte
+	binary.BigEndian.PutUint16(code[:], uint16(ede.Other))
+	return wire.AppendOPT(buf, start, q, s.udpSize, wire.ServFail,
+		wire.Option{Code: wire.OptionEDE, Data: code[:], Text: text})
+}
+
+// panicked counts and logs v, which the Handler panicked with on q.
+func (s *service) panicked(n *counters, q *wire.Query, v any) {
+	n.panics.Add(1)
+	s.log.error("a query made the server panic",
+		"panic", v, "question", q.Question().String(), "transport", q.Proto.String(), "stack", string(debug.Stack()))
+}

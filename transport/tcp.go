@@ -1,0 +1,206 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"shirube/internal/wire"
+)
+
+// TCPOptions configures a [TCP]. A zero field but Handler means its default.
+type TCPOptions struct {
+	Handler Handler
+	Slots   *Slots     // shared with the other transports; nil: DefaultSlots of its own
+	Proto   wire.Proto // what the listeners speak; wire.TCP unless it is another stream
+	UDPSize int        // octets, said to clients in OPT records
+
+	Timeout          time.Duration // for a deferred query, from its arrival
+	FirstByteTimeout time.Duration // from a connection's start to its first octet
+	MessageTimeout   time.Duration // from a message's first octet to its last; for the client to take a response
+	IdleTimeout      time.Duration // since the last message in either direction, with none in flight
+
+	MaxConns          int // at once
+	MaxConnsPerClient int // at once, from an IPv4 address or an IPv6 /64
+	MaxInFlight       int // deferred queries of one connection; more stay unread
+
+	Log *slog.Logger // nil: nowhere
+}
+
+// withDefaults fills in what was left zero.
+func (o TCPOptions) withDefaults() TCPOptions {
+	if o.Proto == wire.UDP {
+		o.Proto = wire.TCP
+	}
+	o.FirstByteTimeout = orDefault(o.FirstByteTimeout, DefaultFirstByteTimeout)
+	o.MessageTimeout = orDefault(o.MessageTimeout, DefaultMessageTimeout)
+	o.IdleTimeout = orDefault(o.IdleTimeout, DefaultIdleTimeout)
+	o.MaxConns = orDefault(o.MaxConns, DefaultMaxConns)
+	o.MaxConnsPerClient = orDefault(o.MaxConnsPerClient, DefaultMaxConnsPerClient)
+	o.MaxInFlight = orDefault(o.MaxInFlight, DefaultMaxInFlight)
+	return o
+}
+
+// TCPStats is what a [TCP] has seen since it was made.
+type TCPStats struct {
+	Counts
+	Open         int                     // connections now
+	Accepted     uint64                  // connections served
+	OverTotal    uint64                  // connections refused because of MaxConns
+	OverClient   uint64                  // connections refused because of MaxConnsPerClient
+	AcceptErrors uint64                  // failed calls of Accept, for want of descriptors mostly
+	Stalled      uint64                  // times a connection was not read because of MaxInFlight
+	Closed       [NumCloseReasons]uint64 // connections served, by what ended them
+}
+
+// TCP serves DNS over streams (RFC 7766): TCP, or what a listener makes of it.
+// Each connection has a goroutine, which answers what it can and hands the rest
+// to others, so that answers overtake each other (RFC 7766 §7).
+type TCP struct {
+	service
+	opt       TCPOptions
+	listeners []net.Listener
+	conns     roster
+	n         tcpCounters
+	buffers   sync.Pool // of *[]byte, for responses
+
+	mu      sync.Mutex // guards the two below it, and Start against Shutdown
+	started bool
+	cancel  context.CancelFunc // ends the queries in flight
+
+	accepting sync.WaitGroup
+	serving   sync.WaitGroup // connections
+	stop      chan struct{}  // closed when nothing more is to be accepted or read
+	idle      chan struct{}  // closed after stop, when no connection is left
+}
+
+type tcpCounters struct {
+	counters
+	acceptErrors atomic.Uint64
+	stalled      atomic.Uint64
+	closed       [NumCloseReasons]atomic.Uint64
+}
+
+// NewTCP returns a server for listeners, which it owns from now on. It accepts
+// nothing before [TCP.Start].
+func NewTCP(opt TCPOptions, listeners ...net.Listener) *TCP {
+	opt = opt.withDefaults()
+	return &TCP{
+		service:   newService(opt.Handler, opt.Slots, opt.Timeout, opt.UDPSize, opt.Log),
+		opt:       opt,
+		listeners: listeners,
+		conns:     newRoster(opt.MaxConns, opt.MaxConnsPerClient),
+		buffers:   sync.Pool{New: func() any { return new(make([]byte, 0, bufferSize)) }},
+		cancel:    func() {},
+		stop:      make(chan struct{}),
+		idle:      make(chan struct{}),
+	}
+}
+
+// Start begins to accept. The end of ctx ends the queries in flight, but only
+// [TCP.Shutdown] ends the server. To start twice, or after Shutdown, does
+// nothing.
+func (t *TCP) Start(ctx context.Context) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.started || isClosed(t.stop) {
+		return
+	}
+	t.started = true
+	ctx, t.cancel = context.WithCancel(ctx)
+	for _, l := range t.listeners {
+		// Owner: t. End: Shutdown closes l. Bound: one for each listener.
+		t.accepting.Go(func() { t.accept(ctx, l) })
+	}
+}
+
+// accept accepts connections until l is closed.
+func (t *TCP) accept(ctx context.Context, l net.Listener) {
+	wait := backoff{min: 5 * time.Millisecond, max: time.Second}
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			if isClosed(t.stop) || errors.Is(err, net.ErrClosed) {
+				return
+			}
+			t.n.acceptErrors.Add(1)
+			t.log.error("accept a connection", "listener", l.Addr().String(), "err", err)
+			if !wait.failed(t.stop) {
+				return
+			}
+			continue
+		}
+		wait.ok()
+		c := newTCPConn(t, conn)
+		if !t.conns.add(c) {
+			_ = conn.Close() // counted by the roster
+			continue
+		}
+		// Owner: t. End: the client's, a deadline's, or Shutdown's. Bound:
+		// MaxConns. Excess: closed, above.
+		t.serving.Go(func() { c.run(ctx) })
+	}
+}
+
+// Shutdown stops accepting, closes the connections without a query in flight
+// at once and the others when they have their answers. When ctx is done first
+// it cancels what is still in flight, and returns ctx's error. It can be called
+// again, also while another call waits.
+func (t *TCP) Shutdown(ctx context.Context) error {
+	closed := t.stopAccepting()
+	var abandoned error
+	select {
+	case <-t.idle:
+	case <-ctx.Done():
+		abandoned = fmt.Errorf("%s connections were abandoned: %w", t.opt.Proto, ctx.Err())
+	}
+	t.cancel()
+	if abandoned != nil {
+		t.conns.each(func(c *tcpConn) { _ = c.conn.Close() }) // ends blocked writes; the connection cleans up
+	}
+	<-t.idle // Serve returns when its context is done
+	return errors.Join(abandoned, closed)
+}
+
+// stopAccepting closes the listeners, and makes the connections end when they
+// have answered what they have read, once.
+func (t *TCP) stopAccepting() (err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if isClosed(t.stop) {
+		return nil
+	}
+	close(t.stop)
+	for _, l := range t.listeners {
+		err = errors.Join(err, l.Close())
+	}
+	// The roster is closed: whoever comes late is turned away. Reads that are
+	// blocked wake up; later ones see stop (see tcpConn.fill).
+	t.conns.close()
+	t.conns.each(func(c *tcpConn) { _ = c.conn.SetReadDeadline(longAgo) })
+	// Owner: Shutdown. End: that of the last connection. Bound: one.
+	go func() {
+		t.accepting.Wait() // nobody accepts: nobody adds to serving
+		t.serving.Wait()
+		close(t.idle)
+	}()
+	return err
+}
+
+// Stats returns the current numbers. Each is exact; together they are not of
+// one moment.
+func (t *TCP) Stats() TCPStats {
+	s := t.conns.stats()
+	t.n.addTo(&s.Counts)
+	s.AcceptErrors = t.n.acceptErrors.Load()
+	s.Stalled = t.n.stalled.Load()
+	for i := range t.n.closed {
+		s.Closed[i] = t.n.closed[i].Load()
+	}
+	return s
+}

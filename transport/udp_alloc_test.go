@@ -1,0 +1,84 @@
+//go:build !race
+
+package transport
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+)
+
+// wantNoAllocations sends query again and again, and wants each to be answered
+// without an allocation, the server's goroutines included.
+func wantNoAllocations(t *testing.T, c net.Conn, query []byte) {
+	t.Helper()
+	var buf [4096]byte
+	ask := func() {
+		if _, err := c.Write(query); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := c.Read(buf[:]); err != nil || n < 12 {
+			t.Fatal(n, err)
+		}
+	}
+	ask()
+	if n := testing.AllocsPerRun(2000, ask); n != 0 {
+		t.Errorf("%v allocations from socket to socket", n)
+	}
+}
+
+func TestUDPHitAllocatesNothing(t *testing.T) {
+	tests := []struct{ name, listen, ask string }{
+		{"v4", "127.0.0.1:0", "127.0.0.1"},
+		{"v6", "[::1]:0", "::1"},
+		{"v4 with packet info", "0.0.0.0:0", "127.0.0.2"},
+		{"v6 with packet info", "[::]:0", "::1"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, at := startUDP(t, UDPOptions{Handler: newScripted()}, tt.listen)
+			c := dial(t, "udp", netip.AddrPortFrom(netip.MustParseAddr(tt.ask), at.Port()))
+			wantNoAllocations(t, c, packQuery(t, 1, "hit"))
+		})
+	}
+}
+
+// What a flood is answered with must not cost more than an answer.
+func TestUDPRejectionsAllocateNothing(t *testing.T) {
+	h := newScripted()
+	_, at := startUDP(t, UDPOptions{Handler: h, Slots: NewSlots(1), MaxSize: 1232}, "0.0.0.0:0")
+	c := dial(t, "udp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), at.Port()))
+	write(t, c, packQuery(t, 1, "slow"))
+	h.waitBegan(t, 1)
+	defer close(h.release)
+	opcode, malformed, version := packQuery(t, 2, "hit"), packQuery(t, 3, "hit"), packQuery(t, 4, "hit")
+	opcode[2] |= 0x28
+	malformed[5] = 2
+	version[len(version)-5] = 1
+	for name, query := range map[string][]byte{
+		"shed": packQuery(t, 5, "slow"), "NOTIMP": opcode, "FORMERR": malformed, "BADVERS": version,
+	} {
+		t.Run(name, func(t *testing.T) { wantNoAllocations(t, c, query) })
+	}
+}
+
+func TestTCPHitAllocatesNothing(t *testing.T) {
+	_, at := startTCP(t, TCPOptions{Handler: newScripted()}, "127.0.0.1:0")
+	wantNoAllocations(t, dial(t, "tcp", at), frame(packQuery(t, 1, "hit")))
+}
+
+func BenchmarkUDPHit(b *testing.B) {
+	_, at := startUDP(b, UDPOptions{Handler: newScripted()}, "127.0.0.1:0")
+	c := dial(b, "udp", at)
+	query := packQuery(b, 1, "hit")
+	var buf [4096]byte
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := c.Write(query); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := c.Read(buf[:]); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
