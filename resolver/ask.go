@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/miekg/dns"
+
 	"shirube/internal/ede"
 	"shirube/internal/exchange"
 	"shirube/internal/rrset"
@@ -17,9 +19,9 @@ import (
 	"shirube/resolver/infra"
 )
 
-// search is the way through the servers of one cut for one question.
+// search is the way through the servers of one zone for one question.
 type search struct {
-	cut      *rrset.Cut
+	authority
 	tries    []try
 	glueless []wire.Name // servers whose addresses are not known yet, in random order
 	looked   int         // of them looked up
@@ -30,7 +32,7 @@ type search struct {
 
 // try is what was done with one server.
 type try struct {
-	addr  netip.Addr
+	ZoneServer
 	sends int
 	done  bool // asking it again is of no use
 }
@@ -38,11 +40,11 @@ type try struct {
 // maxReasons bounds the EXTRA-TEXT of an error.
 const maxReasons = 4
 
-// askZone asks the servers of cut, the likeliest first, until one of them says
-// something useful (steps 3 and 4d). A server that does not answer is asked
-// again when all others were, at most three times.
-func (r *Resolver) askZone(ctx context.Context, q wire.Question, cut *rrset.Cut, w *work) (reply, error) {
-	s := r.search(cut)
+// askZone asks the servers of a zone, the likeliest first, until one of them
+// says something useful (steps 3 and 4d). A server that does not answer is
+// asked again when all others were, at most three times.
+func (r *Resolver) askZone(ctx context.Context, q wire.Question, at authority, w *work) (reply, error) {
+	s := r.search(at)
 	for {
 		t, hint := r.pick(s)
 		if t == nil || t.sends > 0 { // a server not asked yet is better than one that was
@@ -57,7 +59,7 @@ func (r *Resolver) askZone(ctx context.Context, q wire.Question, cut *rrset.Cut,
 		switch {
 		case err == nil:
 		case ctx.Err() != nil:
-			s.note(t.addr.String() + " did not answer in the time left")
+			s.note(t.Addr.Addr().String() + " did not answer in the time left")
 			return s.rest()
 		default:
 			return reply{}, err
@@ -68,21 +70,35 @@ func (r *Resolver) askZone(ctx context.Context, q wire.Question, cut *rrset.Cut,
 	}
 }
 
-// search begins the search through the servers of cut.
-func (r *Resolver) search(cut *rrset.Cut) *search {
-	s := &search{cut: cut, network: true}
-	for _, i := range rand.Perm(len(cut.Servers)) {
+// search begins the search through the servers of a zone.
+func (r *Resolver) search(at authority) *search {
+	s := &search{authority: at, network: true}
+	if at.conf != nil {
+		for _, srv := range at.conf.Servers {
+			s.tries = append(s.tries, try{ZoneServer: srv})
+		}
+		for _, host := range at.conf.Hosts {
+			r.offer(s, rrset.Server{Host: host})
+		}
+		return s
+	}
+	for _, i := range rand.Perm(len(at.cut.Servers)) {
 		if len(s.tries)+len(s.glueless) >= maxServers*maxAddrs {
 			break
 		}
-		srv := cut.Servers[i]
-		if found := r.knownAddrs(srv); len(found) > 0 {
-			s.add(found)
-		} else if !srv.Host.Within(cut.Zone) { // else only glue could have said
-			s.glueless = append(s.glueless, srv.Host)
-		}
+		r.offer(s, at.cut.Servers[i])
 	}
 	return s
+}
+
+// offer adds srv to those who may be asked, or to those who have to be looked
+// up first.
+func (r *Resolver) offer(s *search, srv rrset.Server) {
+	if found := r.knownAddrs(srv); len(found) > 0 {
+		s.add(found, r.opt.Port)
+	} else if !srv.Host.Within(s.cut.Zone) { // else only glue could have said
+		s.glueless = append(s.glueless, srv.Host)
+	}
 }
 
 // knownAddrs returns the addresses of srv that may be asked: the parent's
@@ -116,10 +132,11 @@ func (r *Resolver) families() []wire.Type {
 
 // add makes addrs candidates, each once: many names for one address are one
 // server (CVE-2026-3592).
-func (s *search) add(addrs []netip.Addr) {
+func (s *search) add(addrs []netip.Addr, port uint16) {
 	for _, a := range addrs {
-		if !slices.ContainsFunc(s.tries, func(t try) bool { return t.addr == a }) {
-			s.tries = append(s.tries, try{addr: a})
+		ap := netip.AddrPortFrom(a, port)
+		if !slices.ContainsFunc(s.tries, func(t try) bool { return t.Addr == ap }) {
+			s.tries = append(s.tries, try{ZoneServer: ZoneServer{Addr: ap}})
 		}
 	}
 }
@@ -134,10 +151,10 @@ func (r *Resolver) pick(s *search) (*try, infra.Hint) {
 		}
 	}
 	var index []int
-	var addrs []netip.Addr
+	var addrs []netip.AddrPort
 	for i, t := range s.tries {
 		if !t.done && t.sends == least && least < maxSends {
-			index, addrs = append(index, i), append(addrs, t.addr)
+			index, addrs = append(index, i), append(addrs, t.Addr)
 		}
 	}
 	if addrs == nil {
@@ -165,7 +182,7 @@ func (r *Resolver) findAddress(ctx context.Context, s *search, w *work) bool {
 				s.note(fmt.Sprintf("%v: no address", host))
 				continue // the other family, or another server
 			}
-			s.add(r.addresses(ans))
+			s.add(r.addresses(ans), r.opt.Port)
 			if len(s.tries) > before {
 				return true // the other family is not needed
 			}
@@ -195,7 +212,7 @@ func (r *Resolver) askServer(ctx context.Context, t *try, hint infra.Hint, q wir
 	if err == nil && !hint.Bare && failsOnEDNS(resp) {
 		hint.Bare = true
 		if resp, err = r.exchange(ctx, t, hint, q, w); err == nil && !failsOnEDNS(resp) {
-			r.infra.Bare(t.addr, zone)
+			r.infra.Bare(t.Addr, zone)
 		}
 	}
 	now := time.Now()
@@ -204,25 +221,60 @@ func (r *Resolver) askServer(ctx context.Context, t *try, hint infra.Hint, q wir
 			return reply{}, err
 		}
 		cause := causeOf(err)
-		r.infra.Failed(t.addr, zone, cause, now)
+		r.infra.Failed(t.Addr, zone, cause, now)
 		t.done = cause != infra.Timeout
 		s.network = s.network && cause == infra.Unreachable
-		s.note(fmt.Sprintf("%v %s", t.addr, causeText[cause]))
+		s.note(fmt.Sprintf("%v %s", t.Addr.Addr(), causeText[cause]))
 		return reply{Verdict: Lame}, nil
 	}
 	s.network = false
-	rep := classify(resp.Msg, q, s.cut, now, r.opt.TTL)
+	rep := r.judge(resp.Msg, q, s.authority, now)
 	if rep.Verdict == Lame {
 		t.done = true
-		r.infra.Failed(t.addr, zone, infra.Lame, now)
-		s.note(fmt.Sprintf("%v %s", t.addr, rep.Why))
+		r.infra.Failed(t.Addr, zone, infra.Lame, now)
+		s.note(fmt.Sprintf("%v %s", t.Addr.Addr(), rep.Why))
 		if s.fallback == nil {
 			s.fallback = rep.Fallback
 		}
 		return rep, nil
 	}
-	r.infra.Answered(t.addr, zone, resp.RTT)
+	r.infra.Answered(t.Addr, zone, resp.RTT)
 	return rep, nil
+}
+
+// judge decides what msg means to q. A forwarder is a resolver, and no less
+// believed for it.
+func (r *Resolver) judge(msg *dns.Msg, q wire.Question, at authority, now time.Time) reply {
+	forwarded := at.conf != nil && at.conf.Forward
+	if forwarded {
+		msg.Authoritative, msg.RecursionAvailable = true, false // else classify would hold it against a zone's own server
+	}
+	rep := classify(msg, q, at.cut, now, r.opt.TTL)
+	if forwarded && rep.Verdict == Referral { // it was asked for the answer
+		return lame(rep.Rcode, "referral from a forwarder")
+	}
+	return r.clip(rep, at)
+}
+
+// clip cuts the alias chain of rep off where it enters a zone that others are
+// known to have the word on: those configured for it, or those of a cut below
+// the one that was asked.
+func (r *Resolver) clip(rep reply, at authority) reply {
+	for i, s := range rep.Sets[:max(len(rep.Sets)-1, 0)] {
+		target, ok := aliasTarget(s)
+		if !ok || s.Type != wire.TypeCNAME {
+			continue
+		}
+		foreign := r.configured(target) != at.conf
+		if !foreign {
+			cut := r.opt.Memory.Cut(target)
+			foreign = cut != nil && cut.Zone != at.cut.Zone && cut.Zone.Within(at.cut.Zone)
+		}
+		if foreign {
+			return reply{Verdict: Alias, Sets: rep.Sets[:i+1], Target: target}
+		}
+	}
+	return rep
 }
 
 // failsOnEDNS reports whether resp is what servers that do not know EDNS say
@@ -243,10 +295,11 @@ func (r *Resolver) exchange(ctx context.Context, t *try, hint infra.Hint, q wire
 	t.sends++
 	r.stats.queries.Add(1)
 	resp, err := r.opt.Exchanger.Exchange(ctx, exchange.Request{
-		Server:   netip.AddrPortFrom(t.addr, r.opt.Port),
+		Server:   t.Addr,
 		Question: q,
 		Timeout:  hint.Timeout,
 		Bare:     hint.Bare,
+		TCP:      t.TCP,
 	})
 	if over := w.received(resp.Size); over != nil {
 		return exchange.Response{}, over

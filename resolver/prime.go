@@ -48,7 +48,7 @@ func (r *Resolver) prime(ctx context.Context, w *work) bool {
 		return false
 	}
 	defer w.leave()
-	rep, err := r.askZone(ctx, q, &r.root, w)
+	rep, err := r.askZone(ctx, q, authority{cut: &r.root}, w)
 	if err != nil || rep.Verdict != Positive {
 		r.primeAt.Store(time.Now().Add(primeAgain).UnixNano())
 		return false

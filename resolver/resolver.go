@@ -41,6 +41,7 @@ type Options struct {
 	Exchanger Exchanger
 	Memory    Memory
 	Hints     []rrset.Server // of the root; default [RootHints]
+	Zones     []Zone         // whose servers are configured
 	Port      uint16         // that servers are asked on; default 53
 
 	Minimise       Minimisation
@@ -83,6 +84,7 @@ const (
 type Resolver struct {
 	opt     Options
 	root    rrset.Cut // as the hints have it
+	zones   map[wire.Name]*Zone
 	infra   *infra.Table
 	priming atomic.Bool  // somebody is at it
 	primeAt atomic.Int64 // not before this Unix time, in nanoseconds
@@ -111,6 +113,9 @@ func New(opt Options) (*Resolver, error) {
 	setDefault(&opt.Limits.Depth, 8)
 	r := &Resolver{opt: opt, infra: infra.New(infra.Options{})}
 	r.root = rrset.Cut{Zone: wire.Root, Servers: opt.Hints}
+	if err := r.configure(opt.Zones); err != nil {
+		return nil, err
+	}
 	for _, s := range opt.Hints {
 		for _, a := range s.Addrs {
 			if r.usable(a) {
@@ -228,14 +233,26 @@ func (a *Answer) add(rep reply) {
 	}
 }
 
-// descend follows referrals from the closest cut known towards q.Name, until a
-// zone's servers answer (steps 2, 3, 4a and 4b).
+// descend finds who answers q, from the closest servers known (steps 2, 3, 4a
+// and 4b).
 func (r *Resolver) descend(ctx context.Context, q wire.Question, w *work) (reply, error) {
-	cut := r.closest(ctx, q, w)
-	m := minimiser{mode: r.opt.Minimise, shown: cut.Zone.Labels()}
+	at := r.closest(ctx, q, w)
+	rep, err := r.descendFrom(ctx, q, at, w)
+	if err != nil && at.conf != nil && at.conf.First && ctx.Err() == nil && !w.spent() {
+		return r.descendFrom(ctx, q, r.unconfigured(ctx, q, w), w)
+	}
+	return rep, err
+}
+
+// descendFrom follows referrals towards q.Name, until a zone's servers answer.
+func (r *Resolver) descendFrom(ctx context.Context, q wire.Question, at authority, w *work) (reply, error) {
+	m := minimiser{mode: r.opt.Minimise, shown: at.cut.Zone.Labels()}
+	if at.conf != nil && at.conf.Forward {
+		m.mode = Off // a forwarder has to know
+	}
 	for referrals := 0; ; {
 		ask := m.next(q)
-		rep, err := r.askZone(ctx, ask, cut, w)
+		rep, err := r.askZone(ctx, ask, at, w)
 		switch {
 		case err != nil:
 			if ask == q || !m.relax() || ctx.Err() != nil || w.spent() {
@@ -245,9 +262,9 @@ func (r *Resolver) descend(ctx context.Context, q wire.Question, w *work) (reply
 			if referrals++; referrals > w.limits.Referrals {
 				return reply{}, ede.Errorf(ede.NoReachableAuthority, "more than %d referrals towards %v", w.limits.Referrals, q.Name)
 			}
-			cut = rep.Cut
-			r.opt.Memory.PutCut(cut)
-			m.shown = cut.Zone.Labels()
+			at = authority{cut: rep.Cut}
+			r.opt.Memory.PutCut(rep.Cut)
+			m.shown = rep.Cut.Zone.Labels()
 		case ask == q:
 			return rep, nil
 		case rep.Rcode == wire.NXDomain:
@@ -257,19 +274,6 @@ func (r *Resolver) descend(ctx context.Context, q wire.Question, w *work) (reply
 		default: // a name without a cut: show more of it
 		}
 	}
-}
-
-// closest returns the cut to begin with. The DS set of a zone is its parent's
-// to give (RFC 4035 §2.4), so the search for it begins above the name.
-func (r *Resolver) closest(ctx context.Context, q wire.Question, w *work) *rrset.Cut {
-	n := q.Name
-	if parent, ok := n.Parent(); ok && q.Type == wire.TypeDS {
-		n = parent
-	}
-	if cut := r.opt.Memory.Cut(n); cut != nil {
-		return cut
-	}
-	return r.primed(ctx, w)
 }
 
 // recall answers q from memory, one step of an alias chain at most.

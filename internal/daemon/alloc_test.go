@@ -23,6 +23,8 @@ import (
 func serveLocal(t *testing.T, listen, ask string) (*Daemon, *net.UDPConn) {
 	t.Helper()
 	cfg := scenarioConfig(t)
+	// Nothing is to be resolved. If something is, it stays on this machine.
+	cfg.Resolver.RootHints, cfg.Resolver.DoNotQueryLocalhost = "testdata/nobody.hints", false
 	port := freePort(t)
 	cfg.Listen = []config.Listener{{
 		Address:   netip.AddrPortFrom(netip.MustParseAddr(listen), port),
@@ -46,6 +48,9 @@ func serveLocal(t *testing.T, listen, ask string) (*Daemon, *net.UDPConn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
+	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
 	return d, c
 }
 

@@ -158,6 +158,7 @@ func (d *Daemon) tcpOptions() transport.TCPOptions {
 		Slots:             d.slots,
 		Log:               d.log,
 		Timeout:           d.cfg.Resolver.Timeout + answerGrace,
+		UDPSize:           int(l.UDPSize),
 		MaxConns:          l.TCPConnections,
 		MaxConnsPerClient: l.TCPConnectionsPerClient,
 		MaxInFlight:       l.TCPInFlight,

@@ -141,6 +141,8 @@ spoofed.com. 300 CNAME www.example.com.
 		}, steps: []step{
 			{ask: "spoofed.com. A", rcode: wire.NoError},
 			{ask: "www.example.com. A", answer: wwwAnswer},
+			// Nor are they believed when it is known whose word counts.
+			{after: 301 * time.Second, ask: "spoofed.com. A", answer: append([]string{"spoofed.com. CNAME www.example.com."}, wwwAnswer...)},
 		}},
 		{name: "keeps no delegation from an answer", world: func(n *simnet.Net) {
 			n.Break("192.0.2.11", simnet.Mutate(func(m *dns.Msg) { // promiscuous NS, CVE-2025-11411

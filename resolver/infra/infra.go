@@ -76,7 +76,7 @@ type Stats struct {
 }
 
 type key struct {
-	addr netip.Addr
+	addr netip.AddrPort
 	zone wire.Name
 }
 
@@ -111,7 +111,7 @@ func (t *Table) Stats() Stats {
 
 // at returns the record of addr for zone, making room for it if need be. Which
 // one is forgotten does not matter much: to forget is to explore.
-func (t *Table) at(addr netip.Addr, zone wire.Name) *server {
+func (t *Table) at(addr netip.AddrPort, zone wire.Name) *server {
 	k := key{addr, zone}
 	s := t.servers[k]
 	if s == nil {
@@ -147,10 +147,10 @@ type Hint struct {
 // It needs at least one candidate. A server within [Band] of the best is as
 // likely as the best; one that is dead or lame for the zone is chosen only
 // when all are.
-func (t *Table) Choose(zone wire.Name, candidates []netip.Addr, now time.Time) (int, Hint) {
+func (t *Table) Choose(zone wire.Name, candidates []netip.AddrPort, now time.Time) (int, Hint) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	rank := func(a netip.Addr) (cost time.Duration, s *server) {
+	rank := func(a netip.AddrPort) (cost time.Duration, s *server) {
 		s = t.servers[key{a, zone}]
 		if s == nil {
 			return FirstTimeout, nil
@@ -195,7 +195,7 @@ func (t *Table) Choose(zone wire.Name, candidates []netip.Addr, now time.Time) (
 
 // Answered records that the server answered usefully after rtt; rtt 0 says
 // that it was not measured.
-func (t *Table) Answered(addr netip.Addr, zone wire.Name, rtt time.Duration) {
+func (t *Table) Answered(addr netip.AddrPort, zone wire.Name, rtt time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.at(addr, zone)
@@ -214,7 +214,7 @@ func (t *Table) Answered(addr netip.Addr, zone wire.Name, rtt time.Duration) {
 // Failed records that the server did not answer usefully. Questions that were
 // under way together and time out together count once: it is one silence,
 // however busy the server was.
-func (t *Table) Failed(addr netip.Addr, zone wire.Name, cause Cause, now time.Time) {
+func (t *Table) Failed(addr netip.AddrPort, zone wire.Name, cause Cause, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.stats.Failures[cause]++
@@ -244,7 +244,7 @@ func (s *server) bury(now time.Time) {
 }
 
 // Bare records that the server answers without EDNS only.
-func (t *Table) Bare(addr netip.Addr, zone wire.Name) {
+func (t *Table) Bare(addr netip.AddrPort, zone wire.Name) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.at(addr, zone).bare = BareFor

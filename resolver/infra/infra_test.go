@@ -18,10 +18,12 @@ var (
 )
 
 // addr returns the nth address of TEST-NET-1.
-func addr(n int) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}) }
+func addr(n int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}), 53)
+}
 
-func addrs(n int) []netip.Addr {
-	var a []netip.Addr
+func addrs(n int) []netip.AddrPort {
+	var a []netip.AddrPort
 	for i := range n {
 		a = append(a, addr(i+1))
 	}
@@ -29,13 +31,13 @@ func addrs(n int) []netip.Addr {
 }
 
 // timeoutOf returns the timeout that a question to a for zone gets at now.
-func timeoutOf(tab *Table, a netip.Addr, now time.Time) time.Duration {
-	_, hint := tab.Choose(zone, []netip.Addr{a}, now)
+func timeoutOf(tab *Table, a netip.AddrPort, now time.Time) time.Duration {
+	_, hint := tab.Choose(zone, []netip.AddrPort{a}, now)
 	return hint.Timeout
 }
 
 // shares returns how often each of candidates is chosen, of 1.
-func shares(tab *Table, candidates []netip.Addr, now time.Time) []float64 {
+func shares(tab *Table, candidates []netip.AddrPort, now time.Time) []float64 {
 	const draws = 20_000
 	share := make([]float64, len(candidates))
 	for range draws {
@@ -47,7 +49,7 @@ func shares(tab *Table, candidates []netip.Addr, now time.Time) []float64 {
 
 // timeOut lets n questions time out one after the other, each sent when the
 // last one had, and returns when the last one did.
-func timeOut(tab *Table, a netip.Addr, n int, now time.Time) time.Time {
+func timeOut(tab *Table, a netip.AddrPort, n int, now time.Time) time.Time {
 	for range n {
 		now = now.Add(timeoutOf(tab, a, now))
 		tab.Failed(a, zone, Timeout, now)
@@ -126,7 +128,7 @@ func TestTimeoutsOfConcurrentQuestionsCountOnce(t *testing.T) {
 	if got := timeoutOf(tab, addr(1), lost); got != 600*time.Millisecond {
 		t.Errorf("timeout %v, want 600 ms: it doubled more than once", got)
 	}
-	alive := []netip.Addr{addr(1), addr(2)}
+	alive := []netip.AddrPort{addr(1), addr(2)}
 	timeOut(tab, addr(2), DeadAfter, start.Add(-3*time.Second)) // dead until after lost
 	for range 100 {
 		if i, _ := tab.Choose(zone, alive, lost); i != 0 {
@@ -311,7 +313,7 @@ func TestBareServerIsAskedWithoutEDNSForAWhile(t *testing.T) {
 func TestTableIsBounded(t *testing.T) {
 	tab := New(Options{Servers: 100})
 	for i := range 1000 {
-		tab.Answered(netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), wire.MustParseName(fmt.Sprintf("z%d.example.", i)), time.Millisecond)
+		tab.Answered(netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), 53), wire.MustParseName(fmt.Sprintf("z%d.example.", i)), time.Millisecond)
 	}
 	if got := tab.Stats(); got.Servers != 100 || got.Evicted != 900 {
 		t.Errorf("%d servers remembered, %d evicted, want 100 and 900", got.Servers, got.Evicted)
