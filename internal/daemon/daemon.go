@@ -66,6 +66,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 // bound.
 func (d *Daemon) Start() error {
 	begun := time.Now()
+	checkDescriptors(d.log, d.descriptorsNeeded())
 	ctx, cancel := context.WithCancel(context.Background())
 	d.cancel = cancel
 	b, err := d.bind(ctx)
