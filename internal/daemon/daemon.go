@@ -31,6 +31,7 @@ type Daemon struct {
 
 	background sync.WaitGroup
 	cancel     context.CancelFunc
+	started    chan struct{} // closed when udp and tcp are there
 }
 
 // New builds a server from cfg. It reads the files that cfg names, binds
@@ -44,7 +45,11 @@ func New(cfg config.Config, log *slog.Logger) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Daemon{Pipeline: p, cfg: cfg, log: log, upstream: up, slots: transport.NewSlots(cfg.Limits.InFlight)}, nil
+	return &Daemon{
+		Pipeline: p, cfg: cfg, log: log, upstream: up,
+		slots:   transport.NewSlots(cfg.Limits.InFlight),
+		started: make(chan struct{}),
+	}, nil
 }
 
 // Run serves until ctx ends, then drains. Its error is that of starting or of
@@ -78,6 +83,7 @@ func (d *Daemon) Start() error {
 	}
 	d.udp.Start(ctx)
 	d.tcp.Start(ctx)
+	close(d.started)
 	d.log.Info("ready", "listen", b.where, "took", time.Since(begun).Round(time.Microsecond))
 	if d.cfg.Resolver.PrimeRoot {
 		// Owner: d. End: the priming's, at the latest by its timeout or
