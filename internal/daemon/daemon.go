@@ -53,7 +53,8 @@ func New(cfg config.Config, log *slog.Logger) (*Daemon, error) {
 }
 
 // Run serves until ctx ends, then drains. Its error is that of starting or of
-// stopping.
+// stopping; that queries had to be abandoned when the drain's time was up is
+// none, but is logged.
 func (d *Daemon) Run(ctx context.Context) error {
 	if err := d.Start(); err != nil {
 		return err
@@ -62,7 +63,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.log.Info("stopping", "drain_timeout", d.cfg.Limits.DrainTimeout)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.cfg.Limits.DrainTimeout)
 	defer cancel()
+	inFlight := d.slots.Stats().InUse
 	err := d.Shutdown(drain)
+	if errors.Is(err, context.DeadlineExceeded) {
+		if inFlight > 0 {
+			d.log.Warn("the drain's time was up: queries were abandoned", "in_flight_at_its_start", inFlight)
+		}
+		err = nil
+	}
 	d.LogStats()
 	return err
 }
