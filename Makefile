@@ -5,10 +5,10 @@ TOOL    := go tool -modfile=tools/go.mod
 # Name servers are in sbin, which not everybody's PATH has.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help build run demo test replay race lint fmt fuzz bench soak clean
+.PHONY: help build run demo test race lint fmt fuzz bench bench-cold soak clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 build: ## compile bin/shirube
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/shirube ./cmd/shirube
@@ -21,9 +21,6 @@ demo: build ## serve a small Internet of its own, and say what to ask it
 
 test: ## install what the tests need, then run vet and all tests
 	tools/test
-
-replay: ## play the public scenarios of ../shared/rpl, when they are there
-	set -o pipefail; SHIRUBE_RPL=$(abspath ../shared/rpl/open) go test -count=1 -v -run '^Test(Scenarios|ReplayPublic)$$' ./internal/rpl | grep -v -e '^=== ' -e '--- '
 
 race: ## the tests five times over, for the races that seldom show
 	go test -race -count=5 -timeout 30m ./...
@@ -39,6 +36,9 @@ fuzz: ## every fuzz target, 20 seconds each
 
 bench: build ## warm UDP beside Unbound; writes bench/results (root, about 3 minutes)
 	go run ./bench warm
+
+bench-cold: build ## cold names beside Unbound, then with faulty servers; writes bench/results (root, about 3 minutes)
+	go run ./bench cold && go run ./bench cold -faults
 
 soak: build ## a minute of load without an error or a leak (root)
 	go run ./bench soak

@@ -38,17 +38,20 @@ func ask(ctx context.Context, server netip.Addr, name string) error {
 	return checkAnswer(buf[:n])
 }
 
-// soaQuery returns a query with RD set (RFC 1035 §4.1) for the SOA record of
-// name, which ends in a dot.
-func soaQuery(name string) []byte {
-	q := []byte{0x51, 0x51, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0}
+// soaQuery returns a query for the SOA record of name, which ends in a dot.
+func soaQuery(name string) []byte { return newQuery(0x5151, name, 6) }
+
+// newQuery returns a query with RD set (RFC 1035 §4.1) for a name, whose last
+// dot may be missing.
+func newQuery(id uint16, name string, qtype uint16) []byte {
+	q := []byte{byte(id >> 8), byte(id), 1, 0, 0, 1, 0, 0, 0, 0, 0, 0}
 	for label := range strings.SplitSeq(strings.TrimSuffix(name, "."), ".") {
 		if label != "" {
 			q = append(q, byte(len(label)))
 			q = append(q, label...)
 		}
 	}
-	return append(q, 0, 0, 6, 0, 1) // root, SOA, IN
+	return append(q, 0, byte(qtype>>8), byte(qtype), 0, 1) // root, type, IN
 }
 
 // checkAnswer returns nil for a response without error that has an answer.

@@ -12,6 +12,7 @@ func TestFlagsThatMakeNoSenseAreRefused(t *testing.T) {
 	for _, args := range []string{
 		"warm -names 0", "warm -names 10 -zones 11", "warm -rounds 0", "warm -time 1500ms", "warm -time 0s", "soak -time 10ms",
 		"soak -rounds 3", "warm -names many",
+		"cold -clients 0", "cold -delay -1s", "cold -rounds 0", "cold -time 1s", "warm -faults",
 	} {
 		f := strings.Fields(args)
 		if set, err := parseFlags(f[0], f[1:]); err == nil {
@@ -25,13 +26,16 @@ func TestFlagsHaveDefaults(t *testing.T) {
 	if err != nil || set.names != 10_000 || set.rounds != 5 || set.run != 10*time.Second || set.peers != "unbound,shirube" {
 		t.Errorf("warm: %+v, %v", set, err)
 	}
+	if set, err := parseFlags("cold", nil); err != nil || set.names != 10_000 || set.rounds != 5 || set.clients != 50 || set.faults {
+		t.Errorf("cold: %+v, %v", set, err)
+	}
 	if set, err := parseFlags("soak", nil); err != nil || set.run != time.Minute || set.names != 10_000 {
 		t.Errorf("soak: %+v, %v", set, err)
 	}
 }
 
 func TestUsageWithoutSubcommandEndsWith2(t *testing.T) {
-	for _, args := range [][]string{nil, {"cold"}, {"warm", "-nonsense"}} {
+	for _, args := range [][]string{nil, {"tepid"}, {"warm", "-nonsense"}} {
 		if got := run(args); got != 2 {
 			t.Errorf("run(%q) = %d", args, got)
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -24,12 +23,9 @@ type contestant struct {
 // returned, also after an error.
 func startContestants(ctx context.Context, l *lab, list, shirube string) ([]*contestant, error) {
 	var all []*contestant
-	times := make(map[string]int)
-	for i, kind := range strings.Split(list, ",") {
-		c := &contestant{name: kind, addr: netip.AddrFrom4([4]byte{127, 0, 1, byte(i + 1)})}
-		if times[kind]++; times[kind] > 1 {
-			c.name = fmt.Sprintf("%s-%d", kind, times[kind])
-		}
+	kinds := strings.Split(list, ",")
+	for i, kind := range kinds {
+		c := &contestant{name: peerName(kinds, i), addr: netip.AddrFrom4([4]byte{127, 0, 1, byte(i + 1)})}
 		if err := c.start(ctx, l, kind, shirube); err != nil {
 			return all, err
 		}
@@ -55,22 +51,32 @@ func (c *contestant) start(ctx context.Context, l *lab, kind, shirube string) (e
 	case "unbound":
 		conf = filepath.Join(l.dir, c.name+".conf")
 		argv = []string{"unbound", "-d", "-c", conf}
-		c.version, err = firstLine(ctx, "unbound", "-V") // "Version 1.17.1"
-		c.version = "unbound " + strings.TrimPrefix(c.version, "Version ")
-		err = errors.Join(err, os.WriteFile(conf, []byte(unboundConf(l.dir, l.hints, c.addr)), 0o644))
+		err = os.WriteFile(conf, []byte(unboundConf(l.dir, l.hints, c.addr)), 0o644)
 	case "shirube":
 		conf = filepath.Join(l.dir, c.name+".yaml")
 		argv = []string{shirube, "serve", "--config", conf}
-		c.version, err = firstLine(ctx, shirube, "version")
-		err = errors.Join(err, os.WriteFile(conf, []byte(shirubeConf(l.hints, c.addr)), 0o644))
-	default:
-		return fmt.Errorf("unknown server %q: unbound and shirube are known", kind)
+		err = os.WriteFile(conf, []byte(shirubeConf(l.hints, c.addr)), 0o644)
 	}
 	if err != nil {
 		return err
 	}
+	if c.version, err = peerVersion(ctx, kind, shirube); err != nil {
+		return err
+	}
 	c.proc, err = start(l.dir, c.name, argv)
 	return err
+}
+
+// peerVersion returns a kind of server with its version.
+func peerVersion(ctx context.Context, kind, shirube string) (string, error) {
+	switch kind {
+	case "unbound":
+		v, err := firstLine(ctx, "unbound", "-V") // "Version 1.17.1"
+		return "unbound " + strings.TrimPrefix(v, "Version "), err
+	case "shirube":
+		return firstLine(ctx, shirube, "version")
+	}
+	return "", fmt.Errorf("unknown server %q: unbound and shirube are known", kind)
 }
 
 // firstLine returns the first line that a command prints.

@@ -16,13 +16,18 @@ type lab struct {
 	hints     string // file with the root hints
 	questions string // file with the questions, for dnsperf
 	servers   []*process
+	faults    *faults // nil: none
 }
 
 // startLab writes the zones and starts three NSD, one for each tier. The caller
 // stops the lab, also after an error.
 func startLab(ctx context.Context, dir string, set settings) (*lab, error) {
+	addrs := zoneAddrs
+	if set.faults {
+		addrs = faultyAddrs
+	}
 	l := &lab{
-		dir: dir, net: buildInternet(set.zones, set.names),
+		dir: dir, net: buildInternet(set.zones, set.names, addrs),
 		hints: filepath.Join(dir, "root.hints"), questions: filepath.Join(dir, "questions.txt"),
 	}
 	err := writeFiles(map[string]string{
@@ -38,7 +43,13 @@ func startLab(ctx context.Context, dir string, set settings) (*lab, error) {
 	if err := l.startTier(ctx, "tld", tldAddrs, l.net.tlds); err != nil {
 		return l, err
 	}
-	return l, l.startTier(ctx, "zones", zoneAddrs, l.net.zones)
+	if set.faults {
+		if l.faults, err = startFaults(ctx, set.delay); err != nil {
+			return l, err
+		}
+		addrs = l.faults.healthy(addrs)
+	}
+	return l, l.startTier(ctx, "zones", addrs, l.net.zones)
 }
 
 // startTier starts an NSD with zones and waits until it answers.
@@ -68,6 +79,9 @@ func (l *lab) stop() {
 	for _, p := range l.servers {
 		p.stop()
 	}
+	if l.faults != nil {
+		l.faults.stop()
+	}
 }
 
 func zoneFile(dir string, i int) string {
@@ -94,7 +108,8 @@ func nsdConf(dir string, addrs []netip.Addr, zones []zone) string {
 	for _, a := range addrs {
 		fmt.Fprintf(&b, "  ip-address: %s\n", a)
 	}
-	b.WriteString("remote-control:\n  control-enable: no\n")
+	// A socket of the file system needs no keys.
+	fmt.Fprintf(&b, "remote-control:\n  control-enable: yes\n  control-interface: \"%s/control\"\n", dir)
 	for i, z := range zones {
 		fmt.Fprintf(&b, "zone:\n  name: %q\n  zonefile: %q\n", z.name, zoneFile(dir, i))
 	}

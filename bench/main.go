@@ -2,6 +2,7 @@
 // its own.
 //
 //	bench warm    warm UDP: queries per second and server CPU per query, beside Unbound
+//	bench cold    10,000 names that nobody asked for yet: CPU, upstream packets and latency, beside Unbound
 //	bench soak    a minute of load on cached names without an error or a leak
 //
 // It builds a small Internet of NSD servers (root, five TLDs, some hundred
@@ -33,23 +34,34 @@ func main() {
 type settings struct {
 	names   int           // cached names asked for
 	zones   int           // zones they lie in
-	rounds  int           // runs of each server (warm)
-	run     time.Duration // length of a run
+	rounds  int           // runs of each server (warm, cold)
+	run     time.Duration // length of a run (warm, soak)
 	shirube string        // path of the binary
-	peers   string        // comma-separated names of the servers compared (warm)
-	out     string        // directory for the results (warm)
+	peers   string        // comma-separated names of the servers compared (warm, cold)
+	out     string        // directory for the results (warm, cold)
+	clients int           // clients that ask at once (cold)
+	faults  bool          // some authorities are dead, some slow (cold)
+	delay   time.Duration // of the slow ones (cold)
+	perf    string        // directory for profiles; empty: none (cold)
 }
 
-const usage = `usage: bench warm|soak [flags]
+const usage = `usage: bench warm|cold|soak [flags]
 
-warm compares servers over warm UDP; soak loads Shirube and looks for errors
-and leaks. "bench warm -h" lists the flags.
+warm compares servers over warm UDP; cold compares them on names that they have
+to resolve; soak loads Shirube and looks for errors and leaks. "bench warm -h"
+lists the flags of warm.
 `
+
+// subcommands are what the first argument may be, and what each does inside
+// the namespaces.
+var subcommands = map[string]func(ctx context.Context, dir string, set settings) error{
+	"warm": warm, "cold": cold, "soak": soak,
+}
 
 // run is main with an exit code: 0 for success, 1 for a failure, 2 for wrong
 // usage.
 func run(args []string) int {
-	if len(args) == 0 || (args[0] != "warm" && args[0] != "soak") {
+	if len(args) == 0 || subcommands[args[0]] == nil {
 		fmt.Fprint(os.Stderr, usage)
 		return 2
 	}
@@ -78,10 +90,7 @@ func inSandbox(ctx context.Context, name, dir string, set settings) error {
 	if err := furnish(ctx); err != nil {
 		return err
 	}
-	if name == "soak" {
-		return soak(ctx, dir, set)
-	}
-	return warm(ctx, dir, set)
+	return subcommands[name](ctx, dir, set)
 }
 
 // parseFlags reads the flags of a subcommand. Errors have been told to the
@@ -89,18 +98,25 @@ func inSandbox(ctx context.Context, name, dir string, set settings) error {
 func parseFlags(name string, args []string) (settings, error) {
 	var set settings
 	fs := flag.NewFlagSet("bench "+name, flag.ContinueOnError)
-	fs.IntVar(&set.names, "names", 10_000, "cached names to ask for")
+	fs.IntVar(&set.names, "names", 10_000, "names to ask for")
 	fs.IntVar(&set.zones, "zones", 300, "zones they lie in")
 	fs.StringVar(&set.shirube, "shirube", "bin/shirube", "the `binary` to measure")
-	length := 10 * time.Second
+	set.run = 10 * time.Second
 	if name == "soak" {
-		length = time.Minute
+		set.run = time.Minute
 	} else {
 		fs.IntVar(&set.rounds, "rounds", 5, "runs of each server, in turn")
 		fs.StringVar(&set.peers, "peers", "unbound,shirube", "`servers` to compare: unbound, shirube; the first is the measure")
 		fs.StringVar(&set.out, "out", "bench/results", "`directory` for the results")
 	}
-	fs.DurationVar(&set.run, "time", length, "length of a run, in whole seconds")
+	if name == "cold" {
+		fs.IntVar(&set.clients, "clients", 50, "clients, each of which waits for its answer before it asks again")
+		fs.BoolVar(&set.faults, "faults", false, "of the zones' 200 name servers 2 are dead and 10 slow")
+		fs.DurationVar(&set.delay, "delay", 300*time.Millisecond, "how much later the slow ones answer")
+		fs.StringVar(&set.perf, "perf", "", "keep what perf(1) samples of each run in this `directory`; it costs CPU")
+	} else {
+		fs.DurationVar(&set.run, "time", set.run, "length of a run, in whole seconds")
+	}
 	if err := fs.Parse(args); err != nil {
 		return set, err
 	}
@@ -120,8 +136,12 @@ func (s *settings) check(name string) error {
 		return errors.New("-zones must be between 1 and the number of names, and at most 10,000")
 	case s.run < time.Second || s.run%time.Second != 0:
 		return errors.New("-time must be whole seconds, at least one")
-	case name == "warm" && (s.rounds < 1 || s.rounds > 1000):
+	case name != "soak" && (s.rounds < 1 || s.rounds > 1000):
 		return errors.New("-rounds must be between 1 and 1000")
+	case name == "cold" && (s.clients < 1 || s.clients > 1000):
+		return errors.New("-clients must be between 1 and 1000")
+	case name == "cold" && (s.delay < 0 || s.delay > 5*time.Second):
+		return errors.New("-delay must be between 0 and 5s")
 	}
 	return nil
 }

@@ -23,6 +23,9 @@ type internet struct {
 	questions []string
 	// nxdomain counts the questions for names that do not exist.
 	nxdomain int
+	// asked is how many of the questions lie in zones with a name server at
+	// each address.
+	asked map[netip.Addr]int
 }
 
 // The tiers' addresses. Each tier has its own, so that a resolver must walk the
@@ -46,8 +49,6 @@ const (
 	zoneTTL = 86400
 	// zoneSeed makes every laboratory the same one.
 	zoneSeed = 0x5368697275626521
-	// hosters is the number of zones that name servers of others lie in.
-	hosters = 4
 )
 
 var (
@@ -56,14 +57,23 @@ var (
 	firstLabels = []string{"www", "mail", "blog", "shop", "img", "static", "dev", "login", "api", "cdn"}
 )
 
+// hosters is the number of zones that name servers of others lie in: two
+// addresses are each one's.
+func hosters(addrs []netip.Addr) int { return max(1, len(addrs)/2) }
+
 // buildInternet makes an internet with the given number of zones and of
-// questions. Equal arguments give equal bytes.
-func buildInternet(zones, names int) *internet {
-	g := &generator{rng: rand.New(rand.NewPCG(zoneSeed, zoneSeed)), delegations: make(map[string]*strings.Builder)}
+// questions, whose zones have their name servers at addrs, two or more. Equal
+// arguments give equal bytes.
+func buildInternet(zones, names int, addrs []netip.Addr) *internet {
+	g := &generator{
+		rng: rand.New(rand.NewPCG(zoneSeed, zoneSeed)), addrs: addrs,
+		delegations: make(map[string]*strings.Builder),
+	}
+	g.net.asked = make(map[netip.Addr]int)
 	for _, tld := range tldNames {
 		g.delegations[tld] = new(strings.Builder)
 	}
-	for i := range hosters {
+	for i := range hosters(addrs) {
 		g.hoster(i)
 	}
 	for i := range zones {
@@ -84,6 +94,7 @@ func buildInternet(zones, names int) *internet {
 // generator builds an internet.
 type generator struct {
 	rng         *rand.Rand
+	addrs       []netip.Addr // of the zones' name servers
 	net         internet
 	delegations map[string]*strings.Builder // what a TLD says of its children
 }
@@ -92,9 +103,15 @@ type generator struct {
 func (g *generator) hoster(i int) {
 	tld := tldNames[i%len(tldNames)]
 	name := fmt.Sprintf("host%02d.%s.", i, tld)
-	ns := nsWithGlue(name, zoneAddrs[2*i%len(zoneAddrs)], zoneAddrs[(2*i+1)%len(zoneAddrs)])
+	a, b := g.hosterAddrs(i)
+	ns := nsWithGlue(name, a, b)
 	g.delegations[tld].WriteString(ns)
 	g.net.zones = append(g.net.zones, zone{name: name, text: soa(name) + ns})
+}
+
+// hosterAddrs returns the addresses of the i-th hoster's name servers.
+func (g *generator) hosterAddrs(i int) (a, b netip.Addr) {
+	return g.addrs[2*i%len(g.addrs)], g.addrs[(2*i+1)%len(g.addrs)]
 }
 
 // zone makes the i-th zone with names to ask for. Every other one has its name
@@ -102,26 +119,30 @@ func (g *generator) hoster(i int) {
 func (g *generator) zone(i, names int) {
 	tld := tldNames[i%len(tldNames)]
 	name := fmt.Sprintf("zone%04d.%s.", i, tld)
-	a := g.rng.IntN(len(zoneAddrs))
-	ns := nsWithGlue(name, zoneAddrs[a], zoneAddrs[(a+1+g.rng.IntN(len(zoneAddrs)-1))%len(zoneAddrs)])
+	at := g.rng.IntN(len(g.addrs))
+	a, b := g.addrs[at], g.addrs[(at+1+g.rng.IntN(len(g.addrs)-1))%len(g.addrs)]
+	ns := nsWithGlue(name, a, b)
 	if i%2 == 0 {
-		h := i / 2 % hosters
+		h := i / 2 % hosters(g.addrs)
+		a, b = g.hosterAddrs(h)
 		host := fmt.Sprintf("host%02d.%s.", h, tldNames[h%len(tldNames)])
 		ns = record(name, "NS", "ns1."+host) + record(name, "NS", "ns2."+host)
 	}
+	g.net.asked[a] += names
+	g.net.asked[b] += names
 	g.delegations[tld].WriteString(ns)
-	var b strings.Builder
-	b.WriteString(soa(name))
-	b.WriteString(ns)
-	b.WriteString(record("target."+name, "A", g.ipv4()))
+	var text strings.Builder
+	text.WriteString(soa(name))
+	text.WriteString(ns)
+	text.WriteString(record("target."+name, "A", g.ipv4()))
 	for k := range names {
 		label := fmt.Sprintf("h%05d", k)
 		if k < len(firstLabels) {
 			label = firstLabels[k]
 		}
-		g.name(&b, label+"."+name, name)
+		g.name(&text, label+"."+name, name)
 	}
-	g.net.zones = append(g.net.zones, zone{name: name, text: b.String()})
+	g.net.zones = append(g.net.zones, zone{name: name, text: text.String()})
 }
 
 // name writes the records of one owner name and the question for it. Of a

@@ -7,7 +7,7 @@ import (
 )
 
 func TestInternetIsTheSameEveryTime(t *testing.T) {
-	a, b := buildInternet(20, 500), buildInternet(20, 500)
+	a, b := buildInternet(20, 500, zoneAddrs), buildInternet(20, 500, zoneAddrs)
 	if fmt.Sprint(*a) != fmt.Sprint(*b) {
 		t.Error("two internets of the same size differ")
 	}
@@ -15,7 +15,7 @@ func TestInternetIsTheSameEveryTime(t *testing.T) {
 
 func TestInternetHasTheNamesAskedFor(t *testing.T) {
 	for _, size := range []struct{ zones, names int }{{1, 1}, {3, 10}, {300, 10_000}} {
-		net := buildInternet(size.zones, size.names)
+		net := buildInternet(size.zones, size.names, zoneAddrs)
 		if len(net.questions) != size.names {
 			t.Errorf("%d zones, %d names: %d questions", size.zones, size.names, len(net.questions))
 		}
@@ -27,7 +27,7 @@ func TestInternetHasTheNamesAskedFor(t *testing.T) {
 			}
 			seen[name] = true
 		}
-		if got := len(net.zones); got != size.zones+hosters {
+		if got := len(net.zones); got != size.zones+hosters(zoneAddrs) {
 			t.Errorf("%d zones, %d names: made %d zones with the hosters'", size.zones, size.names, got)
 		}
 	}
@@ -47,7 +47,7 @@ func owners(net *internet) map[string]bool {
 }
 
 func TestInternetCountsTheNamesThatDoNotExist(t *testing.T) {
-	net := buildInternet(30, 2000)
+	net := buildInternet(30, 2000, zoneAddrs)
 	exist := owners(net)
 	missing := 0
 	for _, q := range net.questions {
@@ -62,7 +62,7 @@ func TestInternetCountsTheNamesThatDoNotExist(t *testing.T) {
 }
 
 func TestEveryZoneIsDelegatedToNameServersWithAddresses(t *testing.T) {
-	net := buildInternet(40, 400)
+	net := buildInternet(40, 400, zoneAddrs)
 	exist := owners(net)
 	parents := net.root.text
 	for _, tld := range net.tlds {

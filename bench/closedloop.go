@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// clientTimeout is how long a client waits for an answer: longer than the
+// servers try. It asks once; a client that asks again would hide what the
+// server made of the first time.
+const clientTimeout = 15 * time.Second
+
+// loopTally is what the clients of a closed loop saw.
+type loopTally struct {
+	Asked     int     `json:"asked"`
+	NoError   int     `json:"noerror"`
+	NXDomain  int     `json:"nxdomain"`
+	Failed    int     `json:"failed"` // another rcode, or no answer in time
+	Seconds   float64 `json:"seconds"`
+	PerSecond float64 `json:"per_second"`
+	P50       float64 `json:"p50_ms"`
+	P90       float64 `json:"p90_ms"`
+	P99       float64 `json:"p99_ms"`
+	P999      float64 `json:"p99_9_ms"`
+	Max       float64 `json:"max_ms"`
+
+	why map[string]int // of failures
+}
+
+// closedLoop asks a server each of the questions ("name type") once. Every
+// client has a socket of its own and asks its next question when it has the
+// answer to the last.
+func closedLoop(ctx context.Context, server netip.AddrPort, questions []string, clients int) (*loopTally, error) {
+	queries := make([][]byte, len(questions))
+	for i, q := range questions {
+		var err error
+		if queries[i], err = parseQuestion(uint16(i), q); err != nil {
+			return nil, err
+		}
+	}
+	latency := make([]time.Duration, len(queries))
+	outcome := make([]string, len(queries))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	errs := make([]error, clients)
+	began := time.Now()
+	for c := range clients {
+		// Owner: closedLoop. Ends with the questions or ctx. As many as clients.
+		wg.Go(func() {
+			conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(server))
+			if err != nil {
+				errs[c] = err
+				return
+			}
+			defer conn.Close()
+			buf := make([]byte, 4096)
+			for i := next.Add(1) - 1; int(i) < len(queries) && ctx.Err() == nil; i = next.Add(1) - 1 {
+				sent := time.Now()
+				outcome[i] = askOnce(conn, queries[i], buf)
+				latency[i] = time.Since(sent)
+			}
+		})
+	}
+	wg.Wait()
+	wall := time.Since(began)
+	if err := errors.Join(append(errs, ctx.Err())...); err != nil {
+		return nil, err
+	}
+	return newLoopTally(outcome, latency, wall), nil
+}
+
+// Outcomes that are no failures.
+const (
+	outcomeNoError  = "NOERROR"
+	outcomeNXDomain = "NXDOMAIN"
+)
+
+// askOnce sends a query and returns what became of it: an outcome, or what went
+// wrong. Datagrams that are no answer to it are passed over.
+func askOnce(conn *net.UDPConn, query, buf []byte) string {
+	if err := conn.SetDeadline(time.Now().Add(clientTimeout)); err != nil {
+		return err.Error()
+	}
+	if _, err := conn.Write(query); err != nil {
+		return err.Error()
+	}
+	for {
+		n, err := conn.Read(buf)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return "no answer"
+		}
+		if err != nil {
+			return err.Error()
+		}
+		if !answers(buf[:n], query) {
+			continue
+		}
+		switch rcode := buf[3] & 0x0f; rcode {
+		case 0:
+			return outcomeNoError
+		case 3:
+			return outcomeNXDomain
+		default:
+			return fmt.Sprintf("rcode %d", rcode)
+		}
+	}
+}
+
+// answers reports whether msg is a response to query: its ID and its question.
+func answers(msg, query []byte) bool {
+	return len(msg) >= len(query) && msg[2]&0x80 != 0 &&
+		binary.BigEndian.Uint16(msg) == binary.BigEndian.Uint16(query) &&
+		string(msg[12:len(query)]) == string(query[12:])
+}
+
+var questionTypes = map[string]uint16{"A": 1, "AAAA": 28, "MX": 15, "TXT": 16}
+
+// parseQuestion makes a query of "name type".
+func parseQuestion(id uint16, q string) ([]byte, error) {
+	name, typ, _ := strings.Cut(q, " ")
+	code, ok := questionTypes[typ]
+	if !ok {
+		return nil, fmt.Errorf("question %q: no type that is known", q)
+	}
+	return newQuery(id, name, code), nil
+}
+
+// newLoopTally counts outcomes and orders latencies. It sorts latency.
+func newLoopTally(outcome []string, latency []time.Duration, wall time.Duration) *loopTally {
+	t := &loopTally{
+		Asked: len(outcome), Seconds: wall.Seconds(), PerSecond: float64(len(outcome)) / wall.Seconds(),
+		why: make(map[string]int),
+	}
+	for _, o := range outcome {
+		switch o {
+		case outcomeNoError:
+			t.NoError++
+		case outcomeNXDomain:
+			t.NXDomain++
+		default:
+			t.Failed++
+			t.why[o]++
+		}
+	}
+	slices.Sort(latency)
+	ms := func(p float64) float64 { return float64(percentile(latency, p).Microseconds()) / 1000 }
+	t.P50, t.P90, t.P99, t.P999, t.Max = ms(50), ms(90), ms(99), ms(99.9), ms(100)
+	return t
+}
+
+// percentile returns the smallest of sorted values that at least p percent of
+// them do not exceed (nearest rank).
+func percentile(sorted []time.Duration, p float64) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	rank := int(p/100*float64(len(sorted)) + 0.999999)
+	return sorted[min(max(rank, 1), len(sorted))-1]
+}

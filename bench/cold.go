@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// coldSample is one run of one server, which had just been started.
+type coldSample struct {
+	Server    string        `json:"server"`
+	Round     int           `json:"round"`                  // from 1
+	CPU       float64       `json:"server_cpu_us_per_name"` // from when it was ready to rest after the last answer
+	Packets   float64       `json:"upstream_per_name"`      // UDP and TCP queries, those before the first question included
+	Upstream  upstreamCount `json:"upstream"`
+	Dropped   int64         `json:"udp_dropped"`     // for want of buffer, at any socket of the laboratory
+	Resident  int64         `json:"resident_octets"` // at the end
+	Strangers float64       `json:"strangers_of_all"`
+	loopTally
+}
+
+// settleTime is how long a server is left alone after the last answer, for what
+// it does in the background to be counted. It is longer than a slow server's
+// answer takes by default.
+const settleTime = time.Second
+
+// cold compares servers that know nothing: each is started, asked for every
+// name once, and stopped.
+func cold(ctx context.Context, dir string, set settings) error {
+	l, err := startLab(ctx, dir, set)
+	defer l.stop()
+	if err != nil {
+		return err
+	}
+	kinds := strings.Split(set.peers, ",")
+	rep, err := newColdReport(ctx, time.Now().UTC(), set, l)
+	if err != nil {
+		return err
+	}
+	for round := range set.rounds {
+		for i := range kinds {
+			i = (i + round) % len(kinds) // not always the same one first
+			s, err := coldQuiet(ctx, l, kinds, i, set)
+			if err != nil {
+				return err
+			}
+			s.Round = round + 1
+			rep.Runs = append(rep.Runs, *s)
+			fmt.Fprintf(os.Stderr, "round %d  %-9s %7.0f q/s  %6.1f µs CPU/name  %.4f packets/name  p50 %.1f  p99 %.1f  max %.0f ms  %d failed  strangers %.1f %%\n",
+				s.Round, s.Server, s.PerSecond, s.CPU, s.Packets, s.P50, s.P99, s.Max, s.Failed, 100*s.Strangers)
+		}
+	}
+	rep.summarise(kinds)
+	return rep.write(set.out)
+}
+
+// coldQuiet runs the i-th of kinds, again a few times at most while others are
+// busy on the machine, and returns the run that was disturbed least.
+func coldQuiet(ctx context.Context, l *lab, kinds []string, i int, set settings) (*coldSample, error) {
+	var best *coldSample
+	for range attempts {
+		s, err := coldRun(ctx, l, kinds, i, set)
+		if err != nil {
+			return nil, err
+		}
+		if best == nil || s.Strangers < best.Strangers {
+			best = s
+		}
+		if best.Strangers <= strangersAllowed {
+			break
+		}
+	}
+	return best, nil
+}
+
+// coldRun starts a server, lets it resolve every name, and stops it.
+func coldRun(ctx context.Context, l *lab, kinds []string, i int, set settings) (*coldSample, error) {
+	untouched, err := l.upstream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c := &contestant{name: peerName(kinds, i), addr: netip.AddrFrom4([4]byte{127, 0, 1, byte(i + 1)})}
+	if err := c.start(ctx, l, kinds[i], set.shirube); err != nil {
+		return nil, err
+	}
+	defer c.proc.stop()
+	if err := c.proc.awaitAlive(ctx, c.addr); err != nil {
+		return nil, err
+	}
+	if err := sleep(ctx, settleTime/2); err != nil { // what it does at start is no part of a name's price
+		return nil, err
+	}
+	stopPerf, err := startPerf(c, set.perf)
+	if err != nil {
+		return nil, err
+	}
+	defer stopPerf()
+	before, err := coldUsageNow(c.proc.pid())
+	if err != nil {
+		return nil, err
+	}
+	t, err := closedLoop(ctx, netip.AddrPortFrom(c.addr, 53), l.net.questions, set.clients)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(sleep(ctx, settleTime), c.proc.alive()); err != nil {
+		return nil, err
+	}
+	after, err := coldUsageNow(c.proc.pid())
+	if err != nil {
+		return nil, err
+	}
+	return l.newColdSample(ctx, c, t, before, after, untouched)
+}
+
+// newColdSample relates what a run did to what was used during it. It fails if
+// the server told other things than the zones hold.
+func (l *lab) newColdSample(ctx context.Context, c *contestant, t *loopTally, before, after coldUsage, untouched upstreamCount) (*coldSample, error) {
+	if t.NXDomain > l.net.nxdomain || (t.Failed == 0 && t.NXDomain != l.net.nxdomain) {
+		return nil, fmt.Errorf("%s: %d names do not exist, but it said so of %d", c.name, l.net.nxdomain, t.NXDomain)
+	}
+	if t.Failed > 0 {
+		fmt.Fprintf(os.Stderr, "%s failed: %v\n", c.name, t.why)
+	}
+	asked, err := l.upstream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	resident, err := residentBytes(c.proc.pid())
+	if err != nil {
+		return nil, err
+	}
+	up := asked.minus(untouched)
+	wall := after.when.Sub(before.when)
+	strangers := max(0, (after.busy-before.busy)-(after.own-before.own))
+	return &coldSample{
+		Server: c.name, loopTally: *t, Upstream: up, Resident: resident, Dropped: after.drops - before.drops,
+		CPU:       float64((after.server - before.server).Microseconds()) / float64(t.Asked),
+		Packets:   float64(up.UDP+up.TCP) / float64(t.Asked),
+		Strangers: strangers.Seconds() / wall.Seconds() / float64(runtime.NumCPU()),
+	}, nil
+}
+
+// coldUsage is what was used up to a moment: by the server, by all processes of
+// the benchmark, and by the whole machine.
+type coldUsage struct {
+	when              time.Time
+	server, own, busy time.Duration
+	drops             int64
+}
+
+func coldUsageNow(pid int) (coldUsage, error) {
+	server, err1 := cpuClock(pid)
+	own, err2 := ownTime()
+	busy, err3 := busyTime()
+	drops, err4 := udpDrops()
+	return coldUsage{when: time.Now(), server: server, own: own, busy: busy, drops: drops}, errors.Join(err1, err2, err3, err4)
+}
+
+// peerName returns the name of the i-th of kinds, numbered if there are several
+// of its kind.
+func peerName(kinds []string, i int) string {
+	n := 1
+	for _, k := range kinds[:i] {
+		if k == kinds[i] {
+			n++
+		}
+	}
+	if n > 1 {
+		return fmt.Sprintf("%s-%d", kinds[i], n)
+	}
+	return kinds[i]
+}
+
+// awaitAlive waits until a server answers at all, for at most 30 s. It asks
+// with RD clear: no server resolves anything for that.
+func (p *process) awaitAlive(ctx context.Context, server netip.Addr) error {
+	query := soaQuery(".")
+	query[2] = 0 // RD
+	for range 300 {
+		if _, err := exchangeUDP(netip.AddrPortFrom(server, 53), query, 100*time.Millisecond); err == nil {
+			return nil
+		}
+		if err := p.alive(); err != nil {
+			return err
+		}
+		if err := sleep(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%s does not answer; its log says:\n%s", p.name, p.logTail())
+}
+
+// startPerf samples the server with perf(1) until the function that it returns
+// is called. Without a directory it does nothing.
+func startPerf(c *contestant, dir string) (stop func(), err error) {
+	if dir == "" {
+		return func() {}, nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	cmd := exec.Command("perf", "record", "-q", "-e", "cpu-clock", "-F", "2000", "-g", //nolint:noctx // stop ends it, and waits
+		"-p", strconv.Itoa(c.proc.pid()), "-o", filepath.Join(dir, c.name+".perf"))
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	time.Sleep(settleTime / 2) // until it has attached
+	return func() {
+		_ = cmd.Process.Signal(syscall.SIGINT) // then it writes the file
+		_ = cmd.Wait()                         // it ends with the signal's status
+	}, nil
+}
