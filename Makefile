@@ -5,7 +5,11 @@ TOOL    := go tool -modfile=tools/go.mod
 # Name servers are in sbin, which not everybody's PATH has.
 export PATH := $(PATH):/usr/sbin:/sbin
 
+<<<<<<< ours
+.PHONY: help build run demo test replay race lint fmt fuzz bench soak clean
+=======
 .PHONY: help build run demo test race lint fmt fuzz bench bench-cold soak clean
+>>>>>>> theirs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -21,6 +25,9 @@ demo: build ## serve a small Internet of its own, and say what to ask it
 
 test: ## install what the tests need, then run vet and all tests
 	tools/test
+
+replay: ## play the public scenarios of ../shared/rpl, when they are there
+	set -o pipefail; SHIRUBE_RPL=$(abspath ../shared/rpl/open) go test -count=1 -v -run '^Test(Scenarios|ReplayPublic)$$' ./internal/rpl | grep -v -e '^=== ' -e '--- '
 
 race: ## the tests five times over, for the races that seldom show
 	go test -race -count=5 -timeout 30m ./...

@@ -37,6 +37,14 @@ type try struct {
 	done  bool // asking it again is of no use
 }
 
+// patience returns how long to wait for the answer to the next send, of which
+// the server's history says timeout. Who asks again has asked everybody else,
+// and has nothing to gain from haste: a server may be slow for once.
+func (t *try) patience(timeout time.Duration) time.Duration {
+	least := [maxSends]time.Duration{0, infra.FirstTimeout, 4 * infra.FirstTimeout}
+	return max(timeout, least[min(t.sends, maxSends-1)])
+}
+
 // maxReasons bounds the EXTRA-TEXT of an error.
 const maxReasons = 4
 
@@ -292,12 +300,13 @@ func (r *Resolver) exchange(ctx context.Context, t *try, hint infra.Hint, q wire
 	if err := w.spend(); err != nil {
 		return exchange.Response{}, err
 	}
+	timeout := t.patience(hint.Timeout)
 	t.sends++
 	r.stats.queries.Add(1)
 	resp, err := r.opt.Exchanger.Exchange(ctx, exchange.Request{
 		Server:   t.Addr,
 		Question: q,
-		Timeout:  hint.Timeout,
+		Timeout:  timeout,
 		Bare:     hint.Bare,
 		TCP:      t.TCP,
 	})

@@ -299,13 +299,12 @@ func (r *Resolver) recall(q wire.Question) (reply, bool) {
 
 // learn remembers what rep said about q. What a server said of names further
 // down the chain serves this answer only: it was asked about q, and whoever
-// forged its answer could have named any name.
+// forged its answer could have named any name. So does a DNAME record, which
+// stands for a whole subtree, and the CNAME record made of it, which is nothing
+// without it.
 func (r *Resolver) learn(q wire.Question, rep reply) {
-	for _, s := range rep.Sets {
-		if s.Name != q.Name && s.Type != wire.TypeDNAME {
-			return
-		}
-		if !expanded(s) { // useless without its proof, which is the answer's
+	if len(rep.Sets) > 0 {
+		if s := rep.Sets[0]; s.Name == q.Name && !expanded(s) { // expanded: useless without its proof
 			r.opt.Memory.PutSet(s)
 		}
 	}

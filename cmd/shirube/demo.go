@@ -26,8 +26,8 @@ hundred zones, some of their servers broken on purpose - and a server on
 127.0.0.1 and ::1, port 5353, that resolves in it; and print questions to try.
 Nothing leaves this machine. SIGINT or SIGTERM ends both.`,
 		Example: `  shirube demo
-  dig @127.0.0.1 -p 5353 www.example.lab`,
-		Args: cobra.NoArgs,
+  dig @127.0.0.1 -p 5353 www.shirube.lab`,
+		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return demo(c.Context(), seed, c.OutOrStdout(), c.ErrOrStderr())
 		},

@@ -61,7 +61,8 @@ own memory, and asks the authoritative servers of the Internet for the rest.`,
   shirube serve --config shirube.yaml
   shirube check shirube.yaml
   dig @127.0.0.1 -p 5353 example.com`,
-		Args:          cobra.NoArgs,
+		Args:          noArgs,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() }, // without it, Args is not looked at
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -70,4 +71,16 @@ own memory, and asks the authoritative servers of the Internet for the rest.`,
 	})
 	root.AddCommand(newServeCommand(), newCheckCommand(), newDemoCommand(), newVersionCommand())
 	return root
+}
+
+// noArgs is [cobra.NoArgs], but what it finds is a [usageError].
+func noArgs(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	what := "takes no arguments"
+	if c.HasSubCommands() {
+		what = "has no such command"
+	}
+	return &usageError{fmt.Errorf("%q: %s %s; see '%s --help'", args[0], c.CommandPath(), what, c.CommandPath())}
 }

@@ -26,7 +26,7 @@ Without a configuration file it listens on 127.0.0.1 and ::1, port 5353, over UD
 and TCP, and serves this machine only.`,
 		Example: `  shirube serve
   shirube serve --config /etc/shirube/shirube.yaml`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg := config.Default()
 			if c.Flags().Changed("config") {

@@ -79,6 +79,9 @@ func TestScenariosAliases(t *testing.T) {
 				"old.example.com. DNAME other.net.", "www.old.example.com. CNAME www.other.net.", "www.other.net. A 198.51.100.9",
 			}},
 			{ask: "old.example.com. A", noAns: true, soa: "example.com."},
+			{ask: "www.old.example.com. A +do", answer: []string{ // never without the DNAME
+				"old.example.com. DNAME other.net.", "www.old.example.com. CNAME www.other.net.", "www.other.net. A 198.51.100.9",
+			}},
 		}},
 		{name: "says that a DNAME makes too long a name", world: func(n *simnet.Net) {
 			long := strings.Repeat(strings.Repeat("l", 60)+".", 3)

@@ -31,6 +31,7 @@ type Daemon struct {
 
 	background sync.WaitGroup
 	cancel     context.CancelFunc
+	started    chan struct{} // closed when udp and tcp are there
 }
 
 // New builds a server from cfg. It reads the files that cfg names, binds
@@ -44,11 +45,16 @@ func New(cfg config.Config, log *slog.Logger) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Daemon{Pipeline: p, cfg: cfg, log: log, upstream: up, slots: transport.NewSlots(cfg.Limits.InFlight)}, nil
+	return &Daemon{
+		Pipeline: p, cfg: cfg, log: log, upstream: up,
+		slots:   transport.NewSlots(cfg.Limits.InFlight),
+		started: make(chan struct{}),
+	}, nil
 }
 
 // Run serves until ctx ends, then drains. Its error is that of starting or of
-// stopping.
+// stopping; that queries had to be abandoned when the drain's time was up is
+// none, but is logged.
 func (d *Daemon) Run(ctx context.Context) error {
 	if err := d.Start(); err != nil {
 		return err
@@ -57,7 +63,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.log.Info("stopping", "drain_timeout", d.cfg.Limits.DrainTimeout)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.cfg.Limits.DrainTimeout)
 	defer cancel()
+	inFlight := d.slots.Stats().InUse
 	err := d.Shutdown(drain)
+	if errors.Is(err, context.DeadlineExceeded) {
+		if inFlight > 0 {
+			d.log.Warn("the drain's time was up: queries were abandoned", "in_flight_at_its_start", inFlight)
+		}
+		err = nil
+	}
 	d.LogStats()
 	return err
 }
@@ -66,6 +79,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 // bound.
 func (d *Daemon) Start() error {
 	begun := time.Now()
+	checkDescriptors(d.log, d.descriptorsNeeded())
 	ctx, cancel := context.WithCancel(context.Background())
 	d.cancel = cancel
 	b, err := d.bind(ctx)
@@ -77,6 +91,7 @@ func (d *Daemon) Start() error {
 	}
 	d.udp.Start(ctx)
 	d.tcp.Start(ctx)
+	close(d.started)
 	d.log.Info("ready", "listen", b.where, "took", time.Since(begun).Round(time.Microsecond))
 	if d.cfg.Resolver.PrimeRoot {
 		// Owner: d. End: the priming's, at the latest by its timeout or

@@ -23,8 +23,9 @@ type Stats struct {
 	Upstream   upstream.Stats
 }
 
-// Stats returns a snapshot of a server that was started.
+// Stats returns a snapshot. It waits until the server has started.
 func (d *Daemon) Stats() Stats {
+	<-d.started
 	return Stats{
 		Goroutines: runtime.NumGoroutine(),
 		UDP:        d.udp.Stats(),
@@ -38,8 +39,14 @@ func (d *Daemon) Stats() Stats {
 	}
 }
 
-// LogStats writes all counts as one line of the log.
+// LogStats writes all counts as one line of the log, if the server has started.
 func (d *Daemon) LogStats() {
+	select {
+	case <-d.started:
+	default:
+		d.log.Info("no statistics yet: not started")
+		return
+	}
 	s := d.Stats()
 	d.log.Info("statistics",
 		"goroutines", s.Goroutines,

@@ -14,18 +14,40 @@ import (
 )
 
 // Request is one question for one server. Message IDs, ports, the spelling of
-// the name and the retry over TCP after a truncated answer are the transport's
-// business.
+// the name, cookies and the retry over TCP after a truncated answer are the
+// transport's business.
 type Request struct {
 	Server   netip.AddrPort
 	Question wire.Question
 
 	// Timeout is how long to wait for an answer over UDP, and for the
-	// connection over TCP. The context's deadline bounds the whole.
+	// connection over TCP, three times as long with TLS on it. The context's
+	// deadline bounds the whole.
 	Timeout time.Duration
 
 	TCP  bool // do not try UDP
 	Bare bool // without EDNS, for a server that was seen to fail on it
+
+	// RD and CD are the header's bits. A server that is authoritative has no
+	// use for either. A forwarder is asked to recurse (RFC 1034 §4.3.1), and
+	// not to validate what will be validated here (RFC 6840 §5.9).
+	RD, CD bool
+
+	// TLS, when not nil, says that the question goes over TLS only (RFC 7858),
+	// and how the server proves who it is. It must not change afterwards.
+	TLS *TLS
+}
+
+// TLS says how a server proves who it is: by a name, or by a key. With both,
+// the key decides, and the name is only told to the server.
+type TLS struct {
+	// Name is the host name, or the address, that the certificate is for.
+	Name string
+
+	// Pins are SHA-256 digests of SubjectPublicKeyInfos (RFC 7858 §4.2), 32
+	// octets each. One has to be the certificate's, or that of an authority
+	// which signed it.
+	Pins [][]byte
 }
 
 // Response is what came back.
@@ -33,7 +55,18 @@ type Response struct {
 	Msg  *dns.Msg
 	RTT  time.Duration // of the successful attempt, from its sending
 	Size int           // octets received for the request, dropped replies included
-	TCP  bool          // Msg came over TCP
+	TCP  bool          // Msg came over TCP, or over TLS
+
+	// Cookie says that Msg has the cookie that was sent (RFC 7873 §5.3). Without
+	// it and TCP, whoever guessed the port, the ID and the spelling of the name
+	// can have sent Msg, and nothing about the server should be learned from
+	// an error in it.
+	Cookie bool
+
+	// Resent is how many queries were sent for the request after the first:
+	// over TCP when truncated or in doubt, and for cookies. It is set with an
+	// error too.
+	Resent int
 }
 
 // ErrTimeout reports that no acceptable answer came in time.

@@ -80,8 +80,8 @@ func exchangeWithNet(ctx context.Context, c *Client, req exchange.Request) error
 	var q query
 	err := error(syscall.EADDRINUSE)
 	for errors.Is(err, syscall.EADDRINUSE) {
-		port, id := drawPortAndID()
-		q = s.build(&req, id, c.ednsSize)
+		port, id := c.draw()
+		q = s.build(draft{req: &req, id: id, ednsSize: c.ednsSize})
 		conn, err = net.DialUDP("udp4", &net.UDPAddr{Port: int(port)}, net.UDPAddrFromAddrPort(req.Server))
 	}
 	if err != nil {
@@ -105,22 +105,50 @@ func exchangeWithNet(ctx context.Context, c *Client, req exchange.Request) error
 	if _, err := conn.Write(q.msg); err != nil {
 		return err
 	}
-	msg, err := a.await(receiverFunc(conn.Read), q)
+	r, _, err := a.await(receiverFunc(conn.Read), q)
 	if err != nil {
 		return err
 	}
-	_, err = parse(msg)
+	_, err = parse(r.msg)
 	return err
 }
 
 // BenchmarkParse is what an answer costs after it came.
 func BenchmarkParse(b *testing.B) {
 	req := exchange.Request{Question: question}
-	msg := good(new(scratch).build(&req, 1, 1232).msg)
+	msg := good(new(scratch).build(draft{req: &req, id: 1, ednsSize: 1232}).msg)
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := parse(msg); err != nil {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkExchangeHardened is BenchmarkExchange with random case, and with a
+// cookie each way.
+func BenchmarkExchangeHardened(b *testing.B) {
+	server := serveUDP(b, "127.0.0.1", func(d datagram) { d.reply(echoWithCookie(d.query)) })
+	c := newClient(b, Options{CaseRandomisation: true, Cookies: true, TCPOnMismatch: true})
+	req := request(server)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+	defer cancel()
+	parallel(b, func() error {
+		_, err := c.Exchange(ctx, req)
+		return err
+	})
+	if got := c.Stats(); got.Cookies.Proven != got.Answers || got.TCP != (Sent{}) {
+		b.Errorf("%+v", got)
+	}
+}
+
+// echoWithCookie answers query with itself, without an answer and with a
+// server cookie.
+func echoWithCookie(query []byte) []byte {
+	opt := 12 + len(question.Name) + 4
+	client := query[opt+15 : opt+23]
+	reply := append(make([]byte, 0, 128), query[:opt+9]...)
+	reply[2] |= 0x80
+	reply = append(reply, 0, 28, 0, 10, 0, 24)
+	return append(append(reply, client...), theirs...)
 }

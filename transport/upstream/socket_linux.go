@@ -18,6 +18,7 @@ import (
 // thirteen, ten allocations and a twelfth of the CPU time; options are set before
 // anything can arrive; and the whole length of what was cut is known.
 type socket struct {
+	fd   int
 	file *os.File // keeps the descriptor under the runtime's poller
 	raw  syscall.RawConn
 
@@ -33,10 +34,10 @@ type socket struct {
 	local6, remote6 unix.SockaddrInet6
 }
 
-// send opens s and sends msg to server from port. Without an error the caller
-// closes s. When the port is taken the error is EADDRINUSE and op is "bind"; op
-// is always what failed.
-func (s *socket) send(server netip.AddrPort, port uint16, msg []byte) (op string, err error) {
+// open makes s a socket that talks to server from port. Without an error, send
+// has to follow. When the port is taken the error is EADDRINUSE and op is
+// "bind"; op is always what failed.
+func (s *socket) open(server netip.AddrPort, port uint16) (op string, err error) {
 	family := unix.AF_INET
 	if !server.Addr().Is4() {
 		family = unix.AF_INET6
@@ -45,22 +46,43 @@ func (s *socket) send(server netip.AddrPort, port uint16, msg []byte) (op string
 	if err != nil {
 		return "open socket", err
 	}
-	if op, err = s.connect(fd, server, port); err == nil {
-		// Before the poller knows the socket, so that its system calls are made
-		// while the query travels. A reply that is here by then is found by
-		// the first attempt to read.
-		op = "send"
-		_, err = unix.Write(fd, msg)
-	}
-	if err != nil {
+	if op, err = s.connect(fd, server, port); err != nil {
 		unix.Close(fd)
-		return op, err
 	}
-	s.file = os.NewFile(uintptr(fd), "udp") // non-blocking: it goes to the poller
+	s.fd = fd
+	return op, err
+}
+
+// send sends msg. Without an error the caller closes s; after one it is closed.
+func (s *socket) send(msg []byte) (op string, err error) {
+	// Before the poller knows the socket, so that its system calls are made
+	// while the query travels. A reply that is here by then is found by the
+	// first attempt to read.
+	if _, err := unix.Write(s.fd, msg); err != nil {
+		unix.Close(s.fd)
+		return "send", err
+	}
+	s.file = os.NewFile(uintptr(s.fd), "udp") // non-blocking: it goes to the poller
 	if s.raw, err = s.file.SyscallConn(); err != nil {
 		s.close()
 	}
 	return "receive", err
+}
+
+// local returns the address that s, which is open, sends from; no address if the
+// kernel does not say.
+func (s *socket) local() netip.Addr {
+	addr, err := syscall.Getsockname(s.fd)
+	if err != nil {
+		return netip.Addr{}
+	}
+	switch a := addr.(type) {
+	case *syscall.SockaddrInet4:
+		return netip.AddrFrom4(a.Addr)
+	case *syscall.SockaddrInet6:
+		return netip.AddrFrom16(a.Addr)
+	}
+	return netip.Addr{}
 }
 
 // connect prepares fd to talk to server, from port, and to nobody else.

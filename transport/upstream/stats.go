@@ -20,8 +20,11 @@ type Stats struct {
 	Truncated uint64 // answers over UDP that had TC set, asked again over TCP
 	PortTaken uint64 // source ports drawn in vain
 
-	Dropped Dropped
-	Errors  Errors
+	Dropped  Dropped
+	Errors   Errors
+	Spoofing Spoofing
+	Cookies  Cookies
+	Servers  Servers
 }
 
 // Sent counts queries by the family of the server's address.
@@ -36,7 +39,33 @@ type Dropped struct {
 	ID       uint64
 	Header   uint64 // no response, or another opcode
 	Question uint64 // right ID, other question
+	Spelling uint64 // right question, in another spelling
+	Cookie   uint64 // another cookie than was sent
+	NoCookie uint64 // no cookie, from a server that sends them
 	ICMP     uint64 // "fragmentation needed", which is ignored
+}
+
+// Spoofing counts what was done about replies that may have been forged.
+type Spoofing struct {
+	NearMisses uint64 // attempts over UDP that were left for TCP because of one
+	Folding    uint64 // servers found to change the spelling of names
+	Respelled  uint64 // questions asked again over UDP of one that cannot be asked over TCP
+}
+
+// Cookies counts cookies.
+type Cookies struct {
+	Sent    uint64 // queries with one
+	Proven  uint64 // replies with the one that was sent
+	Learned uint64 // server cookies remembered
+	Bad     uint64 // replies that the server wants to see another one (BADCOOKIE)
+	Without uint64 // queries sent again without, because the server may fail on them
+	Shunned uint64 // servers found to fail on them, or to have ceased to send them
+}
+
+// Servers counts servers that something is remembered of.
+type Servers struct {
+	Known     int64  // now
+	Forgotten uint64 // to make room for others
 }
 
 // Errors counts attempts that the network, or this machine, made end.
@@ -51,6 +80,10 @@ type Errors struct {
 // counters is what [Stats] is a snapshot of.
 type counters struct {
 	busy, received, octets, answers, timeouts, gaveUp, malformed, truncated, portTaken, icmp atomic.Uint64
+
+	nearMisses, folds, respelled               atomic.Uint64
+	cookiesSent, cookiesProven, cookiesLearned atomic.Uint64
+	badCookies, withoutCookie, cookieless      atomic.Uint64
 
 	udp, tcp [2]atomic.Uint64 // by family
 	dropped  [numVerdicts]atomic.Uint64
@@ -81,6 +114,9 @@ func (c *Client) Stats() Stats {
 			ID:       n.dropped[wrongID].Load(),
 			Header:   n.dropped[wrongHeader].Load(),
 			Question: n.dropped[wrongQuestion].Load(),
+			Spelling: n.dropped[wrongSpelling].Load(),
+			Cookie:   n.dropped[wrongCookie].Load(),
+			NoCookie: n.dropped[noCookie].Load(),
 			ICMP:     n.icmp.Load(),
 		},
 		Errors: Errors{
@@ -90,6 +126,20 @@ func (c *Client) Stats() Stats {
 			Exhausted:   n.failures[exhausted].Load(),
 			Other:       n.failures[otherFailure].Load(),
 		},
+		Spoofing: Spoofing{
+			NearMisses: n.nearMisses.Load(),
+			Folding:    n.folds.Load(),
+			Respelled:  n.respelled.Load(),
+		},
+		Cookies: Cookies{
+			Sent:    n.cookiesSent.Load(),
+			Proven:  n.cookiesProven.Load(),
+			Learned: n.cookiesLearned.Load(),
+			Bad:     n.badCookies.Load(),
+			Without: n.withoutCookie.Load(),
+			Shunned: n.cookieless.Load(),
+		},
+		Servers: Servers{Known: c.servers.known.Load(), Forgotten: c.servers.forgotten.Load()},
 	}
 }
 

@@ -16,21 +16,39 @@ import (
 	"shirube/internal/wire"
 )
 
-// tcp asks over TCP, on a connection of its own (RFC 7766 §5, §8).
+// tcp asks over TCP. When the server fails on what can only be an option of ours,
+// it asks once more without.
+func (a *attempt) tcp(ctx context.Context) (exchange.Response, error) {
+	a.overTCP = true
+	cookied := a.cookied()
+	resp, again, err := a.stream(ctx)
+	if !again {
+		return resp, err
+	}
+	a.client.count.withoutCookie.Add(1)
+	a.plain = true
+	resp, _, err = a.stream(ctx)
+	if cookied && err == nil && wire.Rcode(resp.Msg.Rcode) != formErr {
+		a.learnShuns()
+	}
+	return resp, err
+}
+
+// stream asks on a connection of its own (RFC 7766 §5, §8). It reports whether to
+// do so again without options.
 //
 // Nobody but the server can put a message into the connection, so the first one
 // has to match: there is nobody to outwait.
-func (a *attempt) tcp(ctx context.Context) (exchange.Response, error) {
-	a.overTCP = true
+func (a *attempt) stream(ctx context.Context) (resp exchange.Response, again bool, err error) {
 	deadline := time.Now().Add(a.client.tcpTimeout)
 	dialer := net.Dialer{Timeout: min(a.req.Timeout, a.client.tcpTimeout), KeepAlive: -1}
 	conn, err := dialer.DialTCP(ctx, "tcp", netip.AddrPort{}, a.req.Server)
 	if err != nil {
-		return exchange.Response{}, a.fail(ctx, "connect", err)
+		return resp, false, a.fail(ctx, "connect", err)
 	}
 	defer conn.Close()
 	if err := conn.SetDeadline(deadline); err != nil {
-		return exchange.Response{}, a.fail(ctx, "send", err)
+		return resp, false, a.fail(ctx, "send", err)
 	}
 	// One goroutine at most, of context's, that ends at once: it only moves the
 	// deadline.
@@ -38,41 +56,46 @@ func (a *attempt) tcp(ctx context.Context) (exchange.Response, error) {
 		conn.SetDeadline(longAgo) //nolint:errcheck // fails when closed, and is not needed then
 	})()
 
+	a.localTCP = conn.LocalAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
 	_, id := a.client.draw()
-	q := a.scratch.build(&a.req, id, a.client.ednsSize)
+	q := a.scratch.build(a.draft(id, a.local))
 	sent := time.Now()
 	// Length and message in one segment (RFC 7766 §8).
 	if _, err := conn.Write(a.scratch.out[:2+len(q.msg)]); err != nil {
-		return exchange.Response{}, a.fail(ctx, "send", err)
+		return resp, false, a.fail(ctx, "send", err)
 	}
+	a.sends++
 	a.client.count.tcp[a.family()].Add(1)
 	msg, err := readFrame(bufio.NewReaderSize(counting{conn, a}, firstRead))
 	rtt := time.Since(sent)
 	if errors.Is(err, exchange.ErrMalformed) {
-		return exchange.Response{}, a.malformed(err)
+		return resp, false, a.malformed(err)
 	}
 	if err != nil {
-		return exchange.Response{}, a.fail(ctx, "receive", err)
+		return resp, false, a.fail(ctx, "receive", err)
 	}
 	return a.acceptTCP(q, msg, rtt)
 }
 
-// acceptTCP returns the response in msg, that came rtt after q was sent.
-func (a *attempt) acceptTCP(q query, msg []byte, rtt time.Duration) (exchange.Response, error) {
+// acceptTCP returns the response in msg, that came rtt after q was sent, or says
+// that the server failed on an option of q's.
+func (a *attempt) acceptTCP(q query, msg []byte, rtt time.Duration) (resp exchange.Response, again bool, err error) {
 	a.client.count.received.Add(1)
 	if v := q.judge(msg); v != matches {
 		a.client.count.dropped[v].Add(1)
-		return exchange.Response{}, a.malformed(errOtherAnswer)
+		return resp, false, a.malformed(errOtherAnswer)
 	}
 	if truncated(msg) {
-		return exchange.Response{}, a.malformed(errTCPTruncated)
+		return resp, false, a.malformed(errTCPTruncated)
 	}
-	m, err := parse(msg)
-	if err != nil {
-		return exchange.Response{}, a.malformed(err)
+	r := q.read(msg)
+	if q.cookie != nil && r.malformed == nil && (r.proof == disproven || r.rcode() == badCookie || r.rcode() == formErr) {
+		return resp, true, nil
 	}
-	a.client.count.answers.Add(1)
-	return exchange.Response{Msg: m, RTT: rtt, TCP: true}, nil
+	a.learn(&q, &r)
+	a.learnFromTCP(&q, &r)
+	resp, err = a.answer(&r, rtt)
+	return resp, false, err
 }
 
 // What makes a message over TCP no answer.

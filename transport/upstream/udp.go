@@ -9,7 +9,8 @@ import (
 	"shirube/internal/exchange"
 )
 
-// udp asks over UDP. The error is errTruncated when the answer is.
+// udp asks over UDP. With a detour there is neither a response nor an error, but
+// a reason to ask again.
 //
 // An ICMP error that the kernel found to be about this very socket ends the
 // attempt at once: a server that is down costs a round trip and not a timeout.
@@ -17,15 +18,15 @@ import (
 // one attempt fails, and the resolver asks the next server. Unbound decides
 // alike. "Fragmentation needed" is the exception: it says nothing that matters
 // here, and anybody on the path of an earlier packet has reason to send it.
-func (a *attempt) udp(ctx context.Context) (exchange.Response, error) {
+func (a *attempt) udp(ctx context.Context) (exchange.Response, detour, error) {
 	q, sent, err := a.send(ctx)
 	if err != nil {
-		return exchange.Response{}, err
+		return exchange.Response{}, noDetour, err
 	}
 	s := &a.scratch.socket
 	defer s.close()
 	if err := s.wakeAt(sent.Add(a.req.Timeout)); err != nil {
-		return exchange.Response{}, a.fail(ctx, "receive", err)
+		return exchange.Response{}, noDetour, a.fail(ctx, "receive", err)
 	}
 	// One goroutine at most, of context's, that ends at once: it only moves the
 	// deadline. A deadline of ctx's comes to us the same way. It may still run
@@ -35,35 +36,37 @@ func (a *attempt) udp(ctx context.Context) (exchange.Response, error) {
 		file.SetReadDeadline(longAgo) //nolint:errcheck // fails when closed, and is not needed then
 	})()
 
-	msg, err := a.await(s, q)
+	r, d, err := a.await(s, q)
 	rtt := time.Since(sent)
 	switch {
 	case errors.Is(err, errStrays):
 		a.client.count.gaveUp.Add(1)
-		return exchange.Response{}, a.error("receive", err)
+		return exchange.Response{}, noDetour, a.error("receive", err)
 	case err != nil:
-		return exchange.Response{}, a.fail(ctx, "receive", err)
-	case truncated(msg):
+		return exchange.Response{}, noDetour, a.fail(ctx, "receive", err)
+	case d != noDetour:
+		a.client.count.nearMisses.Add(1)
+		return exchange.Response{}, d, nil
+	case truncated(r.msg):
 		a.client.count.truncated.Add(1)
-		return exchange.Response{}, errTruncated
+		return exchange.Response{}, isTruncated, nil
 	}
-	m, err := parse(msg)
-	if err != nil {
-		return exchange.Response{}, a.malformed(err)
+	a.learn(&q, &r)
+	if d := a.aboutCookie(&q, &r); d != noDetour {
+		return exchange.Response{}, d, nil
 	}
-	a.client.count.answers.Add(1)
-	return exchange.Response{Msg: m, RTT: rtt}, nil
+	resp, err := a.answer(&r, rtt)
+	return resp, noDetour, err
 }
 
 // send draws port and ID and sends the query from there. A port that is taken
 // is drawn again; the kernel is not asked to choose one, as it would from half
 // of the range, and by rules of its own.
 func (a *attempt) send(ctx context.Context) (q query, sent time.Time, err error) {
+	s := &a.scratch.socket
 	for range maxPortDraws {
 		port, id := a.client.draw()
-		q = a.scratch.build(&a.req, id, a.client.ednsSize)
-		sent = time.Now()
-		op, err := a.scratch.socket.send(a.req.Server, port, q.msg)
+		op, err := s.open(a.req.Server, port)
 		if op == "bind" && errors.Is(err, syscall.EADDRINUSE) {
 			a.client.count.portTaken.Add(1)
 			continue
@@ -71,6 +74,12 @@ func (a *attempt) send(ctx context.Context) (q query, sent time.Time, err error)
 		if err != nil {
 			return q, sent, a.fail(ctx, op, err)
 		}
+		q = a.scratch.build(a.draft(id, s.local))
+		sent = time.Now()
+		if op, err := s.send(q.msg); err != nil {
+			return q, sent, a.fail(ctx, op, err)
+		}
+		a.sends++
 		a.client.count.udp[a.family()].Add(1)
 		return q, sent, nil
 	}
@@ -89,7 +98,8 @@ type receiver interface {
 
 // await returns the reply to q, in the attempt's memory. Up to maxStrays
 // datagrams that are no reply to it do not end the wait: the next one may be.
-func (a *attempt) await(from receiver, q query) ([]byte, error) {
+// But one that is too near to a reply for comfort does, with a detour.
+func (a *attempt) await(from receiver, q query) (reply, detour, error) {
 	in := a.scratch.in[:q.limit+1]
 	for range 1 + maxStrays {
 		n, fromServer, err := from.receive(in)
@@ -98,10 +108,11 @@ func (a *attempt) await(from receiver, q query) ([]byte, error) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return reply{}, noDetour, err
 		}
 		a.took(n)
 		a.client.count.received.Add(1)
+		var r reply
 		var v verdict
 		switch {
 		case !fromServer:
@@ -109,12 +120,66 @@ func (a *attempt) await(from receiver, q query) ([]byte, error) {
 		case n > q.limit:
 			v = tooLong
 		default:
-			v = q.judge(in[:n])
+			r, v = a.consider(&q, in[:n])
 		}
 		if v == matches {
-			return in[:n], nil
+			return r, noDetour, nil
 		}
 		a.client.count.dropped[v].Add(1)
+		if d := a.suspect(&q, v, in[:min(n, len(in))]); d != noDetour {
+			return reply{}, d, nil
+		}
 	}
-	return nil, errStrays
+	return reply{}, noDetour, errStrays
+}
+
+// consider judges msg, which came from the server's address over UDP.
+func (a *attempt) consider(q *query, msg []byte) (reply, verdict) {
+	v := q.judge(msg)
+	if v != matches || truncated(msg) { // what is truncated is asked over TCP, and may end anywhere
+		return reply{msg: msg}, v
+	}
+	r := q.read(msg)
+	switch {
+	case r.proof == proven:
+		return r, matches // whatever the spelling: nobody can guess 64 bits
+	case r.proof == disproven:
+		return r, wrongCookie
+	case q.cookie != nil && (a.known.cookie.length > 0 || r.rcode() == badCookie):
+		return r, noCookie
+	case r.respelled && !a.lenient:
+		return r, wrongSpelling
+	}
+	return r, matches
+}
+
+// suspect says whether msg, dropped for the reason v, is reason to go on over
+// TCP. A server that changes the spelling, or has ceased to send cookies, would
+// never be heard otherwise, so these two always are.
+func (a *attempt) suspect(q *query, v verdict, msg []byte) detour {
+	switch {
+	case v == wrongSpelling:
+		return isRespelled
+	case v == noCookie:
+		return isDoubtful
+	case a.client.tcpOnMismatch && q.near(v, msg):
+		return isDoubtful
+	}
+	return noDetour
+}
+
+// aboutCookie says whether the reply r to q, from which all was learned, is only
+// about the cookie in q.
+func (a *attempt) aboutCookie(q *query, r *reply) detour {
+	if q.cookie == nil || r.malformed != nil {
+		return noDetour
+	}
+	switch rcode := r.rcode(); {
+	case rcode == badCookie && r.proof == proven:
+		a.client.count.badCookies.Add(1)
+		return wantsCookie
+	case rcode == formErr && r.proof == noProof:
+		return shunsCookie
+	}
+	return noDetour
 }

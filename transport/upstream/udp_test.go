@@ -183,7 +183,7 @@ func TestAwaitDropsWhatCameBeforeTheSocketWasConnected(t *testing.T) {
 		at := func(conn *net.UDPConn) netip.AddrPort { return conn.LocalAddr().(*net.UDPAddr).AddrPort() }
 		c := newClient(t, Options{})
 		a := attempt{client: c, req: request(at(server)), scratch: newScratch(1232)}
-		q := a.scratch.build(&a.req, 7, 1232)
+		q := a.scratch.build(draft{req: &a.req, id: 7, ednsSize: 1232})
 		datagram{conn: stranger, from: at(ours)}.reply(bad(q.msg))
 		datagram{conn: server, from: at(ours)}.reply(good(q.msg))
 
@@ -195,9 +195,9 @@ func TestAwaitDropsWhatCameBeforeTheSocketWasConnected(t *testing.T) {
 		s.raw = raw
 		s.remote4.Port, s.remote6.Port = int(at(server).Port()), int(at(server).Port())
 		s.remote4.Addr, s.remote6.Addr = [4]byte{127, 0, 0, 1}, netip.IPv6Loopback().As16()
-		msg, err := a.await(s, q)
-		if err != nil || string(msg) != string(good(q.msg)) {
-			t.Errorf("%s: accepted %x, %v", host, msg, err)
+		r, _, err := a.await(s, q)
+		if err != nil || string(r.msg) != string(good(q.msg)) {
+			t.Errorf("%s: accepted %x, %v", host, r.msg, err)
 		}
 		if got := c.Stats().Dropped; got != (Dropped{Source: 1}) {
 			t.Errorf("%s: dropped %+v", host, got)
@@ -344,7 +344,7 @@ func (f receiverFunc) receive(buf []byte) (int, bool, error) {
 func TestAwaitIgnoresFragmentationNeeded(t *testing.T) {
 	c := newClient(t, Options{})
 	a := attempt{client: c, req: request(netip.AddrPort{}), scratch: newScratch(1232)}
-	q := a.scratch.build(&a.req, 7, 1232)
+	q := a.scratch.build(draft{req: &a.req, id: 7, ednsSize: 1232})
 	errorsBefore := func(n int) receiverFunc {
 		return func(buf []byte) (int, error) {
 			if n--; n >= 0 {
@@ -353,10 +353,10 @@ func TestAwaitIgnoresFragmentationNeeded(t *testing.T) {
 			return copy(buf, good(q.msg)), nil
 		}
 	}
-	if msg, err := a.await(errorsBefore(maxStrays), q); err != nil || len(msg) == 0 || c.Stats().Dropped.ICMP != maxStrays {
-		t.Errorf("%d octets, %v, %+v", len(msg), err, c.Stats())
+	if r, _, err := a.await(errorsBefore(maxStrays), q); err != nil || len(r.msg) == 0 || c.Stats().Dropped.ICMP != maxStrays {
+		t.Errorf("%d octets, %v, %+v", len(r.msg), err, c.Stats())
 	}
-	if _, err := a.await(errorsBefore(maxStrays+1), q); !errors.Is(err, exchange.ErrTimeout) {
+	if _, _, err := a.await(errorsBefore(maxStrays+1), q); !errors.Is(err, exchange.ErrTimeout) {
 		t.Errorf("after %d: %v", maxStrays+1, err)
 	}
 }
@@ -374,7 +374,10 @@ func TestSocketIgnoresPathMTU(t *testing.T) {
 		op, err := "bind", error(syscall.EADDRINUSE)
 		for errors.Is(err, syscall.EADDRINUSE) {
 			port, _ := drawPortAndID()
-			op, err = s.send(server, port, []byte("hello"))
+			op, err = s.open(server, port)
+		}
+		if err == nil {
+			op, err = s.send([]byte("hello"))
 		}
 		if err != nil {
 			t.Fatalf("%s: %v", op, err)

@@ -11,7 +11,6 @@ package upstream
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -60,6 +59,26 @@ type Options struct {
 	// connection's first packet to the answer's last octet. By default 3 s.
 	TCPTimeout time.Duration
 
+	// CaseRandomisation sends each name in a random mix of upper and lower case,
+	// and takes no reply that does not have it in the same one (draft
+	// vixie-dnsext-dns0x20): a bit per letter that an attacker has to guess.
+	// After a reply in another spelling the question goes over TCP. Servers
+	// that change the spelling over TCP too are remembered for an hour, and
+	// asked in lower case.
+	CaseRandomisation bool
+
+	// Cookies sends cookies (RFC 7873), over UDP and TCP, with EDNS only. A
+	// reply with another cookie than was sent is dropped; one without, from a
+	// server that sent one before, has the question asked over TCP.
+	Cookies bool
+
+	// TCPOnMismatch has the question go over TCP as soon as a datagram comes
+	// from the server that is almost a reply: it has the ID but not the
+	// question, the question but not the ID, or another cookie. Such are
+	// guesses at a reply (SAD DNS, CVE-2020-25705). Without it they are
+	// dropped, up to 16 of them.
+	TCPOnMismatch bool
+
 	// Log is told, at most once a minute, when this machine cannot send: out
 	// of descriptors, ports or exchanges. By default nobody is.
 	Log *slog.Logger
@@ -75,6 +94,9 @@ type Client struct {
 	log         *slog.Logger
 	draw        func() (port, id uint16) // replaced in tests only
 
+	spells, cookies, tcpOnMismatch bool
+	servers                        *servers
+
 	inFlight atomic.Int64
 	quiet    atomic.Int64 // when the log may be told again, in Unix nanoseconds
 	count    counters
@@ -83,9 +105,14 @@ type Client struct {
 
 // scratch is the memory that one exchange needs, for the next one to use again.
 type scratch struct {
-	out    [2 + maxQueryLen]byte // TCP's length field and the query
-	in     []byte                // one octet longer than the largest datagram that is taken
-	socket socket
+	out     [2 + maxQueryLen]byte // TCP's length field and the query
+	in      []byte                // one octet longer than the largest datagram that is taken
+	socket  socket
+	attempt attempt
+
+	random   [clientCookieLen + wire.MaxNameLen/8 + 1]byte // for a cookie and a spelling
+	spelling [wire.MaxNameLen]byte
+	cookie   [maxCookieLen]byte
 }
 
 func newScratch(ednsSize int) *scratch {
@@ -122,13 +149,13 @@ func New(o Options) (*Client, error) {
 		tcpTimeout:  o.TCPTimeout,
 		log:         o.Log,
 		draw:        drawPortAndID,
+
+		spells: o.CaseRandomisation, cookies: o.Cookies, tcpOnMismatch: o.TCPOnMismatch,
+		servers: newServers(),
 	}
 	c.scratch.New = func() any { return newScratch(c.ednsSize) }
 	return c, nil
 }
-
-// errTruncated ends an attempt over UDP whose answer has TC set.
-var errTruncated = errors.New("truncated")
 
 // Exchange asks req.Server req.Question and returns its answer, whatever the
 // answer's rcode. An answer has the question asked in its question section, or,
@@ -155,18 +182,18 @@ func (c *Client) Exchange(ctx context.Context, req exchange.Request) (exchange.R
 		return exchange.Response{}, ErrBusy
 	}
 	s := c.scratch.Get().(*scratch)
-	defer c.scratch.Put(s)
-
-	a := attempt{client: c, req: req, scratch: s}
-	var resp exchange.Response
-	err := errTruncated
-	if !req.TCP {
-		resp, err = a.udp(ctx)
+	a := &s.attempt
+	*a = attempt{client: c, req: req, scratch: s}
+	defer func() {
+		*a = attempt{} // keeps nothing of the request
+		c.scratch.Put(s)
+	}()
+	if c.spells || c.cookies {
+		a.now = time.Now().UnixNano()
+		a.known = c.servers.get(req.Server, a.now)
 	}
-	if err == errTruncated { //nolint:errorlint // our own, never wrapped
-		resp, err = a.tcp(ctx)
-	}
-	resp.Size = a.octets
+	resp, err := a.ask(ctx)
+	resp.Size, resp.Resent = a.octets, max(a.sends-1, 0)
 	return resp, err
 }
 
@@ -184,16 +211,6 @@ func check(req *exchange.Request) error {
 	}
 	req.Server = netip.AddrPortFrom(addr, req.Server.Port())
 	return nil
-}
-
-// attempt is the state of one exchange: of its attempt over UDP, and then of
-// the one over TCP.
-type attempt struct {
-	client  *Client
-	req     exchange.Request
-	scratch *scratch
-	octets  int  // received so far
-	overTCP bool // which of the two it is
 }
 
 // complain tells the log why this machine cannot send, unless it was told just

@@ -49,39 +49,47 @@ var (
 // vetting is the state of one walk over a message.
 type vetting struct {
 	msg    []byte
-	growth int  // octets, so far
-	opt    bool // an OPT record was seen
+	growth int // octets, so far
+	opt    int // offset of the fixed part of an OPT record, 0 before there is one
 }
 
 // vet walks over msg, a matching reply, before it is unpacked, and returns what
-// makes it malformed, or too much work. The walk itself takes time linear in
-// the message and maxExpansion, and no memory.
-func vet(msg []byte) error {
+// its OPT record says, or what makes it malformed, or too much work. The walk
+// itself takes time linear in the message and maxExpansion, and no memory.
+func vet(msg []byte) (edns, error) {
 	v := vetting{msg: msg}
 	off := wire.HeaderLen
 	if binary.BigEndian.Uint16(msg[4:]) == 1 { // or 0: judge accepts no other
 		end, err := v.name(off, len(msg))
 		if err != nil {
-			return err
+			return edns{}, err
 		}
 		if off = end + 4; off > len(msg) {
-			return errShort
+			return edns{}, errShort
 		}
 	}
-	records := int(binary.BigEndian.Uint16(msg[6:])) + int(binary.BigEndian.Uint16(msg[8:])) + int(binary.BigEndian.Uint16(msg[10:]))
+	additional := int(binary.BigEndian.Uint16(msg[6:])) + int(binary.BigEndian.Uint16(msg[8:]))
+	records := additional + int(binary.BigEndian.Uint16(msg[10:]))
 	if records > maxRecords {
-		return errRecords
+		return edns{}, errRecords
 	}
 	if off+11*records > len(msg) { // the shortest record: the root's, without RDATA
-		return errShort
+		return edns{}, errShort
 	}
-	for range records {
+	from := len(msg) // where the additional section begins
+	for i := range records {
+		if i == additional {
+			from = off
+		}
 		var err error
 		if off, err = v.record(off); err != nil {
-			return err
+			return edns{}, err
 		}
 	}
-	return nil
+	if v.opt < from {
+		return edns{}, nil
+	}
+	return ednsAt(msg, v.opt), nil
 }
 
 // record walks over the record at off and returns where the next one is.
@@ -99,6 +107,12 @@ func (v *vetting) record(off int) (next int, err error) {
 		return 0, errShort
 	}
 	typ := wire.Type(binary.BigEndian.Uint16(v.msg[fixed:]))
+	if typ == wire.TypeOPT {
+		if v.opt > 0 { // RFC 6891 §6.1.1
+			return 0, errOPT
+		}
+		v.opt = fixed
+	}
 	if err := v.rdata(typ, rdata, end); err != nil {
 		return 0, err
 	}
@@ -182,12 +196,8 @@ func namesIn(typ wire.Type) (skip, names int) {
 	return 0, 0
 }
 
-// options walks over the options of an OPT record (RFC 6891 §6.1.1, §6.1.2).
+// options walks over the options of an OPT record (RFC 6891 §6.1.2).
 func (v *vetting) options(off, end int) error {
-	if v.opt {
-		return errOPT
-	}
-	v.opt = true
 	for n := 0; off < end; n++ {
 		if n == wire.MaxOptions {
 			return errOPT

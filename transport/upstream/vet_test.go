@@ -219,7 +219,7 @@ func TestVetNamesWhatIsWrong(t *testing.T) {
 		"SVCB of empty parameters": errExpansion,
 		"an OPT of empty options":  errOPT,
 	} {
-		if err := vet(m[name]); !errors.Is(err, want) {
+		if _, err := vet(m[name]); !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", name, err, want)
 		}
 	}
@@ -250,7 +250,7 @@ func TestVetNamesWhatIsWrong(t *testing.T) {
 		"name past its RDATA":   {newHostile().fill(1, root, dns.TypeNS, []byte{5, 'a'}), errShort},
 		"SOA of one name":       {newHostile().fill(1, root, dns.TypeSOA, root), errShort},
 	} {
-		if err := vet(test.msg); !errors.Is(err, test.want) {
+		if _, err := vet(test.msg); !errors.Is(err, test.want) {
 			t.Errorf("%s: %v, want %v", name, err, test.want)
 		}
 		if _, err := parse(test.msg); !errors.Is(err, exchange.ErrMalformed) {
@@ -270,7 +270,7 @@ func TestVetNamesWhatIsWrong(t *testing.T) {
 		t.Errorf("RDATA that may be empty: %v", err)
 	}
 	chain, links = withChain()
-	if err := vet(chain.fill(1, pointerTo(links[maxPointers-2]), dns.TypeA, make([]byte, 4))); err != nil {
+	if _, err := vet(chain.fill(1, pointerTo(links[maxPointers-2]), dns.TypeA, make([]byte, 4))); err != nil {
 		t.Errorf("%d pointers: %v", maxPointers, err)
 	}
 }

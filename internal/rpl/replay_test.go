@@ -1,0 +1,253 @@
+package rpl
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"shirube/internal/config"
+	"shirube/internal/daemon"
+)
+
+// outcome is what became of one scenario.
+type outcome struct {
+	skipped []string // why it was not played
+	left    int      // answers of which something was not compared
+	err     error    // why it failed
+	sent    string   // the queries of one that failed
+}
+
+// replay plays the scenario in file to a whole pipeline.
+func replay(t *testing.T, file string) (out outcome) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return outcome{err: err}
+	}
+	sc, err := Read(filepath.Base(file), bytes.NewReader(text))
+	if err != nil {
+		return outcome{err: err}
+	}
+	p, err := planOf(t, sc)
+	if err != nil || len(p.reasons) > 0 {
+		return outcome{err: err, skipped: p.reasons}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		world := NewWorld(sc)
+		world.Minimised = p.cfg.Resolver.QNameMinimisation != config.MinimisationOff
+		pipeline, err := daemon.NewPipeline(p.cfg, world, slog.New(slog.DiscardHandler))
+		if err != nil {
+			out.err = err
+			return
+		}
+		defer pipeline.Frontend.Close()
+		result, err := Play(t.Context(), sc, world, pipeline.Frontend, p.play)
+		out = outcome{left: result.Left, err: err}
+		if err != nil {
+			out.sent = world.Sent()
+		}
+	})
+	return out
+}
+
+// TestScenarios plays the scenarios of this repository.
+func TestScenarios(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.rpl")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scenarios: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".rpl"), func(t *testing.T) {
+			switch out := replay(t, file); {
+			case out.err != nil:
+				t.Errorf("%v\nqueries sent:\n%s", out.err, out.sent)
+			case out.skipped != nil:
+				t.Errorf("not played: %s", strings.Join(out.skipped, ", "))
+			case out.left > 0:
+				t.Errorf("%d answers were not compared as a whole", out.left)
+			}
+		})
+	}
+}
+
+// tally counts what became of the scenarios of one group.
+type tally struct {
+	passed, left, failed int
+	skipped              map[string]int // by reason
+}
+
+// TestReplayPublic plays the public scenarios below the directory that
+// SHIRUBE_RPL names, which has one directory for each group. Of each that is
+// not played it prints why.
+func TestReplayPublic(t *testing.T) {
+	dir := os.Getenv("SHIRUBE_RPL")
+	if dir == "" {
+		t.Skip("SHIRUBE_RPL is not set: the public scenarios are not part of this repository; make replay plays them") //nolint:forbidigo // an optional set
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*", "*.*rpl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) == 0 {
+		t.Skipf("no public scenarios below %s", dir) //nolint:forbidigo // an optional set
+	}
+	groups := make(map[string]*tally)
+	for _, file := range files {
+		group := filepath.Base(filepath.Dir(file))
+		if groups[group] == nil {
+			groups[group] = &tally{skipped: make(map[string]int)}
+		}
+		t.Run(group+"/"+filepath.Base(file), func(t *testing.T) {
+			out := replay(t, file)
+			groups[group].add(out)
+			switch {
+			case out.err != nil:
+				t.Errorf("%v\nqueries sent:\n%.6000s", out.err, out.sent)
+			case out.skipped != nil:
+				t.Skipf("%s/%s: %s", group, filepath.Base(file), strings.Join(out.skipped, ", ")) //nolint:forbidigo // not played: said, and counted
+			}
+		})
+	}
+	t.Log("\n" + table(groups))
+}
+
+func (c *tally) add(out outcome) {
+	switch {
+	case out.err != nil:
+		c.failed++
+	case out.skipped != nil:
+		c.skipped[strings.Join(out.skipped, ", ")]++
+	case out.left > 0:
+		c.left++
+	default:
+		c.passed++
+	}
+}
+
+// table returns the counts as text.
+func table(groups map[string]*tally) string {
+	var b strings.Builder
+	line := func(name string, c *tally) {
+		n := 0
+		for _, k := range c.skipped {
+			n += k
+		}
+		fmt.Fprintf(&b, "%-16s %7d %14d %7d %8d\n", name, c.passed, c.left, c.failed, n)
+	}
+	fmt.Fprintf(&b, "%-16s %7s %14s %7s %8s\n", "group", "passed", "but for NS (*)", "failed", "skipped")
+	all := &tally{skipped: make(map[string]int)}
+	for _, name := range sortedKeys(groups) {
+		c := groups[name]
+		line(name, c)
+		all.passed, all.left, all.failed = all.passed+c.passed, all.left+c.left, all.failed+c.failed
+		for _, why := range sortedKeys(c.skipped) {
+			fmt.Fprintf(&b, "%18d skipped: %s\n", c.skipped[why], why)
+			all.skipped[why] += c.skipped[why]
+		}
+	}
+	line("all", all)
+	b.WriteString("(*) passed; but the zone's name servers and their addresses, which the scenario wants\n" +
+		"    in positive answers (minimal-responses: no) and this server never adds, were not compared\n")
+	return b.String()
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func TestPlanMapsSettings(t *testing.T) {
+	unbound := func(lines string) string { return "server:\n" + lines + "\nCONFIG_END\nSCENARIO_BEGIN x\n" + nothing }
+	deckard := func(lines string) string { return lines + "\nCONFIG_END\nSCENARIO_BEGIN x\n" + nothing }
+	for name, tt := range map[string]struct {
+		text string
+		ok   func(p *plan) bool
+	}{
+		"a date":              {unbound(`val-override-date: "20070916134226"`), func(p *plan) bool { return p.date.Equal(time.Date(2007, 9, 16, 13, 42, 26, 0, time.UTC)) }},
+		"seconds since 1970":  {deckard(`val-override-timestamp: "1450794800"`), func(p *plan) bool { return p.date.Unix() == 1450794800 }},
+		"TTLs":                {unbound("cache-min-ttl: 5 cache-max-ttl: 10"), func(p *plan) bool { return p.cfg.Cache.MinTTL == 5*time.Second && p.cfg.Cache.MaxTTL == 10*time.Second }},
+		"features":            {deckard("features: min_ttl = 5 ; the default"), func(p *plan) bool { return p.cfg.Cache.MinTTL == 5*time.Second }},
+		"no IPv6":             {unbound("do-ip6: no"), func(p *plan) bool { return !p.cfg.Resolver.IPv6 && p.cfg.Resolver.IPv4 }},
+		"no minimisation":     {unbound(`qname-minimisation: "no"`), func(p *plan) bool { return p.cfg.Resolver.QNameMinimisation == config.MinimisationOff }},
+		"strict minimisation": {unbound("qname-minimisation-strict: yes"), func(p *plan) bool { return p.cfg.Resolver.QNameMinimisation == config.MinimisationStrict }},
+		"loopback":            {unbound("do-not-query-localhost: no"), func(p *plan) bool { return !p.cfg.Resolver.DoNotQueryLocalhost }},
+		"full answers":        {unbound("minimal-responses: no"), func(p *plan) bool { return p.play.Minimal }},
+		"minimal answers":     {unbound("minimal-responses: yes"), func(p *plan) bool { return !p.play.Minimal }},
+		"a rule for loopback": {unbound("access-control: 127.0.0.0/8 allow_snoop"), func(p *plan) bool {
+			r := p.cfg.AccessControl
+			return len(r) == 2 && r[1].Prefix.String() == "127.0.0.0/8" && r[1].Action == config.ActionAllowSnoop
+		}},
+		"hints": {deckard("stub-addr: 2001:db8::1\nstub-name: rootns."), func(p *plan) bool {
+			text, err := os.ReadFile(p.cfg.Resolver.RootHints)
+			return err == nil && string(text) == ". 3600 NS rootns.\nrootns. 3600 AAAA 2001:db8::1\n"
+		}},
+		"no hints": {unbound("do-ip6: no"), func(p *plan) bool { return p.cfg.Resolver.RootHints == "" }},
+		"hints in a file": {unbound("root-hints:\nTEMPFILE_NAME x\nTEMPFILE_CONTENTS x\n. NS a.\nTEMPFILE_END"), func(p *plan) bool {
+			text, err := os.ReadFile(p.cfg.Resolver.RootHints)
+			return err == nil && string(text) == ". NS a.\n"
+		}},
+	} {
+		p, err := planOf(t, mustRead(t, tt.text))
+		if err != nil || len(p.reasons) > 0 || !tt.ok(p) {
+			t.Errorf("%s: plan %+v, error %v", name, p, err)
+		}
+	}
+}
+
+func TestPlanSaysWhatIsMissing(t *testing.T) {
+	for lines, want := range map[string]string{
+		"server: no-such-setting: yes":                                 "unknown setting no-such-setting",
+		"no-such-key: on":                                              "unknown setting no-such-key",
+		"server: trust-anchor: x":                                      "needs DNSSEC validation",
+		"server: prefetch: yes":                                        "needs prefetch",
+		"server: prefetch: no":                                         "",
+		"server: harden-glue: no":                                      "needs harden-glue: no",
+		"server: verbosity: 4":                                         "",
+		"server: module-config: \"dns64 iterator\"":                    "needs DNS64",
+		"server: module-config: \"python iterator\"":                   "unknown module python",
+		"server: local-zone: test. nodefault":                          "",
+		"server: local-zone: test. static":                             "needs local zones",
+		"server: access-control: ::1 allow_setrd":                      "needs access-control: allow_setrd",
+		"stub-zone: name: \".\" stub-addr: 192.0.2.1 stub-first: yes":  "unknown setting stub-first",
+		"stub-zone: name: example. stub-addr: 192.0.2.1":               "needs stub zones",
+		"forward-zone: name: \".\" forward-addr: 192.0.2.1":            "needs forward zones",
+		"python: python-script: x":                                     "unknown clause python:",
+		"features: dns64_prefix = fe80::; warp = 9":                    "needs DNS64, unknown feature warp",
+		"server: do-nat64: yes\nserver: do-nat64: yes trust-anchor: x": "needs DNSSEC validation, needs NAT64",
+	} {
+		p, err := planOf(t, mustRead(t, lines+"\nCONFIG_END\nSCENARIO_BEGIN x\n"+nothing))
+		if err != nil || strings.Join(p.reasons, ", ") != want {
+			t.Errorf("%s: %q, error %v; want %q", lines, p.reasons, err, want)
+		}
+	}
+}
+
+func TestPlanReportsSettingsThatAreWrong(t *testing.T) {
+	for _, lines := range []string{
+		"do-ip6: maybe", "cache-max-ttl: long", "val-override-date: soon", "access-control: everybody allow", "access-control: ::1",
+		"stub-addr: here", "local-zone: x", "minimal-responses: 2", "qname-minimisation: ?", "prefetch:", "features: min_ttl = x",
+	} {
+		if p, err := planOf(t, mustRead(t, "server:\n"+lines+"\nCONFIG_END\nSCENARIO_BEGIN x\n"+nothing)); err == nil || !strings.HasPrefix(err.Error(), "test.rpl:") {
+			t.Errorf("%s: %+v, error %v", lines, p, err)
+		}
+	}
+}
+
+func TestEverySettingHasOneMeaning(t *testing.T) {
+	for key, r := range server {
+		if r.same == "" && r.needs == "" && r.apply == nil || r.needs != "" && (r.apply != nil || r.same != "") {
+			t.Errorf("%s: %+v", key, r)
+		}
+	}
+}
