@@ -5,11 +5,7 @@ TOOL    := go tool -modfile=tools/go.mod
 # Name servers are in sbin, which not everybody's PATH has.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-<<<<<<< ours
-.PHONY: help build run demo test replay race lint fmt fuzz bench soak clean
-=======
-.PHONY: help build run demo test race lint fmt fuzz bench bench-cold soak clean
->>>>>>> theirs
+.PHONY: help build run demo test replay race lint fmt fuzz bench bench-cold soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
