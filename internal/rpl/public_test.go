@@ -1,0 +1,99 @@
+//go:build replay
+
+package rpl
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// tally counts what became of the scenarios of one group.
+type tally struct {
+	passed, left, failed int
+	skipped              map[string]int // by reason
+}
+
+// TestReplayPublic plays the public scenarios below the directory that
+// SHIRUBE_RPL names, which has one directory for each group. Of each that is
+// not played it prints why.
+func TestReplayPublic(t *testing.T) {
+	dir := os.Getenv("SHIRUBE_RPL")
+	files, err := filepath.Glob(filepath.Join(dir, "*", "*.*rpl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) == 0 {
+		t.Fatalf("no public scenarios below SHIRUBE_RPL=%s: they are not part of this repository", dir)
+	}
+	groups := make(map[string]*tally)
+	for _, file := range files {
+		group := filepath.Base(filepath.Dir(file))
+		if groups[group] == nil {
+			groups[group] = &tally{skipped: make(map[string]int)}
+		}
+		t.Run(group+"/"+filepath.Base(file), func(t *testing.T) {
+			out := replay(t, file)
+			groups[group].add(out)
+			switch {
+			case out.err != nil:
+				t.Errorf("%v\nqueries sent:\n%.6000s", out.err, out.sent)
+			case out.skipped != nil:
+				t.Skipf("%s/%s: %s", group, filepath.Base(file), strings.Join(out.skipped, ", ")) //nolint:forbidigo // not played: said, and counted
+			}
+		})
+	}
+	t.Log("\n" + table(groups))
+}
+
+func (c *tally) add(out outcome) {
+	switch {
+	case out.err != nil:
+		c.failed++
+	case out.skipped != nil:
+		c.skipped[strings.Join(out.skipped, ", ")]++
+	case out.left > 0:
+		c.left++
+	default:
+		c.passed++
+	}
+}
+
+// table returns the counts as text.
+func table(groups map[string]*tally) string {
+	var b strings.Builder
+	line := func(name string, c *tally) {
+		n := 0
+		for _, k := range c.skipped {
+			n += k
+		}
+		fmt.Fprintf(&b, "%-16s %7d %14d %7d %8d\n", name, c.passed, c.left, c.failed, n)
+	}
+	fmt.Fprintf(&b, "%-16s %7s %14s %7s %8s\n", "group", "passed", "but for NS (*)", "failed", "skipped")
+	all := &tally{skipped: make(map[string]int)}
+	for _, name := range sortedKeys(groups) {
+		c := groups[name]
+		line(name, c)
+		all.passed, all.left, all.failed = all.passed+c.passed, all.left+c.left, all.failed+c.failed
+		for _, why := range sortedKeys(c.skipped) {
+			fmt.Fprintf(&b, "%18d skipped: %s\n", c.skipped[why], why)
+			all.skipped[why] += c.skipped[why]
+		}
+	}
+	line("all", all)
+	b.WriteString("(*) passed; but the zone's name servers and their addresses, which the scenario wants\n" +
+		"    in positive answers (minimal-responses: no) and this server never adds, were not compared\n")
+	return b.String()
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
