@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/miekg/dns"
-
 	"shirube/internal/ede"
 	"shirube/internal/exchange"
 	"shirube/internal/rrset"
@@ -86,7 +84,7 @@ func (r *Resolver) search(at authority) *search {
 			s.tries = append(s.tries, try{ZoneServer: srv})
 		}
 		for _, host := range at.conf.Hosts {
-			r.offer(s, rrset.Server{Host: host})
+			r.offer(s, rrset.Server{Host: host.Name})
 		}
 		return s
 	}
@@ -103,8 +101,8 @@ func (r *Resolver) search(at authority) *search {
 // up first.
 func (r *Resolver) offer(s *search, srv rrset.Server) {
 	if found := r.knownAddrs(srv); len(found) > 0 {
-		s.add(found, r.opt.Port)
-	} else if !srv.Host.Within(s.cut.Zone) { // else only glue could have said
+		s.add(found, r.reach(srv.Host, s.authority))
+	} else if !r.needsItself(srv.Host, s.authority) { // else only glue could have said
 		s.glueless = append(s.glueless, srv.Host)
 	}
 }
@@ -139,12 +137,12 @@ func (r *Resolver) families() []wire.Type {
 }
 
 // add makes addrs candidates, each once: many names for one address are one
-// server (CVE-2026-3592).
-func (s *search) add(addrs []netip.Addr, port uint16) {
+// server (CVE-2026-3592). They are asked as like is, but for its address.
+func (s *search) add(addrs []netip.Addr, like ZoneServer) {
 	for _, a := range addrs {
-		ap := netip.AddrPortFrom(a, port)
-		if !slices.ContainsFunc(s.tries, func(t try) bool { return t.Addr == ap }) {
-			s.tries = append(s.tries, try{ZoneServer: ZoneServer{Addr: ap}})
+		like.Addr = netip.AddrPortFrom(a, like.Addr.Port())
+		if !slices.ContainsFunc(s.tries, func(t try) bool { return t.Addr == like.Addr }) {
+			s.tries = append(s.tries, try{ZoneServer: like})
 		}
 	}
 }
@@ -190,7 +188,7 @@ func (r *Resolver) findAddress(ctx context.Context, s *search, w *work) bool {
 				s.note(fmt.Sprintf("%v: no address", host))
 				continue // the other family, or another server
 			}
-			s.add(r.addresses(ans), r.opt.Port)
+			s.add(r.addresses(ans), r.reach(host, s.authority))
 			if len(s.tries) > before {
 				return true // the other family is not needed
 			}
@@ -239,7 +237,11 @@ func (r *Resolver) askServer(ctx context.Context, t *try, hint infra.Hint, q wir
 	rep := r.judge(resp.Msg, q, s.authority, now)
 	if rep.Verdict == Lame {
 		t.done = true
-		r.infra.Failed(t.Addr, zone, infra.Lame, now)
+		if t.recurse && rep.Rcode == wire.ServFail { // of the name, not of the forwarder
+			r.infra.Answered(t.Addr, zone, resp.RTT)
+		} else {
+			r.infra.Failed(t.Addr, zone, infra.Lame, now)
+		}
 		s.note(fmt.Sprintf("%v %s", t.Addr.Addr(), rep.Why))
 		if s.fallback == nil {
 			s.fallback = rep.Fallback
@@ -248,41 +250,6 @@ func (r *Resolver) askServer(ctx context.Context, t *try, hint infra.Hint, q wir
 	}
 	r.infra.Answered(t.Addr, zone, resp.RTT)
 	return rep, nil
-}
-
-// judge decides what msg means to q. A forwarder is a resolver, and no less
-// believed for it.
-func (r *Resolver) judge(msg *dns.Msg, q wire.Question, at authority, now time.Time) reply {
-	forwarded := at.conf != nil && at.conf.Forward
-	if forwarded {
-		msg.Authoritative, msg.RecursionAvailable = true, false // else classify would hold it against a zone's own server
-	}
-	rep := classify(msg, q, at.cut, now, r.opt.TTL)
-	if forwarded && rep.Verdict == Referral { // it was asked for the answer
-		return lame(rep.Rcode, "referral from a forwarder")
-	}
-	return r.clip(rep, at)
-}
-
-// clip cuts the alias chain of rep off where it enters a zone that others are
-// known to have the word on: those configured for it, or those of a cut below
-// the one that was asked.
-func (r *Resolver) clip(rep reply, at authority) reply {
-	for i, s := range rep.Sets[:max(len(rep.Sets)-1, 0)] {
-		target, ok := aliasTarget(s)
-		if !ok || s.Type != wire.TypeCNAME {
-			continue
-		}
-		foreign := r.configured(target) != at.conf
-		if !foreign {
-			cut := r.opt.Memory.Cut(target)
-			foreign = cut != nil && cut.Zone != at.cut.Zone && cut.Zone.Within(at.cut.Zone)
-		}
-		if foreign {
-			return reply{Verdict: Alias, Sets: rep.Sets[:i+1], Target: target}
-		}
-	}
-	return rep
 }
 
 // failsOnEDNS reports whether resp is what servers that do not know EDNS say
@@ -309,6 +276,8 @@ func (r *Resolver) exchange(ctx context.Context, t *try, hint infra.Hint, q wire
 		Timeout:  timeout,
 		Bare:     hint.Bare,
 		TCP:      t.TCP,
+		TLS:      t.TLS,
+		RD:       t.recurse,
 	})
 	if over := w.received(resp.Size); over != nil {
 		return exchange.Response{}, over

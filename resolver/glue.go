@@ -138,3 +138,20 @@ func address(rr dns.RR) (netip.Addr, bool) {
 	}
 	return netip.Addr{}, false
 }
+
+// addGlue gives the servers of cut that have no address those that came with
+// the referral, whoever may say so (Unbound's harden-glue: no).
+func (r *Resolver) addGlue(cut *rrset.Cut, msg *dns.Msg, now time.Time) {
+	rd := &reading{sections: scrub(msg, wire.Root), ttls: r.opt.TTL}
+	for i := range cut.Servers {
+		srv := &cut.Servers[i]
+		if srv.Addrs != nil {
+			continue
+		}
+		if srv.Addrs = rd.glue(srv.Host); srv.Addrs == nil {
+			continue
+		}
+		ttl := rd.leastTTL(rd.additional, func(rec record) bool { return isAddress(rec) && rec.name == srv.Host })
+		cut.Until = earlier(cut.Until, now.Add(ttl))
+	}
+}

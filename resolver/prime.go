@@ -17,8 +17,12 @@ const primeAgain = 10 * time.Second
 
 // Prime asks the root for its servers, so that the hints are needed no more
 // (RFC 9609). It is done by whoever first needs it; to call it at start saves
-// the first client the wait.
+// the first client the wait. When the servers of the root are configured there
+// is nothing to ask.
 func (r *Resolver) Prime(ctx context.Context) error {
+	if r.zones[wire.Root] != nil {
+		return nil
+	}
 	w := &work{limits: r.opt.Limits}
 	if !r.prime(ctx, w) {
 		return ede.Errorf(ede.NoReachableAuthority, "no server of the root hints answered")

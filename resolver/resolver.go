@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -48,6 +49,7 @@ type Options struct {
 	NoPriming      bool // use the hints as they are (against RFC 9609 §3)
 	NoIPv4, NoIPv6 bool
 	AllowLoopback  bool // ask servers on loopback addresses: laboratories only
+	AnyGlue        bool // take glue for any server that a referral names, be it outside of the zone asked: old tests only
 
 	TTL    TTLs
 	Limits Limits
@@ -117,11 +119,12 @@ func New(opt Options) (*Resolver, error) {
 		return nil, err
 	}
 	for _, s := range opt.Hints {
-		for _, a := range s.Addrs {
-			if r.usable(a) {
-				return r, nil
-			}
+		if slices.ContainsFunc(s.Addrs, r.usable) {
+			return r, nil
 		}
+	}
+	if conf := r.zones[wire.Root]; conf != nil && !conf.First { // they are not needed
+		return r, nil
 	}
 	return nil, errors.New("resolver: no root server of the hints has an address that may be asked")
 }
@@ -234,36 +237,30 @@ func (a *Answer) add(rep reply) {
 }
 
 // descend finds who answers q, from the closest servers known (steps 2, 3, 4a
-// and 4b).
+// and 4b), and follows referrals towards q.Name until a zone's servers answer.
 func (r *Resolver) descend(ctx context.Context, q wire.Question, w *work) (reply, error) {
-	at := r.closest(ctx, q, w)
-	rep, err := r.descendFrom(ctx, q, at, w)
-	if err != nil && at.conf != nil && at.conf.First && ctx.Err() == nil && !w.spent() {
-		return r.descendFrom(ctx, q, r.unconfigured(ctx, q, w), w)
-	}
-	return rep, err
-}
-
-// descendFrom follows referrals towards q.Name, until a zone's servers answer.
-func (r *Resolver) descendFrom(ctx context.Context, q wire.Question, at authority, w *work) (reply, error) {
-	m := minimiser{mode: r.opt.Minimise, shown: at.cut.Zone.Labels()}
-	if at.conf != nil && at.conf.Forward {
-		m.mode = Off // a forwarder has to know
-	}
+	at := r.closest(ctx, q, r.configured(above(q)), w)
+	m := r.minimiser(at)
 	for referrals := 0; ; {
 		ask := m.next(q)
-		rep, err := r.askZone(ctx, ask, at, w)
+		rep, err := r.askPatiently(ctx, ask, at, w)
 		switch {
+		case err != nil && (ctx.Err() != nil || w.spent()):
+			return reply{}, err
+		case err != nil && ask != q && m.relax():
+		case err != nil && at.conf != nil && at.conf.First:
+			at = r.instead(ctx, q, at.conf, w)
+			m = r.minimiser(at)
 		case err != nil:
-			if ask == q || !m.relax() || ctx.Err() != nil || w.spent() {
-				return reply{}, err
-			}
+			return reply{}, err
 		case rep.Verdict == Referral:
 			if referrals++; referrals > w.limits.Referrals {
 				return reply{}, ede.Errorf(ede.NoReachableAuthority, "more than %d referrals towards %v", w.limits.Referrals, q.Name)
 			}
-			at = authority{cut: rep.Cut}
-			r.opt.Memory.PutCut(rep.Cut)
+			at = authority{cut: rep.Cut, failed: at.failed}
+			if !at.hidden() {
+				r.opt.Memory.PutCut(rep.Cut)
+			}
 			m.shown = rep.Cut.Zone.Labels()
 		case ask == q:
 			return rep, nil
@@ -278,7 +275,11 @@ func (r *Resolver) descendFrom(ctx context.Context, q wire.Question, at authorit
 
 // recall answers q from memory, one step of an alias chain at most.
 func (r *Resolver) recall(q wire.Question) (reply, bool) {
-	for _, typ := range [...]wire.Type{q.Type, wire.TypeCNAME, rrset.AnyType} {
+	types := []wire.Type{q.Type, wire.TypeCNAME, rrset.AnyType}
+	if r.parental(q) { // the rest is the zone's word, not its parent's
+		types = types[:1]
+	}
+	for _, typ := range types {
 		s, ok := r.opt.Memory.Set(q.Name, typ)
 		switch {
 		case !ok:
@@ -316,7 +317,7 @@ func (r *Resolver) learn(q wire.Question, rep reply) {
 		Name: q.Name, Type: q.Type, Rank: soa.Rank, Trust: soa.Trust, Until: soa.Until,
 		Denial: &rrset.Denial{Rcode: rep.Rcode, Sets: rep.Denial},
 	}
-	if rep.Rcode == wire.NXDomain {
+	if rep.Rcode == wire.NXDomain && !r.parental(q) {
 		s.Type = rrset.AnyType
 	}
 	r.opt.Memory.PutSet(s)

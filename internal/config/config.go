@@ -29,6 +29,12 @@ type Config struct {
 	Cache Cache `yaml:"cache"`
 	// How questions are resolved.
 	Resolver Resolver `yaml:"resolver"`
+	// Zones whose names are asked of other resolvers. Of the zones here and in
+	// `stub_zones`, the most specific one that holds a name decides.
+	ForwardZones []Zone `yaml:"forward_zones" range:"0..10000"`
+	// Zones whose own servers are given here, in place of those that their
+	// parents name. Zones below them are found by following referrals.
+	StubZones []Zone `yaml:"stub_zones" range:"0..10000"`
 	// What clients may use up.
 	Limits Limits `yaml:"limits"`
 	// What is written to standard error.
@@ -131,6 +137,18 @@ type Resolver struct {
 	// Never ask a server on a loopback address. Switch it off only for a
 	// laboratory on loopback.
 	DoNotQueryLocalhost bool `yaml:"do_not_query_localhost"`
+	// Spell each name in a random mix of upper and lower case, and take no
+	// answer in another (0x20): what an attacker has to guess more. Servers
+	// that cannot are found out and spared.
+	UseCapsForID bool `yaml:"use_caps_for_id"`
+	// Exchange cookies with name servers that have them (RFC 7873), so that
+	// nobody off the path can answer in their place.
+	UpstreamCookies bool `yaml:"upstream_cookies"`
+	// Take the address of a name server from a referral only if the server that
+	// gave it has authority over the name (RFC 2181 §5.4.1); all others are
+	// looked up. Without it a server can say where those of foreign zones are,
+	// for names below its own: switch it off only for old tests.
+	HardenGlue bool `yaml:"harden_glue"`
 	// The port that name servers are asked on. For laboratories whose servers
 	// cannot have port 53; on the Internet it is always 53.
 	Port uint16 `yaml:"port" range:"1.."`

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"shirube/internal/wire"
 )
 
 // Kind is what the value of a key is.
@@ -25,6 +27,9 @@ const (
 	KindEnum                 // one of a few words
 	KindPrefix               // addresses in CIDR notation
 	KindAddrPort             // an IP address and a port
+	KindAddress              // an IP address, with or without a port
+	KindName                 // a domain name
+	KindPin                  // the hash of a public key
 )
 
 // Key is what is known of one key of the file. A list's element is described
@@ -133,6 +138,12 @@ func kindOf(t reflect.Type) (Kind, int64) {
 		return KindPrefix, 0
 	case reflect.TypeFor[netip.AddrPort]():
 		return KindAddrPort, 0
+	case reflect.TypeFor[Address]():
+		return KindAddress, 0
+	case reflect.TypeFor[wire.Name]():
+		return KindName, 0
+	case reflect.TypeFor[Pin]():
+		return KindPin, 0
 	}
 	if t.Implements(reflect.TypeFor[enum]()) {
 		return KindEnum, 0
@@ -220,7 +231,7 @@ func (k *Key) format(v reflect.Value) string {
 		return "[" + strings.Join(parts, ", ") + "]"
 	case KindDuration:
 		return FormatDuration(v.Interface().(time.Duration))
-	case KindText, KindAddrPort, KindPrefix:
+	case KindText, KindAddrPort, KindPrefix, KindAddress, KindName, KindPin:
 		return strconv.Quote(fmt.Sprint(v.Interface()))
 	}
 	return fmt.Sprint(v.Interface())

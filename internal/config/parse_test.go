@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"shirube/internal/wire"
 )
 
 // with returns the default configuration after a change.
@@ -79,6 +81,30 @@ func TestParseLaysTheFileOverTheDefaults(t *testing.T) {
 		})},
 		{"a link's address", "listen: [{address: \"[fe80::1%eth0]:53\"}]", with(func(c *Config) {
 			c.Listen = []Listener{{netip.MustParseAddrPort("[fe80::1%eth0]:53"), both}}
+		})},
+		{"a forward zone", "forward_zones:\n  - name: Corp.Example\n    servers:\n      - address: 192.0.2.1\n      - address: 2001:db8::1\n      - address: \"[2001:db8::1]:5353\"\n    first: true\n", with(func(c *Config) {
+			c.ForwardZones = []Zone{{
+				Name: wire.MustParseName("corp.example."),
+				Servers: []Server{
+					{Address: Address{netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), 0)}},
+					{Address: Address{netip.AddrPortFrom(netip.MustParseAddr("2001:db8::1"), 0)}},
+					{Address: Address{netip.MustParseAddrPort("[2001:db8::1]:5353")}},
+				},
+				First: true,
+			}}
+		})},
+		{"everything over TLS, by a host in a stub zone", "forward_zones: [{name: ., tls: true, hosts: [dns.corp.example]}]\nstub_zones: [{name: corp.example, tcp: true, servers: [{address: 127.0.0.1}]}]\n", with(func(c *Config) {
+			c.ForwardZones = []Zone{{Name: wire.Root, TLS: true, Hosts: []wire.Name{wire.MustParseName("dns.corp.example.")}}}
+			c.StubZones = []Zone{{
+				Name: wire.MustParseName("corp.example."), TCP: true,
+				Servers: []Server{{Address: Address{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), 0)}}},
+			}}
+		})},
+		{"a server known by its key", "forward_zones:\n  - name: .\n    tls: true\n    servers: [{address: 192.0.2.1, tls_name: \"\", pins: [AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=]}]\n", with(func(c *Config) {
+			c.ForwardZones = []Zone{{Name: wire.Root, TLS: true, Servers: []Server{{
+				Address: Address{netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), 0)},
+				Pins:    []Pin{"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="},
+			}}}}
 		})},
 	}
 	for _, test := range tests {

@@ -45,6 +45,12 @@ func (k *Key) expects() string {
 		return "an address prefix, such as 192.0.2.0/24"
 	case KindAddrPort:
 		return `an IP address and a port, such as 192.0.2.1:53 or "[2001:db8::1]:53"`
+	case KindAddress:
+		return `an IP address, such as 192.0.2.1, or with a port, such as 192.0.2.1:5353 or "[2001:db8::1]:5353"`
+	case KindName:
+		return "a domain name, such as example.com"
+	case KindPin:
+		return "the SHA-256 hash of a public key: 44 characters of base64"
 	}
 	return "text"
 }
@@ -100,6 +106,12 @@ func (k *Key) set(dst reflect.Value, n *yaml.Node) *fault {
 		return k.setPrefix(dst, n)
 	case KindAddrPort:
 		return k.setAddrPort(dst, n)
+	case KindAddress:
+		return k.setAddress(dst, n)
+	case KindName:
+		return k.setName(dst, n)
+	case KindPin:
+		return k.setPin(dst, n)
 	}
 	return k.setText(dst, n)
 }

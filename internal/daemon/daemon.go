@@ -37,7 +37,13 @@ type Daemon struct {
 // New builds a server from cfg. It reads the files that cfg names, binds
 // nothing and starts nothing.
 func New(cfg config.Config, log *slog.Logger) (*Daemon, error) {
-	up, err := upstream.New(upstream.Options{EDNSSize: int(cfg.Resolver.EDNSSize), Log: log})
+	up, err := upstream.New(upstream.Options{
+		EDNSSize:          int(cfg.Resolver.EDNSSize),
+		CaseRandomisation: cfg.Resolver.UseCapsForID,
+		Cookies:           cfg.Resolver.UpstreamCookies,
+		TCPOnMismatch:     true,
+		Log:               log,
+	})
 	if err != nil {
 		return nil, err
 	}

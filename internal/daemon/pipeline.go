@@ -4,11 +4,15 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
+	"strings"
 
 	"shirube/cache"
 	"shirube/internal/config"
+	"shirube/internal/exchange"
 	"shirube/internal/frontend"
 	"shirube/internal/rrset"
+	"shirube/internal/wire"
 	"shirube/policy"
 	"shirube/resolver"
 )
@@ -75,6 +79,11 @@ func accessRules(rules []config.AccessRule) []policy.Rule {
 // resolverOptions translates the configuration of the resolver.
 func resolverOptions(conf config.Config, exchanger resolver.Exchanger, memory resolver.Memory) (resolver.Options, error) {
 	cfg := conf.Resolver
+	for _, z := range slices.Concat(conf.ForwardZones, conf.StubZones) {
+		if z.TLS { // better no answer than one in the clear
+			return resolver.Options{}, fmt.Errorf("zone %v: tls to name servers is not supported yet", z.Name)
+		}
+	}
 	hints, err := rootHints(cfg.RootHints)
 	if err != nil {
 		return resolver.Options{}, err
@@ -88,12 +97,14 @@ func resolverOptions(conf config.Config, exchanger resolver.Exchanger, memory re
 		Exchanger:     exchanger,
 		Memory:        memory,
 		Hints:         hints,
+		Zones:         zones(conf),
 		Port:          cfg.Port,
 		Minimise:      modes[cfg.QNameMinimisation],
 		NoPriming:     !cfg.PrimeRoot,
 		NoIPv4:        !cfg.IPv4,
 		NoIPv6:        !cfg.IPv6,
 		AllowLoopback: !cfg.DoNotQueryLocalhost,
+		AnyGlue:       !cfg.HardenGlue,
 		TTL: resolver.TTLs{
 			Min:         conf.Cache.MinTTL,
 			Max:         conf.Cache.MaxTTL,
@@ -102,6 +113,43 @@ func resolverOptions(conf config.Config, exchanger resolver.Exchanger, memory re
 		Limits: resolver.Limits{Queries: cfg.MaxQueries, Aliases: cfg.MaxAliases},
 	}, nil
 }
+
+// zones translates the zones whose servers are configured.
+func zones(conf config.Config) []resolver.Zone {
+	var out []resolver.Zone
+	for _, z := range conf.ForwardZones {
+		out = append(out, zone(z, true))
+	}
+	for _, z := range conf.StubZones {
+		out = append(out, zone(z, false))
+	}
+	return out
+}
+
+func zone(z config.Zone, forward bool) resolver.Zone {
+	out := resolver.Zone{Name: z.Name, Forward: forward, First: z.First}
+	for _, s := range z.Servers {
+		server := resolver.ZoneServer{Addr: s.Address.Or(z.Port()), TCP: z.TCP}
+		if z.TLS {
+			server.TLS = &exchange.TLS{Name: hostName(s.TLSName)}
+			for _, pin := range s.Pins {
+				server.TLS.Pins = append(server.TLS.Pins, pin.Hash())
+			}
+		}
+		out.Servers = append(out.Servers, server)
+	}
+	for _, name := range z.Hosts {
+		host := resolver.ZoneHost{Name: name, TCP: z.TCP}
+		if z.TLS {
+			host.Port, host.TLS = z.Port(), &exchange.TLS{Name: hostName(name)}
+		}
+		out.Hosts = append(out.Hosts, host)
+	}
+	return out
+}
+
+// hostName returns n as certificates have it.
+func hostName(n wire.Name) string { return strings.TrimSuffix(n.String(), ".") }
 
 // rootHints reads the hints in file; the built-in ones when it is "".
 func rootHints(file string) ([]rrset.Server, error) {

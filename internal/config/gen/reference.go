@@ -87,6 +87,10 @@ func typeOf(k *config.Key) string {
 		return "address prefix"
 	case config.KindAddrPort:
 		return "IP address and port"
+	case config.KindAddress:
+		return "IP address, with or without a port"
+	case config.KindName:
+		return "domain name"
 	}
 	return "text"
 }
@@ -98,6 +102,10 @@ func listType(k *config.Key) string {
 		text += "sections"
 	case config.KindEnum:
 		text += code(k.Element.Values)
+	case config.KindName:
+		text += "domain names"
+	case config.KindPin:
+		text += "SHA-256 hashes in base64"
 	default:
 		text += typeOf(k.Element)
 	}

@@ -114,6 +114,10 @@ func valueSchema(k *config.Key, docs texts) (object, error) {
 		return object{"type": "string", "pattern": `^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$`}, nil
 	case config.KindAddrPort:
 		return object{"type": "string", "pattern": `^([0-9.]+|\[[^\[\]]+\]):[0-9]{1,5}$`}, nil
+	case config.KindAddress:
+		return object{"type": "string", "pattern": `^([0-9A-Fa-f.:]+|\[[0-9A-Fa-f.:]+\]:[0-9]{1,5})$`}, nil
+	case config.KindPin:
+		return object{"type": "string", "pattern": `^[A-Za-z0-9+/]{43}=$`}, nil
 	}
 	return object{"type": "string"}, nil
 }

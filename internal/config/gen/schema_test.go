@@ -72,6 +72,8 @@ func (v *validator) checkKind(schema map[string]any, keyword string, rule, value
 		bad = isNumber && number > rule.(float64)
 	case "minItems":
 		bad = elements != nil && float64(len(elements)) < rule.(float64)
+	case "maxItems":
+		bad = float64(len(elements)) > rule.(float64)
 	case "uniqueItems":
 		for i, e := range elements {
 			bad = bad || slices.ContainsFunc(elements[:i], func(f any) bool { return reflect.DeepEqual(e, f) })
@@ -170,6 +172,7 @@ func TestSchemaRefusesWhatIsBadByItself(t *testing.T) {
 		"min-ttl-above-max", "min-ttl-above-default-max", "failure-ttl-min-above-max",
 		"more-connections-per-client-than-at-all",
 		"text-with-nul",
+		"zones-contradictory",
 	}
 	files, err := filepath.Glob("../testdata/bad/*.yaml")
 	if err != nil || len(files) == 0 {
