@@ -150,7 +150,10 @@ func (c *tcpConn) hand(ctx context.Context) (CloseReason, bool) {
 	own := c.q.Clone()
 	// Owner: c. End: Serve's deadline, or the connection's. Bound: MaxInFlight,
 	// and Slots, of which it has one. Excess: waits, in enter; shed, above.
-	c.serving.Go(func() { c.finish(ctx, own) })
+	c.serving.Go(func() {
+		reserveStack()
+		c.finish(ctx, own)
+	})
 	return 0, true
 }
 

@@ -85,7 +85,10 @@ func (r *udpReader) handle(ctx context.Context, msg []byte, cut bool, info netx.
 		own := q.Clone()
 		// Owner: UDP. End: Serve's deadline, or Shutdown's. Bound: Slots, of
 		// which it has one. Excess: shed, above.
-		r.udp.serving.Go(func() { r.finish(ctx, own, info) })
+		r.udp.serving.Go(func() {
+			reserveStack()
+			r.finish(ctx, own, info)
+		})
 		return
 	}
 	if outcome == Answered {

@@ -74,6 +74,7 @@ func (f *flights[K, V]) join(k K, work func(context.Context) V) (*flight[V], err
 	// Owner: f. End: when work returns, by its deadline or the server's end at
 	// the latest. Bound: f.most; excess callers are turned away.
 	f.wg.Go(func() {
+		reserveStack()
 		defer func() {
 			f.mu.Lock()
 			delete(f.m, k)
