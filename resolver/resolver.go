@@ -7,6 +7,7 @@ package resolver
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -44,6 +45,7 @@ type Options struct {
 	Hints     []rrset.Server // of the root; default [RootHints]
 	Zones     []Zone         // whose servers are configured
 	Port      uint16         // that servers are asked on; default 53
+	Log       *slog.Logger   // told when IPv4 or IPv6 fails and recovers; default: nobody is
 
 	Minimise       Minimisation
 	NoPriming      bool // use the hints as they are (against RFC 9609 §3)
@@ -81,13 +83,17 @@ const (
 	maxSends    = 3  // of one question to one server (RFC 9520 §3.1)
 )
 
-// Resolver resolves questions. It is safe for concurrent use, and starts no
-// goroutine: everything happens on the caller's.
+// Resolver resolves questions. It is safe for concurrent use. Everything
+// happens on the caller's goroutine, but for a question to a second server when
+// the first is late, which ends before the call does.
 type Resolver struct {
 	opt     Options
 	root    rrset.Cut // as the hints have it
 	zones   map[wire.Name]*Zone
 	infra   *infra.Table
+	dead    deadZones
+	flights flights
+	hedges  hedges
 	priming atomic.Bool  // somebody is at it
 	primeAt atomic.Int64 // not before this Unix time, in nanoseconds
 	stats   counters
@@ -113,7 +119,7 @@ func New(opt Options) (*Resolver, error) {
 	setDefault(&opt.Limits.Aliases, 11)
 	setDefault(&opt.Limits.Referrals, 16)
 	setDefault(&opt.Limits.Depth, 8)
-	r := &Resolver{opt: opt, infra: infra.New(infra.Options{})}
+	r := &Resolver{opt: opt, infra: infra.New(infra.Options{Log: opt.Log}), dead: deadZones{limit: maxDeadZones}}
 	r.root = rrset.Cut{Zone: wire.Root, Servers: opt.Hints}
 	if err := r.configure(opt.Zones); err != nil {
 		return nil, err

@@ -17,7 +17,18 @@ type Stats struct {
 	Queries     uint64 // sent to servers
 	Lookups     uint64 // of name servers' addresses
 	Primings    uint64 // of the root, successful
-	Infra       infra.Stats
+
+	Shared       uint64 // questions that shared the answer to another one's query
+	Hedged       uint64 // queries to a second server because the first was late
+	HedgesWon    uint64 // of them, answered before the first was
+	HedgesDenied uint64 // not sent, because they would have been too many
+
+	DeadZones   int    // of which no server answers, now
+	DeadFound   uint64 // times that one was found
+	DeadSpared  uint64 // questions that were not asked because of it
+	DeadEvicted uint64 // forgotten for want of room
+
+	Infra infra.Stats
 }
 
 // Stats returns a snapshot.
@@ -28,6 +39,17 @@ func (r *Resolver) Stats() Stats {
 		Queries:     r.stats.queries.Load(),
 		Lookups:     r.stats.lookups.Load(),
 		Primings:    r.stats.primings.Load(),
-		Infra:       r.infra.Stats(),
+
+		Shared:       r.flights.shared.Load(),
+		Hedged:       r.hedges.sent.Load(),
+		HedgesWon:    r.hedges.won.Load(),
+		HedgesDenied: r.hedges.denied.Load(),
+
+		DeadZones:   r.dead.count(),
+		DeadFound:   r.dead.found.Load(),
+		DeadSpared:  r.dead.spared.Load(),
+		DeadEvicted: r.dead.evicted.Load(),
+
+		Infra: r.infra.Stats(),
 	}
 }

@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"slices"
+	"sync"
 
 	"shirube/internal/ede"
 	"shirube/internal/wire"
@@ -10,18 +11,23 @@ import (
 // work is what one client question has cost so far, all that was resolved on
 // its behalf included; nothing resets it (CVE-2026-50045). It is passed down by
 // hand, never in a context: what bounds a resolution must be visible in its
-// signature. It belongs to one goroutine.
+// signature. It belongs to one goroutine, which a second one helps to spend and
+// receive while the first waits for a late server.
 type work struct {
 	limits  Limits
-	queries int
 	lookups int
-	bytes   int
 	aliases int
 	path    []wire.Question // what is being resolved, outermost first
+
+	mu      sync.Mutex
+	queries int
+	bytes   int
 }
 
 // spend pays for one query.
 func (w *work) spend() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.queries >= w.limits.Queries {
 		return ede.Errorf(ede.NoReachableAuthority, "more than %d queries needed for %v", w.limits.Queries, w.path[0].Name)
 	}
@@ -29,8 +35,19 @@ func (w *work) spend() error {
 	return nil
 }
 
+// resent pays for n queries that the transport sent by itself: over TCP after a
+// truncated answer, and for cookies. They are not refused, since they have been
+// sent; what comes next is.
+func (w *work) resent(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.queries += n
+}
+
 // received pays for n octets.
 func (w *work) received(n int) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.bytes += n
 	if w.bytes > w.limits.Bytes {
 		return ede.Errorf(ede.NoReachableAuthority, "more than %d octets received for %v", w.limits.Bytes, w.path[0].Name)
@@ -49,7 +66,15 @@ func (w *work) lookup() bool {
 
 // spent reports whether nothing can be asked any more.
 func (w *work) spent() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	return w.queries >= w.limits.Queries || w.bytes > w.limits.Bytes
+}
+
+// short reports whether any of the means is used up, so that what fails now
+// might not have failed with more of them.
+func (w *work) short() bool {
+	return w.spent() || w.lookups >= w.limits.Lookups || w.aliases >= w.limits.Aliases
 }
 
 // enter records that q is being resolved. A question that needs its own answer

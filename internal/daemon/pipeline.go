@@ -45,6 +45,7 @@ func NewPipeline(cfg config.Config, exchanger resolver.Exchanger, log *slog.Logg
 	if err != nil {
 		return nil, err
 	}
+	opt.Log = log
 	if p.Resolver, err = resolver.New(opt); err != nil {
 		return nil, err
 	}

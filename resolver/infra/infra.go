@@ -1,9 +1,24 @@
 // Package infra remembers how name servers have behaved, and chooses among
 // them. It knows each server by its address and the zone it was asked about:
 // one address may serve a thousand zones, and be lame for one of them.
+//
+// # What is believed
+//
+// Nothing about a server is learned from an error alone that anybody could
+// have sent. An ICMP error that names the port of a socket which is open for
+// one round trip takes about as many packets to forge as an answer does, and
+// answers have an ID and the spelling of the name besides. So it ends the one
+// question that it came for, and counts here as no more than the silence that
+// it stands for: [DeadAfter] in a row, each at least one timeout after the
+// last, put a server out of use (TuDoor, CVE-2023-26437). That there is no
+// route for a whole family is believed after several servers in a row, whose
+// ports would all have to be guessed, and means no more than that the other
+// family goes first. REFUSED, FORMERR and the like come in an answer, with its
+// ID, port and spelling; they are believed as answers are.
 package infra
 
 import (
+	"log/slog"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
@@ -20,6 +35,11 @@ const (
 	// MinTimeout and MaxTimeout bound what is derived from measured RTTs.
 	MinTimeout = 50 * time.Millisecond
 	MaxTimeout = 4 * time.Second
+	// FirstLate and MinLate are when an answer is late, from a server nothing
+	// is known of and from the fastest ones: most servers on the Internet are
+	// closer than the first, and a busy machine may be slow by the second.
+	FirstLate = FirstTimeout / 2
+	MinLate   = 20 * time.Millisecond
 	// Band is how much slower than the best a server may be and still be
 	// chosen as readily (Unbound's RTT_BAND). An unknown server counts as
 	// FirstTimeout, so it lies within the band of a good one and is explored
@@ -28,7 +48,7 @@ const (
 	// explore is one in how many choices falls on any server that is not
 	// backed off, whatever its RTT.
 	explore = 20
-	// DeadAfter is how many timeouts in a row put a server out of use, first
+	// DeadAfter is how many silences in a row put a server out of use, first
 	// for MinBackoff, then for twice as long each time, to MaxBackoff.
 	DeadAfter  = 5
 	MinBackoff = 5 * time.Second
@@ -38,8 +58,29 @@ const (
 	LameFor = time.Minute
 	// BareFor is how many questions a server that failed on EDNS is asked
 	// without it, before EDNS is tried again: servers get mended, and without
-	// EDNS there is no DNSSEC (RFC 4035 §4.1).
+	// EDNS there is no DNSSEC (RFC 4035 §4.1). TCPFor is the same for a server
+	// that is silent over UDP.
 	BareFor = 50
+	TCPFor  = 50
+	// After tcpAfter silences in a row the next question to a server that was
+	// never heard over UDP goes over TCP, and then one in tcpEvery for as long
+	// as the silence lasts. Other servers have to be dead first.
+	tcpAfter = 2
+	tcpEvery = 4
+	// mostSilences is where the count of them starts over, in the middle:
+	// both are whole turns of tcpEvery.
+	mostSilences = 50 * tcpEvery
+	// maxCandidates is how many servers are chosen from: DESIGN §6 has 13 of
+	// 6 addresses.
+	maxCandidates = 80
+)
+
+// What is added to the cost of a server that nothing much is to be expected
+// of. Each is more than all before it together.
+const (
+	lameCost   = time.Minute
+	deadCost   = time.Hour
+	familyCost = 24 * time.Hour
 )
 
 // Cause is a way for an exchange to fail.
@@ -48,7 +89,8 @@ type Cause uint8
 // The causes.
 const (
 	Timeout     Cause = iota // no acceptable answer in time
-	Unreachable              // no route, port closed, connection refused
+	Unreachable              // port closed, connection refused
+	NoRoute                  // no route to the host, or no address to use one
 	Malformed                // an answer that cannot be parsed
 	Lame                     // an answer that is of no use: REFUSED, SERVFAIL, a referral upwards
 	numCauses
@@ -56,23 +98,28 @@ const (
 
 // Options configures a [Table]. Zero means the default.
 type Options struct {
-	Servers int // most (address, zone) pairs remembered; default 100,000
+	Servers int          // most (address, zone) pairs remembered; default 100,000
+	Log     *slog.Logger // told when a family of addresses fails and recovers; default: nobody is
 }
 
 // Table is what is known of all servers. It is safe for concurrent use.
 type Table struct {
 	limit int
+	log   *slog.Logger
 
-	mu      sync.Mutex
-	servers map[key]*server
-	stats   Stats
+	mu       sync.Mutex
+	servers  map[key]*server
+	families [2]family // IPv4, IPv6
+	stats    Stats
 }
 
 // Stats is a snapshot of what a [Table] has seen.
 type Stats struct {
-	Servers  int    // pairs remembered now
-	Evicted  uint64 // pairs forgotten for want of room
-	Failures [numCauses]uint64
+	Servers   int    // pairs remembered now
+	Evicted   uint64 // pairs forgotten for want of room
+	Failures  [numCauses]uint64
+	Late      uint64    // servers that another one overtook
+	FamilyOut [2]uint64 // times that IPv4 and IPv6 were put last
 }
 
 type key struct {
@@ -86,10 +133,15 @@ type server struct {
 	srtt, rttvar time.Duration // RFC 6298 §2; srtt 0: never answered
 	backoff      time.Duration // the last one imposed
 	deadUntil    time.Time
+	triedUntil   time.Time // a question finds out whether it is still dead
 	lameUntil    time.Time
-	sameUntil    time.Time // a timeout before belongs to the last one counted
-	timeouts     uint8     // in a row
+	sameUntil    time.Time // a silence before belongs to the last one counted
+	heard        time.Time // the last time that anything came from it
+	silences     uint8     // in a row
 	bare         uint8     // questions yet to be asked without EDNS
+	tcp          uint8     // questions yet to be asked over TCP
+	triedTCP     bool      // since the last silence that counted
+	tcpWorks     bool      // when UDP did not
 }
 
 // New returns an empty table.
@@ -97,7 +149,10 @@ func New(opt Options) *Table {
 	if opt.Servers == 0 {
 		opt.Servers = 100_000
 	}
-	return &Table{limit: opt.Servers, servers: make(map[key]*server)}
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Table{limit: opt.Servers, log: opt.Log, servers: make(map[key]*server)}
 }
 
 // Stats returns a snapshot.
@@ -134,73 +189,122 @@ func (s *server) timeout() time.Duration {
 	if s.srtt > 0 {
 		rto = s.srtt + max(4*s.rttvar, MinTimeout/2)
 	}
-	return min(max(rto<<s.timeouts, MinTimeout), MaxTimeout)
+	doublings := min(s.silences, DeadAfter-1) // one more failure, one more backoff
+	return min(max(rto<<doublings, MinTimeout), MaxTimeout)
+}
+
+// late returns when an answer is late: earlier than it is too late, but not so
+// early that a server which is as fast as ever would often be late.
+func (s *server) late() time.Duration {
+	if s.srtt == 0 {
+		return FirstLate
+	}
+	late := max(s.srtt*3/2, s.srtt+2*s.rttvar, MinLate)
+	if s.silences > 0 { // it has used up some patience
+		return min(late, FirstLate)
+	}
+	return late
 }
 
 // Hint says how to ask a chosen server.
 type Hint struct {
 	Timeout time.Duration
-	Bare    bool // without EDNS
+	Late    time.Duration // when another server should be asked as well
+	Bare    bool          // without EDNS
+	TCP     bool          // not over UDP
+	Last    bool          // it is dead, lame, or of a family that fails: nothing much is to be expected
 }
 
 // Choose returns the index of the candidate to ask about zone next, and how.
-// It needs at least one candidate. A server within [Band] of the best is as
-// likely as the best; one that is dead or lame for the zone is chosen only
-// when all are.
+// It needs at least one candidate, and looks at the first 80. A server within
+// [Band] of the best is as likely as the best; one that is dead or lame for
+// the zone is chosen only when all are, and one of a family that fails after
+// them.
 func (t *Table) Choose(zone wire.Name, candidates []netip.AddrPort, now time.Time) (int, Hint) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	rank := func(a netip.AddrPort) (cost time.Duration, s *server) {
-		s = t.servers[key{a, zone}]
-		if s == nil {
-			return FirstTimeout, nil
-		}
-		cost = s.timeout()
-		if s.lameUntil.After(now) {
-			cost += time.Minute // after every server that may answer
-		}
-		if s.deadUntil.After(now) {
-			cost += time.Hour
-		}
-		return cost, s
-	}
+	var costs [maxCandidates]time.Duration
+	candidates = candidates[:min(len(candidates), maxCandidates)]
+	last := t.lastFamily(candidates, now)
 	best := time.Duration(1<<63 - 1)
-	for _, a := range candidates {
-		cost, _ := rank(a)
-		best = min(best, cost)
+	for i, a := range candidates {
+		costs[i] = t.servers[key{a, zone}].cost(now)
+		if last[familyOf(a.Addr())] {
+			costs[i] += familyCost
+		}
+		best = min(best, costs[i])
 	}
 	limit := best + Band
 	if rand.IntN(explore) == 0 {
-		limit = max(limit, time.Minute-1)
+		limit = max(limit, lameCost-1)
 	}
 	chosen, seen := 0, 0
-	var known *server
-	for i, a := range candidates {
-		if cost, s := rank(a); cost <= limit {
+	for i := range candidates {
+		if costs[i] <= limit {
 			seen++
 			if rand.IntN(seen) == 0 { // each of those seen with the same probability
-				chosen, known = i, s
+				chosen = i
 			}
 		}
 	}
-	if known == nil {
-		return chosen, Hint{Timeout: FirstTimeout}
-	}
-	hint := Hint{Timeout: known.timeout(), Bare: known.bare > 0}
-	if hint.Bare {
-		known.bare--
-	}
+	hint := t.servers[key{candidates[chosen], zone}].hint(now)
+	hint.Last = costs[chosen] >= lameCost
 	return chosen, hint
 }
 
-// Answered records that the server answered usefully after rtt; rtt 0 says
-// that it was not measured.
-func (t *Table) Answered(addr netip.AddrPort, zone wire.Name, rtt time.Duration) {
+// cost orders s, which may be nil, among the candidates.
+func (s *server) cost(now time.Time) time.Duration {
+	if s == nil {
+		return FirstTimeout
+	}
+	cost := s.timeout()
+	if s.lameUntil.After(now) {
+		cost += lameCost // after every server that may answer
+	}
+	if s.deadUntil.After(now) || s.triedUntil.After(now) {
+		cost += deadCost
+	}
+	return cost
+}
+
+// hint returns how to ask s, which may be nil, and counts that it is asked so.
+func (s *server) hint(now time.Time) Hint {
+	if s == nil {
+		return Hint{Timeout: FirstTimeout, Late: FirstLate}
+	}
+	hint := Hint{Timeout: s.timeout(), Late: s.late(), Bare: s.bare > 0, TCP: s.tcp > 0}
+	if hint.Bare {
+		s.bare--
+	}
+	switch {
+	case hint.TCP:
+		s.tcp--
+		hint.Late *= 2 // RFC 9293 §3.5: the handshake takes a round trip of its own
+	case s.silences%tcpEvery == tcpAfter && !s.triedTCP && (s.srtt == 0 || s.tcpWorks || s.silences > DeadAfter):
+		s.triedTCP, hint.TCP = true, true
+	}
+	// A dead server whose time has come is tried by one question, not by all
+	// that come along until its answer does.
+	if s.backoff > 0 && !s.deadUntil.After(now) {
+		s.triedUntil = now.Add(hint.Timeout)
+	}
+	return hint
+}
+
+// Answered records that the server answered usefully at now, after rtt; rtt 0
+// says that it was not measured.
+func (t *Table) Answered(addr netip.AddrPort, zone wire.Name, rtt time.Duration, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.reached(addr.Addr(), now)
 	s := t.at(addr, zone)
-	s.timeouts, s.backoff = 0, 0
-	s.deadUntil, s.lameUntil = time.Time{}, time.Time{}
+	s.revive(now)
+	s.lameUntil = time.Time{}
+	s.measure(rtt)
+}
+
+// measure takes rtt into the average.
+func (s *server) measure(rtt time.Duration) {
 	switch {
 	case rtt <= 0:
 	case s.srtt == 0: // RFC 6298 §2.2
@@ -211,6 +315,12 @@ func (t *Table) Answered(addr netip.AddrPort, zone wire.Name, rtt time.Duration)
 	}
 }
 
+// revive records that s is alive.
+func (s *server) revive(now time.Time) {
+	s.silences, s.triedTCP, s.backoff, s.heard = 0, false, 0, now
+	s.deadUntil, s.triedUntil, s.sameUntil = time.Time{}, time.Time{}, time.Time{}
+}
+
 // Failed records that the server did not answer usefully. Questions that were
 // under way together and time out together count once: it is one silence,
 // however busy the server was.
@@ -219,21 +329,53 @@ func (t *Table) Failed(addr netip.AddrPort, zone wire.Name, cause Cause, now tim
 	defer t.mu.Unlock()
 	t.stats.Failures[cause]++
 	s := t.at(addr, zone)
-	switch {
-	case cause == Lame: // and alive
-		s.timeouts, s.backoff, s.deadUntil = 0, 0, time.Time{}
+	switch cause {
+	case Lame: // and alive
+		t.reached(addr.Addr(), now)
+		s.revive(now)
 		s.lameUntil = now.Add(LameFor)
-	case cause == Malformed:
+	case Malformed:
+		t.reached(addr.Addr(), now)
+		s.heard = now
 		s.lameUntil = now.Add(LameFor)
-	case s.deadUntil.After(now): // as expected
-	case cause == Unreachable:
+	case NoRoute:
+		t.unrouted(addr.Addr(), now)
+		s.silence(now)
+	case Timeout:
+		t.unanswered(addr.Addr(), now)
+		s.silence(now)
+	default:
+		s.silence(now)
+	}
+}
+
+// Late records that another server answered usefully before this one had, which
+// was asked waited ago. It is a silence, and its RTT is known to be no less.
+func (t *Table) Late(addr netip.AddrPort, zone wire.Name, waited time.Duration, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stats.Late++
+	t.unanswered(addr.Addr(), now)
+	s := t.at(addr, zone)
+	if waited > s.srtt {
+		s.measure(waited)
+	}
+	s.silence(now)
+}
+
+// silence counts a silence, unless it is still the one counted last, or as
+// expected of a dead server.
+func (s *server) silence(now time.Time) {
+	if s.sameUntil.After(now) || s.deadUntil.After(now) {
+		return
+	}
+	s.sameUntil = now.Add(s.timeout()) // when the last question sent until now, with that timeout, is over
+	s.triedTCP = false
+	if s.silences++; s.silences == mostSilences {
+		s.silences /= 2
+	}
+	if s.silences >= DeadAfter {
 		s.bury(now)
-	case !s.sameUntil.After(now):
-		s.sameUntil = now.Add(s.timeout()) // when the last question sent until now, with that timeout, is over
-		if s.timeouts++; s.timeouts >= DeadAfter {
-			s.bury(now)
-			s.timeouts = DeadAfter - 1 // one more failure, one more backoff
-		}
 	}
 }
 
@@ -248,4 +390,29 @@ func (t *Table) Bare(addr netip.AddrPort, zone wire.Name) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.at(addr, zone).bare = BareFor
+}
+
+// TCPOnly records that the server answers over TCP, having been silent over
+// UDP.
+func (t *Table) TCPOnly(addr netip.AddrPort, zone wire.Name) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.at(addr, zone)
+	s.tcpWorks = true
+	if s.tcp == 0 {
+		s.tcp = TCPFor
+	}
+}
+
+// Heard reports whether anything came from one of servers about zone after
+// since.
+func (t *Table) Heard(zone wire.Name, servers []netip.AddrPort, since time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, a := range servers {
+		if s := t.servers[key{a, zone}]; s != nil && s.heard.After(since) {
+			return true
+		}
+	}
+	return false
 }

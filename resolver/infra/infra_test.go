@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -79,7 +80,7 @@ func TestTimeoutFollowsRFC6298(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			tab := New(Options{})
 			for _, rtt := range tt.rtts {
-				tab.Answered(addr(1), zone, rtt)
+				tab.Answered(addr(1), zone, rtt, start)
 			}
 			if got := timeoutOf(tab, addr(1), start); got != tt.want {
 				t.Errorf("timeout %v, want %v", got, tt.want)
@@ -91,7 +92,7 @@ func TestTimeoutFollowsRFC6298(t *testing.T) {
 func TestTimeoutOfASteadyServerKeepsAMargin(t *testing.T) {
 	tab := New(Options{})
 	for range 200 {
-		tab.Answered(addr(1), zone, 100*time.Millisecond)
+		tab.Answered(addr(1), zone, 100*time.Millisecond, start)
 	}
 	// The variance is gone; half of MinTimeout stays (RFC 6298 §2, G).
 	got := timeoutOf(tab, addr(1), start)
@@ -102,7 +103,7 @@ func TestTimeoutOfASteadyServerKeepsAMargin(t *testing.T) {
 
 func TestTimeoutDoublesWithEachTimeoutAndRecovers(t *testing.T) {
 	tab := New(Options{})
-	tab.Answered(addr(1), zone, 100*time.Millisecond)
+	tab.Answered(addr(1), zone, 100*time.Millisecond, start)
 	now := start
 	for i, want := range []string{"300ms", "600ms", "1.2s", "2.4s", "4s", "4s"} {
 		got := timeoutOf(tab, addr(1), now)
@@ -112,7 +113,7 @@ func TestTimeoutDoublesWithEachTimeoutAndRecovers(t *testing.T) {
 		now = now.Add(got)
 		tab.Failed(addr(1), zone, Timeout, now)
 	}
-	tab.Answered(addr(1), zone, 0)
+	tab.Answered(addr(1), zone, 0, start)
 	if got := timeoutOf(tab, addr(1), now); got != 300*time.Millisecond {
 		t.Errorf("after an answer: timeout %v, want 300 ms", got)
 	}
@@ -120,7 +121,7 @@ func TestTimeoutDoublesWithEachTimeoutAndRecovers(t *testing.T) {
 
 func TestTimeoutsOfConcurrentQuestionsCountOnce(t *testing.T) {
 	tab := New(Options{})
-	tab.Answered(addr(1), zone, 100*time.Millisecond) // timeout 300 ms
+	tab.Answered(addr(1), zone, 100*time.Millisecond, start) // timeout 300 ms
 	lost := start.Add(300 * time.Millisecond)
 	for i := range 100 { // a hundred questions sent during 300 ms of silence
 		tab.Failed(addr(1), zone, Timeout, lost.Add(time.Duration(i)*2*time.Millisecond))
@@ -143,9 +144,9 @@ func TestTimeoutsOfConcurrentQuestionsCountOnce(t *testing.T) {
 func TestChooseIsEvenWithinTheBand(t *testing.T) {
 	tab := New(Options{})
 	a := addrs(4)
-	tab.Answered(a[0], zone, 10*time.Millisecond)  // 50 ms
-	tab.Answered(a[1], zone, 100*time.Millisecond) // 300 ms
-	tab.Answered(a[2], zone, 148*time.Millisecond) // 444 ms; a[3] is unknown: 400 ms
+	tab.Answered(a[0], zone, 10*time.Millisecond, start)  // 50 ms
+	tab.Answered(a[1], zone, 100*time.Millisecond, start) // 300 ms
+	tab.Answered(a[2], zone, 148*time.Millisecond, start) // 444 ms; a[3] is unknown: 400 ms
 	for i, share := range shares(tab, a, start) {
 		if math.Abs(share-0.25) > 0.02 {
 			t.Errorf("server %d chosen %.3f of the time, want 0.25 ± 0.02", i, share)
@@ -156,9 +157,9 @@ func TestChooseIsEvenWithinTheBand(t *testing.T) {
 func TestChooseExploresServersBeyondTheBand(t *testing.T) {
 	tab := New(Options{})
 	a := addrs(10)
-	tab.Answered(a[0], zone, 20*time.Millisecond)
+	tab.Answered(a[0], zone, 20*time.Millisecond, start)
 	for _, slow := range a[1:] {
-		tab.Answered(slow, zone, 800*time.Millisecond)
+		tab.Answered(slow, zone, 800*time.Millisecond, start)
 	}
 	share := shares(tab, a, start)
 	// One choice in 20 falls on any of the ten.
@@ -175,7 +176,7 @@ func TestChooseExploresServersBeyondTheBand(t *testing.T) {
 func TestDeadServerIsLeftAloneThenTriedAgain(t *testing.T) {
 	tab := New(Options{})
 	a := addrs(2)
-	tab.Answered(a[1], zone, time.Millisecond)
+	tab.Answered(a[1], zone, time.Millisecond, start)
 	now := timeOut(tab, a[0], DeadAfter-1, start)
 	if share := shares(tab, a, now); share[0] == 0 {
 		t.Errorf("after %d timeouts the server is never chosen", DeadAfter-1)
@@ -192,7 +193,7 @@ func TestDeadServerIsLeftAloneThenTriedAgain(t *testing.T) {
 		}
 		now = end
 	}
-	tab.Answered(a[0], zone, time.Millisecond)
+	tab.Answered(a[0], zone, time.Millisecond, start)
 	if share := shares(tab, a, now); math.Abs(share[0]-0.5) > 0.02 {
 		t.Errorf("after its recovery the server is chosen %.3f of the time, want 0.5 ± 0.02", share[0])
 	}
@@ -209,7 +210,7 @@ func TestDeadServerIsLeftAloneThenTriedAgain(t *testing.T) {
 func TestFailuresOfADeadServerDoNotProlongItsBackoff(t *testing.T) {
 	tab := New(Options{})
 	a := addrs(2)
-	tab.Answered(a[1], zone, time.Millisecond)
+	tab.Answered(a[1], zone, time.Millisecond, start)
 	dead := timeOut(tab, a[0], DeadAfter, start)
 	for i := range 20 {
 		tab.Failed(a[0], zone, Timeout, dead.Add(time.Duration(i)*200*time.Millisecond))
@@ -220,15 +221,50 @@ func TestFailuresOfADeadServerDoNotProlongItsBackoff(t *testing.T) {
 	}
 }
 
-func TestUnreachableServerIsDeadAtOnce(t *testing.T) {
+// bury makes a dead at now.
+func bury(t *testing.T, tab *Table, a netip.AddrPort, now time.Time) {
+	t.Helper()
+	at := now.Add(-time.Minute)
+	for range DeadAfter {
+		at = at.Add(MaxTimeout)
+		tab.Failed(a, zone, Timeout, at)
+	}
+	for tab.servers[key{a, zone}].deadUntil.Before(now) {
+		tab.Failed(a, zone, Timeout, tab.servers[key{a, zone}].deadUntil)
+	}
+}
+
+// TestUnauthenticatedErrorsBuryNobody: an ICMP error that an attacker managed
+// to place, or a thousand of them at once, leave the server in use.
+func TestUnauthenticatedErrorsBuryNobody(t *testing.T) {
 	tab := New(Options{})
 	a := addrs(2)
-	tab.Failed(a[0], zone, Unreachable, start)
-	if share := shares(tab, a, start.Add(MinBackoff-1)); share[0] != 0 {
-		t.Errorf("unreachable server chosen %.4f of the time", share[0])
+	tab.Answered(a[0], zone, time.Millisecond, start)
+	tab.Answered(a[1], zone, time.Millisecond, start)
+	for i := range 1000 {
+		tab.Failed(a[0], zone, Unreachable, start.Add(time.Duration(i)*50*time.Microsecond))
 	}
-	if share := shares(tab, a, start.Add(MinBackoff)); share[0] == 0 {
-		t.Error("the unreachable server is never tried again")
+	if share := shares(tab, a, start.Add(50*time.Millisecond)); math.Abs(share[0]-0.5) > 0.02 {
+		t.Errorf("server with forged errors chosen %.4f of the time, want half", share[0])
+	}
+}
+
+func TestUnreachableServerIsDeadAsASilentOneIs(t *testing.T) {
+	for _, cause := range []Cause{Timeout, Unreachable, NoRoute} {
+		tab := New(Options{})
+		a := addrs(2)
+		tab.Answered(a[1], zone, time.Millisecond, start)
+		now := start
+		for i := range DeadAfter {
+			if share := shares(tab, a, now); share[0] == 0 {
+				t.Errorf("cause %d: out of use after %d", cause, i)
+			}
+			now = now.Add(timeoutOf(tab, a[0], now))
+			tab.Failed(a[0], zone, cause, now)
+		}
+		if share := shares(tab, a, now.Add(MinBackoff-1)); share[0] != 0 {
+			t.Errorf("cause %d: chosen %.4f of the time when dead", cause, share[0])
+		}
 	}
 }
 
@@ -237,8 +273,8 @@ func TestLameServerIsALastResort(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tab := New(Options{})
 			a := addrs(2)
-			tab.Answered(a[0], zone, time.Millisecond)
-			tab.Answered(a[1], zone, 3*time.Second) // as slow as a server can be
+			tab.Answered(a[0], zone, time.Millisecond, start)
+			tab.Answered(a[1], zone, 3*time.Second, start) // as slow as a server can be
 			tab.Failed(a[0], zone, cause, start)
 			if share := shares(tab, a, start.Add(LameFor-1)); share[0] != 0 {
 				t.Errorf("lame server chosen %.4f of the time beside a good one", share[0])
@@ -256,12 +292,12 @@ func TestLameServerIsALastResort(t *testing.T) {
 func TestDeadServerComesAfterLameOne(t *testing.T) {
 	tab := New(Options{})
 	a := addrs(2)
-	tab.Failed(a[0], zone, Unreachable, start)
+	bury(t, tab, a[0], start)
 	tab.Failed(a[1], zone, Lame, start)
 	if share := shares(tab, a, start); share[0] != 0 {
 		t.Errorf("dead server chosen %.4f of the time", share[0])
 	}
-	tab.Failed(a[1], zone, Unreachable, start)
+	bury(t, tab, a[1], start)
 	tab.Failed(a[0], zone, Lame, start) // it answers, if only so
 	if share := shares(tab, a, start); share[0] < 0.9999 {
 		t.Errorf("server that answers chosen %.4f of the time, want always", share[0])
@@ -272,7 +308,7 @@ func TestAllDeadServersAreStillTried(t *testing.T) {
 	tab := New(Options{})
 	a := addrs(3)
 	for _, x := range a {
-		tab.Failed(x, zone, Unreachable, start)
+		bury(t, tab, x, start)
 	}
 	for i, share := range shares(tab, a, start) {
 		if math.Abs(share-1.0/3) > 0.02 {
@@ -284,15 +320,15 @@ func TestAllDeadServersAreStillTried(t *testing.T) {
 func TestServersAreKnownByZone(t *testing.T) {
 	tab := New(Options{})
 	a := addrs(2)
-	tab.Answered(a[1], zone, time.Millisecond)
-	tab.Answered(a[0], other, 100*time.Millisecond)
+	tab.Answered(a[1], zone, time.Millisecond, start)
+	tab.Answered(a[0], other, 100*time.Millisecond, start)
 	tab.Failed(a[0], other, Lame, start)
 	tab.Bare(a[0], other)
 	if share := shares(tab, a, start); math.Abs(share[0]-0.5) > 0.02 {
 		t.Errorf("server lame for another zone chosen %.3f of the time, want 0.5 ± 0.02", share[0])
 	}
 	_, hint := tab.Choose(zone, a[:1], start)
-	if hint != (Hint{Timeout: FirstTimeout}) {
+	if hint != (Hint{Timeout: FirstTimeout, Late: FirstLate}) {
 		t.Errorf("hint %+v for a zone nothing is known of", hint)
 	}
 }
@@ -310,10 +346,165 @@ func TestBareServerIsAskedWithoutEDNSForAWhile(t *testing.T) {
 	}
 }
 
+func TestOneQuestionFindsOutWhetherADeadServerIsBack(t *testing.T) {
+	tab := New(Options{})
+	a := addrs(2)
+	tab.Answered(a[1], zone, time.Millisecond, start)
+	end := timeOut(tab, a[0], DeadAfter, start).Add(MinBackoff)
+	for range 20 { // backoffs
+		chosen := 0
+		var patience time.Duration
+		for range 1000 {
+			if i, hint := tab.Choose(zone, a, end); i == 0 {
+				chosen++
+				patience = hint.Timeout
+			}
+		}
+		if chosen != 1 {
+			t.Fatalf("%d questions at once to a server that may be dead, want 1", chosen)
+		}
+		end = end.Add(patience)
+		tab.Failed(a[0], zone, Timeout, end)
+		end = end.Add(MaxBackoff)
+	}
+}
+
+func TestAnswerIsLateBeforeItIsTooLate(t *testing.T) {
+	const ms = time.Millisecond
+	tests := []struct {
+		name string
+		rtts []time.Duration
+		want time.Duration
+	}{
+		{"unknown", nil, 200 * ms},
+		{"first: R + 2 × R/2", []time.Duration{100 * ms}, 200 * ms},
+		{"steady: 1.5 × R", slices.Repeat([]time.Duration{100 * ms}, 100), 150 * ms},
+		{"lower bound", []time.Duration{ms}, 20 * ms},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tab := New(Options{})
+			for _, rtt := range tt.rtts {
+				tab.Answered(addr(1), zone, rtt, start)
+			}
+			if _, hint := tab.Choose(zone, addrs(1), start); hint.Late.Round(ms) != tt.want {
+				t.Errorf("late after %v (timeout %v), want %v", hint.Late, hint.Timeout, tt.want)
+			}
+		})
+	}
+}
+
+func TestServerThatIsOvertakenIsSlowerThanThat(t *testing.T) {
+	tab := New(Options{})
+	a := addrs(2)
+	tab.Answered(a[1], zone, 10*time.Millisecond, start)
+	tab.Late(a[0], zone, 210*time.Millisecond, start)
+	if got := timeoutOf(tab, a[0], start); got != 2*(210+420)*time.Millisecond {
+		t.Errorf("timeout %v, want 1.26 s", got)
+	}
+	if share := shares(tab, a, start); share[0] > 0.05 {
+		t.Errorf("chosen %.3f of the time", share[0])
+	}
+	tab.Late(a[1], zone, time.Millisecond, start) // shorter than its RTT: says nothing about it
+	if got := timeoutOf(tab, a[1], start); got != 70*time.Millisecond {
+		t.Errorf("timeout %v, want 70 ms", got)
+	}
+	if got := tab.Stats().Late; got != 2 {
+		t.Errorf("counted %d, want 2", got)
+	}
+}
+
+func TestServerThatIsAlwaysOvertakenIsDead(t *testing.T) {
+	tab := New(Options{})
+	a := addrs(2)
+	tab.Answered(a[1], zone, 10*time.Millisecond, start)
+	now := start
+	for range DeadAfter {
+		now = now.Add(5 * time.Second)
+		tab.Late(a[0], zone, 200*time.Millisecond, now)
+	}
+	if share := shares(tab, a, now); share[0] != 0 {
+		t.Errorf("chosen %.3f of the time", share[0])
+	}
+}
+
+func TestSilentServerIsTriedOverTCPNowAndThen(t *testing.T) {
+	tab := New(Options{})
+	now := start
+	var over []int
+	for i := range 3 * tcpEvery {
+		_, hint := tab.Choose(zone, addrs(1), now)
+		if hint.TCP {
+			over = append(over, i)
+		}
+		if _, again := tab.Choose(zone, addrs(1), now); again.TCP {
+			t.Errorf("question %d: another one at the same time goes over TCP too", i)
+		}
+		now = now.Add(MaxBackoff + MaxTimeout)
+		tab.Failed(addr(1), zone, Timeout, now)
+		now = now.Add(MaxBackoff)
+	}
+	if want := []int{2, 6, 10}; !slices.Equal(over, want) {
+		t.Errorf("over TCP: questions %v, want %v", over, want)
+	}
+}
+
+func TestServerThatAnswersOverTCPOnlyIsAskedSoForAWhile(t *testing.T) {
+	tab := New(Options{})
+	tab.TCPOnly(addr(1), zone)
+	for i := range TCPFor {
+		if _, hint := tab.Choose(zone, addrs(1), start); !hint.TCP || hint.Late != 2*FirstLate {
+			t.Fatalf("question %d: %+v", i+1, hint)
+		}
+		if i < TCPFor-1 {
+			tab.TCPOnly(addr(1), zone) // does not make it longer
+		}
+	}
+	if _, hint := tab.Choose(zone, addrs(1), start); hint.TCP {
+		t.Errorf("question %d still goes over TCP", TCPFor+1)
+	}
+}
+
+func TestCountOfSilencesHasNoEnd(t *testing.T) {
+	tab := New(Options{})
+	now := start
+	for range 1000 {
+		now = now.Add(time.Hour)
+		tab.Failed(addr(1), zone, Timeout, now)
+		if s := tab.servers[key{addr(1), zone}].silences; s >= mostSilences {
+			t.Fatalf("%d silences", s)
+		}
+	}
+	if got := timeoutOf(tab, addr(1), now); got != MaxTimeout {
+		t.Errorf("timeout %v, want %v", got, MaxTimeout)
+	}
+	if _, hint := tab.Choose(zone, addrs(1), now); !hint.Last {
+		t.Error("a dead server is not said to be a last resort")
+	}
+}
+
+func TestHeardKnowsWhoSpokeSince(t *testing.T) {
+	tab := New(Options{})
+	a := addrs(4)
+	tab.Answered(a[0], zone, time.Millisecond, start)
+	tab.Failed(a[1], zone, Lame, start.Add(time.Second))
+	tab.Failed(a[2], zone, Malformed, start.Add(2*time.Second))
+	tab.Failed(a[3], zone, Timeout, start.Add(3*time.Second))
+	for i, want := range []time.Duration{0, time.Second, 2 * time.Second} {
+		at := start.Add(want)
+		if !tab.Heard(zone, a[i:i+1], at.Add(-1)) || tab.Heard(zone, a[i:i+1], at) {
+			t.Errorf("server %d was not heard at %v", i, want)
+		}
+	}
+	if tab.Heard(zone, a[3:], start.Add(-time.Hour)) || tab.Heard(other, a, start.Add(-time.Hour)) {
+		t.Error("silence was heard")
+	}
+}
+
 func TestTableIsBounded(t *testing.T) {
 	tab := New(Options{Servers: 100})
 	for i := range 1000 {
-		tab.Answered(netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), 53), wire.MustParseName(fmt.Sprintf("z%d.example.", i)), time.Millisecond)
+		tab.Answered(netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), 53), wire.MustParseName(fmt.Sprintf("z%d.example.", i)), time.Millisecond, start)
 	}
 	if got := tab.Stats(); got.Servers != 100 || got.Evicted != 900 {
 		t.Errorf("%d servers remembered, %d evicted, want 100 and 900", got.Servers, got.Evicted)
@@ -328,12 +519,12 @@ func TestTableIsBounded(t *testing.T) {
 
 func TestStatsCountsFailuresByCause(t *testing.T) {
 	tab := New(Options{})
-	for cause, n := range map[Cause]int{Timeout: 4, Unreachable: 3, Malformed: 2, Lame: 1} {
+	for cause, n := range map[Cause]int{Timeout: 4, Unreachable: 3, Malformed: 2, Lame: 1, NoRoute: 5} {
 		for range n {
 			tab.Failed(addr(int(cause)), zone, cause, start)
 		}
 	}
-	want := Stats{Servers: 4, Failures: [numCauses]uint64{Timeout: 4, Unreachable: 3, Malformed: 2, Lame: 1}}
+	want := Stats{Servers: 5, Failures: [numCauses]uint64{Timeout: 4, Unreachable: 3, Malformed: 2, Lame: 1, NoRoute: 5}}
 	if got := tab.Stats(); got != want {
 		t.Errorf("Stats() = %+v, want %+v", got, want)
 	}
@@ -357,7 +548,7 @@ func TestTableIsSafeForConcurrentUse(t *testing.T) {
 				case 1:
 					tab.Bare(a[n], zone)
 				default:
-					tab.Answered(a[n], zone, time.Duration(i)*time.Millisecond)
+					tab.Answered(a[n], zone, time.Duration(i)*time.Millisecond, start)
 				}
 			}
 		})
@@ -372,7 +563,7 @@ func TestChooseDoesNotAllocate(t *testing.T) {
 	tab := New(Options{})
 	a := addrs(26) // 13 servers of two addresses
 	for _, x := range a[:20] {
-		tab.Answered(x, zone, 30*time.Millisecond)
+		tab.Answered(x, zone, 30*time.Millisecond, start)
 	}
 	if n := testing.AllocsPerRun(1000, func() { tab.Choose(zone, a, start) }); n != 0 {
 		t.Errorf("Choose allocates %v times", n)
@@ -383,7 +574,7 @@ func BenchmarkChoose(b *testing.B) {
 	tab := New(Options{})
 	a := addrs(26)
 	for _, x := range a {
-		tab.Answered(x, zone, 30*time.Millisecond)
+		tab.Answered(x, zone, 30*time.Millisecond, start)
 	}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -1,0 +1,184 @@
+package resolver
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"shirube/internal/ede"
+	"shirube/internal/wire"
+)
+
+// The figures of dead zones (RFC 9520 §3.2: failures are remembered for one
+// second at least and five minutes at most, each time for longer).
+const (
+	minDead = time.Second
+	// minLost is the least for a zone none of whose servers has an address,
+	// which takes more to find out (TsuNAME: one question in 5 s).
+	minLost = 5 * time.Second
+	// maxDead is well below the RFC's limit: when a network comes back, what
+	// was not reached through it should too.
+	maxDead = 10 * time.Second
+	// lostSilences and lostWait are how many servers have to be silent, or for
+	// how long in all, before the zone counts as dead, if there are more to ask
+	// and no time is left.
+	lostSilences = 3
+	lostWait     = 3 * time.Second
+	// deadProbe is how long the question that finds out whether a zone is
+	// still dead may take, before another one may. It waits for each server
+	// for probeWait, and once.
+	deadProbe = 6 * time.Second
+	probeWait = 2 * time.Second
+	// forgetDead is how long after its end a failure makes the next one longer.
+	forgetDead = time.Minute
+	// maxDeadZones bounds how many zones are remembered.
+	maxDeadZones = 10_000
+)
+
+// zoneKey names whose servers are asked: a zone's own, or those configured.
+type zoneKey struct {
+	zone wire.Name
+	conf *Zone
+}
+
+// deadZones remembers zones of which no server answers, so that not every name
+// below one costs the wait for all of them (NRDelegation, CVE-2022-3204).
+// After the time that it is remembered for, one question finds out how things
+// stand while all others go on failing. It is safe for concurrent use.
+type deadZones struct {
+	limit int
+
+	some  atomic.Bool // whether there is any: nobody takes the lock while all is well
+	mu    sync.Mutex
+	zones map[zoneKey]*deadZone
+
+	found, spared, evicted atomic.Uint64
+}
+
+type deadZone struct {
+	until  time.Time
+	lasted time.Duration
+	why    *ede.Error
+}
+
+// admit returns an error if z is dead at now. Otherwise it may be asked: with
+// probe by this question only, whose end is to be told to conclude.
+func (d *deadZones) admit(z zoneKey, now time.Time) (probe bool, err error) {
+	if !d.some.Load() {
+		return false, nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	dead := d.zones[z]
+	switch {
+	case dead == nil:
+		return false, nil
+	case now.Before(dead.until):
+		d.spared.Add(1)
+		return false, dead.why
+	case now.Sub(dead.until) > forgetDead:
+		d.remove(z)
+		return false, nil
+	}
+	dead.until = now.Add(deadProbe)
+	return true, nil
+}
+
+// alive records that z is not dead.
+func (d *deadZones) alive(z zoneKey) {
+	if !d.some.Load() {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.remove(z)
+}
+
+// unknown records that a probe did not find out.
+func (d *deadZones) unknown(z zoneKey, now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if dead := d.zones[z]; dead != nil {
+		dead.until = now
+	}
+}
+
+// dies records that z is dead, for at least the given time. Of several
+// questions that found out together, one counts.
+func (d *deadZones) dies(z zoneKey, least time.Duration, probe bool, why error, now time.Time) {
+	text, ok := errors.AsType[*ede.Error](why)
+	if !ok {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	dead := d.zones[z]
+	switch {
+	case dead != nil && !probe && now.Before(dead.until):
+		return
+	case dead == nil:
+		for old := range d.zones { // any: to forget is to ask again
+			if len(d.zones) < d.limit {
+				break
+			}
+			d.remove(old)
+			d.evicted.Add(1)
+		}
+		dead = &deadZone{}
+		if d.zones == nil {
+			d.zones = make(map[zoneKey]*deadZone)
+		}
+		d.zones[z] = dead
+		d.some.Store(true)
+		d.found.Add(1)
+	}
+	dead.lasted = min(max(2*dead.lasted, least), maxDead)
+	dead.until = now.Add(dead.lasted)
+	dead.why = text
+}
+
+// remove forgets z. The caller has the lock.
+func (d *deadZones) remove(z zoneKey) {
+	delete(d.zones, z)
+	d.some.Store(len(d.zones) > 0)
+}
+
+// count returns how many zones are remembered.
+func (d *deadZones) count() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.zones)
+}
+
+// common is the types that every server answers for. Servers exist that are
+// silent about others: it says nothing about the zone, and whoever asks for
+// them must not be able to take it down.
+var common = [...]wire.Type{wire.TypeA, wire.TypeAAAA, wire.TypeNS, wire.TypeSOA, wire.TypeMX, wire.TypeTXT, wire.TypeCNAME, wire.TypePTR, wire.TypeDS, wire.TypeDNSKEY}
+
+// conclude draws from the end of a search whether the zone is dead.
+func (r *Resolver) conclude(q wire.Question, s *search, w *work, err error) {
+	z, now := zoneKey{s.cut.Zone, s.conf}, time.Now()
+	switch {
+	case err == nil || s.heard:
+		r.dead.alive(z)
+	case s.conf != nil && s.conf.Forward:
+		// A resolver may be silent because of others: its own health, which
+		// infra knows, has to do.
+	case len(s.tries) == 0 && s.looked > 0 && len(w.path) == 1 && !w.short() && s.ended:
+		// Not further in: there, it may be the way that led here which fails.
+		r.dead.dies(z, minLost, s.probe, err, now)
+	case len(s.tries) > 0 && s.silent() && slices.Contains(common[:], q.Type) &&
+		!r.infra.Heard(z.zone, s.addrs(), s.begun): // and it is not only this question
+		r.dead.dies(z, minDead, s.probe, s.failure(), now)
+	case s.probe:
+		r.dead.unknown(z, now)
+	}
+}
+
+// silent reports whether enough was asked to say that nobody answers. Of a
+// zone that was dead before, a little is enough.
+func (s *search) silent() bool {
+	return s.ended || s.silences >= lostSilences || s.waited >= lostWait || s.probe && s.silences > 0
+}

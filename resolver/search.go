@@ -1,0 +1,268 @@
+package resolver
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"shirube/internal/ede"
+	"shirube/internal/rrset"
+	"shirube/internal/wire"
+	"shirube/resolver/infra"
+)
+
+// search is the way through the servers of one zone for one question. It
+// belongs to one goroutine.
+type search struct {
+	authority
+	tries    []try
+	glueless []wire.Name // servers whose addresses are not known yet, in random order
+	looked   int         // of them looked up
+	reasons  []string    // why servers were of no help, the first few
+	fallback *reply      // what a server of no help may have meant
+	network  bool        // no server was reached at all so far
+	heard    bool        // anything came from any server
+	silences int         // questions to which nothing came
+	waited   time.Duration
+	ended    bool // there is no server left to ask
+	probe    bool // to find out whether the zone is still dead
+	begun    time.Time
+}
+
+// try is what was done with one server.
+type try struct {
+	ZoneServer
+	sends int
+	done  bool // asking it again is of no use
+}
+
+// maxReasons bounds the EXTRA-TEXT of an error.
+const maxReasons = 4
+
+// search begins the search through the servers of a zone.
+func (r *Resolver) search(at authority) *search {
+	s := &search{authority: at, network: true, begun: time.Now()}
+	if at.conf != nil {
+		for _, srv := range at.conf.Servers {
+			s.tries = append(s.tries, try{ZoneServer: srv})
+		}
+		for _, host := range at.conf.Hosts {
+			r.offer(s, rrset.Server{Host: host.Name})
+		}
+		return s
+	}
+	for _, i := range rand.Perm(len(at.cut.Servers)) {
+		if len(s.tries)+len(s.glueless) >= maxServers*maxAddrs {
+			break
+		}
+		r.offer(s, at.cut.Servers[i])
+	}
+	return s
+}
+
+// offer adds srv to those who may be asked, or to those who have to be looked
+// up first.
+func (r *Resolver) offer(s *search, srv rrset.Server) {
+	if found := r.knownAddrs(srv); len(found) > 0 {
+		s.add(found, r.reach(srv.Host, s.authority))
+	} else if !r.needsItself(srv.Host, s.authority) { // else only glue could have said
+		s.glueless = append(s.glueless, srv.Host)
+	}
+}
+
+// knownAddrs returns the addresses of srv that may be asked: the parent's
+// glue, else what was looked up before.
+func (r *Resolver) knownAddrs(srv rrset.Server) []netip.Addr {
+	addrs := slices.Clone(srv.Addrs)
+	if addrs == nil {
+		for _, typ := range r.families() {
+			set, _ := r.opt.Memory.Set(srv.Host, typ)
+			for _, rr := range set.RRs {
+				if addr, ok := address(rr); ok {
+					addrs = append(addrs, addr)
+				}
+			}
+		}
+	}
+	addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return !r.usable(a) })
+	return addrs[:min(len(addrs), maxAddrs)]
+}
+
+// families returns the types of address records that are of use.
+func (r *Resolver) families() []wire.Type {
+	switch {
+	case r.opt.NoIPv6:
+		return []wire.Type{wire.TypeA}
+	case r.opt.NoIPv4:
+		return []wire.Type{wire.TypeAAAA}
+	}
+	return []wire.Type{wire.TypeA, wire.TypeAAAA}
+}
+
+// add makes addrs candidates, each once: many names for one address are one
+// server (CVE-2026-3592). They are asked as like is, but for its address.
+func (s *search) add(addrs []netip.Addr, like ZoneServer) {
+	for _, a := range addrs {
+		like.Addr = netip.AddrPortFrom(a, like.Addr.Port())
+		if !slices.ContainsFunc(s.tries, func(t try) bool { return t.Addr == like.Addr }) {
+			s.tries = append(s.tries, try{ZoneServer: like})
+		}
+	}
+}
+
+// patience is how long to wait for a server at least, by how often it was asked
+// the question before. Who asks again has asked everybody else, and has nothing
+// to gain from haste: a server may be slow for once.
+var patience = [maxSends]time.Duration{0, infra.FirstTimeout, 4 * infra.FirstTimeout}
+
+// pick returns the index of the server to ask next, among those asked least,
+// and how; -1 when there is none. It is not the one at except.
+func (r *Resolver) pick(s *search, except int) (int, infra.Hint) {
+	most := maxSends
+	if s.probe {
+		most = 1
+	}
+	least := most
+	for i, t := range s.tries {
+		if !t.done && i != except {
+			least = min(least, t.sends)
+		}
+	}
+	var index []int
+	var addrs []netip.AddrPort
+	for i, t := range s.tries {
+		if !t.done && i != except && t.sends == least && least < most {
+			index, addrs = append(index, i), append(addrs, t.Addr)
+		}
+	}
+	if addrs == nil {
+		return -1, infra.Hint{}
+	}
+	i, how := r.infra.Choose(s.cut.Zone, addrs, time.Now())
+	how.Timeout = max(how.Timeout, patience[least])
+	if s.probe {
+		how.Timeout = min(how.Timeout, probeWait)
+	}
+	return index[i], how
+}
+
+// another reports whether there is a server to ask besides the one at first.
+func (s *search) another(first int) bool {
+	for i, t := range s.tries {
+		if i != first && !t.done && t.sends < maxSends {
+			return true
+		}
+	}
+	return false
+}
+
+// fresh reports whether the server at addr is one to ask next.
+func (s *search) fresh(addr netip.AddrPort) bool {
+	for _, t := range s.tries {
+		if t.Addr == addr {
+			return !t.done && t.sends < maxSends
+		}
+	}
+	return false
+}
+
+// addrs returns the addresses of the servers that may be asked.
+func (s *search) addrs() []netip.AddrPort {
+	out := make([]netip.AddrPort, len(s.tries))
+	for i, t := range s.tries {
+		out[i] = t.Addr
+	}
+	return out
+}
+
+// mark takes into account what was found out about a server of no help.
+func (s *search) mark(a *asked) {
+	s.heard = s.heard || a.heard
+	s.network = s.network && a.unreached
+	if a.silent {
+		s.silences++
+	}
+	for i := range s.tries {
+		if t := &s.tries[i]; t.Addr == a.server.Addr {
+			t.sends += a.resent
+			t.done = t.done || !a.again
+		}
+	}
+	if a.rep.Why != "" {
+		s.note(a.server.Addr.Addr().String() + " " + a.rep.Why)
+	}
+	if s.fallback == nil {
+		s.fallback = a.rep.Fallback
+	}
+}
+
+// findAddress looks up the addresses of one more server without glue. It
+// reports whether there is now a server that was not asked yet.
+func (r *Resolver) findAddress(ctx context.Context, s *search, w *work) bool {
+	for len(s.glueless) > 0 && s.looked < maxGlueless {
+		host := s.glueless[0]
+		s.glueless = s.glueless[1:]
+		s.looked++
+		before := len(s.tries)
+		for _, typ := range r.families() {
+			if !w.lookup() || ctx.Err() != nil {
+				return false
+			}
+			r.stats.lookups.Add(1)
+			ans, err := r.resolve(ctx, wire.Question{Name: host, Type: typ}, w)
+			if err != nil {
+				s.note(fmt.Sprintf("%v: no address", host))
+				continue // the other family, or another server
+			}
+			s.add(r.addresses(ans), r.reach(host, s.authority))
+			if len(s.tries) > before {
+				return true // the other family is not needed
+			}
+		}
+	}
+	return false
+}
+
+// addresses returns the addresses in ans that may be asked.
+func (r *Resolver) addresses(ans *Answer) []netip.Addr {
+	var addrs []netip.Addr
+	for _, set := range ans.Records {
+		for _, rr := range set.RRs {
+			if a, ok := address(rr); ok && r.usable(a) && len(addrs) < maxAddrs {
+				addrs = append(addrs, a)
+			}
+		}
+	}
+	return addrs
+}
+
+// note remembers why a server was of no help.
+func (s *search) note(reason string) {
+	if len(s.reasons) < maxReasons {
+		s.reasons = append(s.reasons, reason)
+	}
+}
+
+// rest returns what is left when no server said anything better.
+func (s *search) rest() (reply, error) {
+	if s.fallback != nil {
+		return *s.fallback, nil
+	}
+	return reply{}, s.failure()
+}
+
+// failure says why no server of the zone helped.
+func (s *search) failure() error {
+	code := ede.NoReachableAuthority
+	if s.network && len(s.tries) > 0 {
+		code = ede.NetworkError
+	}
+	if len(s.reasons) == 0 {
+		return ede.Errorf(code, "no server of %v has an address", s.cut.Zone)
+	}
+	return ede.Errorf(code, "no server of %v answered: %s", s.cut.Zone, strings.Join(s.reasons, ", "))
+}
