@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"shirube/internal/ede"
@@ -22,6 +23,10 @@ type Answer struct {
 	stored time.Time     // when msg was as it is
 	life   time.Duration // from then on
 	ede    *ede.Error
+	ring   ring // of its records
+	// refresh is the one thing that changes: what is known of how much the
+	// answer is asked for, and when it is to be renewed. See due.
+	refresh atomic.Uint32
 }
 
 // ErrAnswer reports bytes that are not a whole response with one question and
@@ -73,7 +78,10 @@ func NewAnswer(msg []byte, ttls []uint32, stored time.Time, extended *ede.Error)
 			least = ttl
 		}
 	}
-	return &Answer{msg: msg, ttls: offsets, stored: stored, life: time.Duration(least) * time.Second, ede: sendable(extended)}, nil
+	a := &Answer{msg: msg, ttls: offsets, stored: stored, life: time.Duration(least) * time.Second, ede: sendable(extended)}
+	a.ring = findRing(msg, offsets)
+	a.refresh.Store(unasked)
+	return a, nil
 }
 
 // sendable returns what a client gets to see of err: its cause is for the log,

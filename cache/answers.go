@@ -22,6 +22,19 @@ type AnswersOptions struct {
 	// to what RFC 9520 §3.2 allows: 1 s to 5 min.
 	MinFailure time.Duration // default 1 s
 	MaxFailure time.Duration // default 5 min
+
+	// MaxStale is how long an answer may still be of use after it has expired,
+	// for want of a better one (RFC 8767); 0: not at all.
+	MaxStale time.Duration
+	// StaleTTL is the TTL of the records of such an answer; default 30 s (RFC
+	// 8767 §4). Whole seconds, at least one.
+	StaleTTL time.Duration
+	// Recheck is how long nobody needs to try again after a failure to renew an
+	// answer, be it expired or about to; default 30 s (RFC 8767 §5).
+	Recheck time.Duration
+
+	Prefetch bool // ask for popular answers to be renewed before they expire
+	Rotate   bool // let the records of an address set take turns at being the first
 }
 
 // Answers holds finished responses in wire format. It is safe for concurrent
@@ -43,6 +56,13 @@ func NewAnswers(opt AnswersOptions) *Answers {
 	}
 	opt.MaxFailure = min(max(opt.MaxFailure, minFailure), maxFailure)
 	opt.MinFailure = min(max(opt.MinFailure, minFailure), opt.MaxFailure)
+	if opt.StaleTTL == 0 {
+		opt.StaleTTL = 30 * time.Second
+	}
+	opt.StaleTTL = max(opt.StaleTTL, time.Second) // RFC 8767 §4: more than 0
+	if opt.Recheck == 0 {
+		opt.Recheck = 30 * time.Second
+	}
 	return &Answers{
 		opt:      opt,
 		answers:  newStore[string, *Answer](opt.Bytes - opt.Bytes/8),
@@ -93,22 +113,28 @@ func lookup[V any](s *store[string, V], key []byte) *entry[string, V] {
 type Hit struct {
 	Found bool
 	EDE   *ede.Error // to be sent along, or nil
+	Due   Due        // what to renew, if anything: the caller is the one who has to see to it
 }
 
 // Append appends the live answer to q to buf, as it is at now, without an OPT
 // record: in q's spelling, with its ID and the bits it may see, TTLs counted
 // down, cut off with TC if it would exceed q.Limit together with a bare OPT
-// record. A failure that is remembered is an answer too. It allocates nothing
-// if buf has room for q.Limit octets.
+// record. A failure that is remembered is an answer too, unless [Answers.Stale]
+// has a better one. It allocates nothing if buf has room for q.Limit octets.
 func (c *Answers) Append(buf []byte, q *wire.Query, now time.Time) ([]byte, Hit) {
 	if q.Class != wire.ClassIN {
 		return buf, Hit{}
 	}
 	var b [maxKey]byte
 	key := appendKey(b[:0], q.RawName(), q.Type, q.DO, q.CD)
-	if e := lookup(c.answers, key); e != nil && e.val.alive(now) {
-		e.touch()
-		return e.val.Append(buf, q, now), Hit{Found: true, EDE: e.val.ede}
+	if e := lookup(c.answers, key); e != nil {
+		switch a := e.val; {
+		case a.alive(now):
+			e.touch()
+			return c.appendLive(buf, q, now, e)
+		case q.RD && c.isStale(a, now): // RFC 8767 §5: without RD, no word of it
+			return buf, Hit{}
+		}
 	}
 	key[len(key)-1] &^= keyDO
 	if e := lookup(c.failures, key); e != nil && e.val.alive(now) {
@@ -119,11 +145,26 @@ func (c *Answers) Append(buf []byte, q *wire.Query, now time.Time) ([]byte, Hit)
 	return buf, Hit{}
 }
 
+// appendLive appends the answer in e, which is alive.
+func (c *Answers) appendLive(buf []byte, q *wire.Query, now time.Time, e *entry[string, *Answer]) ([]byte, Hit) {
+	a, start := e.val, len(buf)
+	buf = a.Append(buf, q, now)
+	if c.opt.Rotate && len(buf)-start == len(a.msg) {
+		a.ring.turn(buf[start:], a)
+	}
+	hit := Hit{Found: true, EDE: a.ede}
+	if c.opt.Prefetch && q.RD && a.due(now, c.opt.Recheck) {
+		hit.Due = dueOf(e)
+	}
+	return buf, hit
+}
+
 // Put stores a as the answer to questions for q with the given DO and CD,
-// unless it is the answer to another question, longer than [MaxAnswer], without
-// life (RFC 1035 §3.2.1: TTL 0 is for the one who asked), or older than the one
-// that is there. That q could not be answered before a was made is forgotten in
-// any case.
+// unless it is the answer to another question, or older than the one that is
+// there. One that is longer than [MaxAnswer] or without life (RFC 1035 §3.2.1:
+// TTL 0 is for the one who asked) is not stored, but ends the old one: that is
+// outdated, and must not come back as a stale answer. That q could not be
+// answered before a was made is forgotten in any case.
 func (c *Answers) Put(q wire.Question, do, cd bool, a *Answer) {
 	if !a.about(q) {
 		return
@@ -133,12 +174,26 @@ func (c *Answers) Put(q wire.Question, do, cd bool, a *Answer) {
 	if len(a.msg) <= MaxAnswer && a.life > 0 {
 		c.answers.put(maphash.Bytes(c.answers.seed, key), string(key), a, a.size()+keySize(key),
 			func(old *Answer) bool { return old.stored.After(a.stored) })
+	} else if lookup(c.answers, key) != nil {
+		c.answers.drop(maphash.Bytes(c.answers.seed, key), string(key),
+			func(old *Answer) bool { return !old.stored.After(a.stored) })
 	}
 	key[len(key)-1] &^= keyDO
 	if lookup(c.failures, key) != nil {
 		c.failures.drop(maphash.Bytes(c.failures.seed, key), string(key),
 			func(f failure) bool { return !f.stored.After(a.stored) })
 	}
+}
+
+// Expires returns when the answer to questions for q with the given DO and CD
+// expires or has expired, if there is one.
+func (c *Answers) Expires(q wire.Question, do, cd bool) (time.Time, bool) {
+	var b [maxKey]byte
+	e := lookup(c.answers, appendKey(b[:0], []byte(q.Name), q.Type, do, cd))
+	if e == nil {
+		return time.Time{}, false
+	}
+	return e.val.Expires(), true
 }
 
 // keySize returns the bytes that a key takes in memory: the allocator rounds

@@ -29,7 +29,10 @@ func (f failure) alive(now time.Time) bool { return now.Sub(f.stored) < f.lasts 
 // excepted, is sent along with the SERVFAIL; it may be nil. The failure is the
 // same with and without DO. One that follows another, without an answer in
 // between and within the longest time that one is remembered, lasts twice as
-// long (RFC 9520 §3.2). An answer that is still alive hides it.
+// long (RFC 9520 §3.2). An answer that is still alive hides it, and so does one
+// that is stale: then the question is tried again after AnswersOptions.Recheck,
+// which does not grow, for whoever is answered notices nothing of the failure
+// and should be the first to notice its end.
 func (c *Answers) Fail(q wire.Question, cd bool, err *ede.Error, now time.Time) {
 	var b [maxKey]byte
 	key := appendKey(b[:0], []byte(q.Name), q.Type, false, cd)
@@ -40,5 +43,5 @@ func (c *Answers) Fail(q wire.Question, cd bool, err *ede.Error, now time.Time) 
 		}
 	}
 	c.failures.put(maphash.Bytes(c.failures.seed, key), string(key), f, keySize(key)+errorSize(f.err),
-		func(old failure) bool { return old.alive(now) }) // another flight's, just now
+		func(old failure) bool { return now.Sub(old.stored) < min(old.lasts, c.opt.Recheck) }) // another flight's, just now
 }

@@ -77,22 +77,26 @@ func (m *Memory) Set(n wire.Name, typ wire.Type) (rrset.Set, bool) {
 
 // PutSet stores a set, unless a live one of higher rank (RFC 2181 §5.4.1) or
 // of better trust is there. One without life left, of more than [MaxAnswer]
-// octets, or that would not come back the same is not stored. It keeps nothing of s.
+// octets, or that would not come back the same is not stored; without life it
+// still ends the old one, which is outdated. It keeps nothing of s.
 func (m *Memory) PutSet(s rrset.Set) {
 	now := time.Now()
+	keep := func(old packedSet) bool {
+		return now.Before(old.until) && (old.rank > s.Rank || old.trust > s.Trust)
+	}
+	q := wire.Question{Name: s.Name, Type: s.Type}
+	h := maphash.Comparable(m.sets.seed, q)
 	if !now.Before(s.Until) {
+		m.sets.drop(h, q, func(old packedSet) bool { return !keep(old) })
 		return
 	}
 	s.Name = wire.Name(strings.Clone(string(s.Name))) // it may be the end of a longer one
+	q.Name = s.Name
 	p, err := packSet(s)
 	if err != nil {
 		return // no failure: whoever wants it asks for it again
 	}
-	q := wire.Question{Name: s.Name, Type: s.Type}
-	m.sets.put(maphash.Comparable(m.sets.seed, q), q, p, p.size(),
-		func(old packedSet) bool {
-			return now.Before(old.until) && (old.rank > p.rank || old.trust > p.trust)
-		})
+	m.sets.put(h, q, p, p.size(), keep)
 }
 
 // cutSize returns about how many bytes c takes in memory.

@@ -174,6 +174,21 @@ func TestPutSetReplacesWhatIsExpired(t *testing.T) {
 	})
 }
 
+func TestPutSetWithoutLifeEndsWhatItMayReplace(t *testing.T) {
+	for _, tt := range []struct {
+		rank rrset.Rank
+		ends bool
+	}{{rrset.Additional, false}, {rrset.AuthAnswer, true}} {
+		m := NewMemory(MemoryOptions{})
+		m.PutSet(addrSet(t, "192.0.2.1", rrset.AuthAnswer, rrset.Insecure, time.Minute))
+		s := addrSet(t, "192.0.2.2", tt.rank, rrset.Insecure, 0)
+		m.PutSet(s)
+		if _, ok := m.Set(s.Name, s.Type); ok == tt.ends {
+			t.Errorf("rank %d: the old set is there: %v, want %v", tt.rank, ok, !tt.ends)
+		}
+	}
+}
+
 func TestPutSetKeepsNothingWithoutLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := NewMemory(MemoryOptions{})
