@@ -170,8 +170,15 @@ type Answer struct {
 // Resolve answers q. Its error is an [*ede.Error], or wraps one. It ends when
 // ctx does, at the latest.
 func (r *Resolver) Resolve(ctx context.Context, q wire.Question) (*Answer, error) {
+	return r.Refresh(ctx, q, time.Time{})
+}
+
+// Refresh is Resolve for an answer that is to live on after until: what is
+// remembered of it and does not is asked for anew. Zone cuts and the addresses
+// of servers are used as they are. A failure takes nothing from memory.
+func (r *Resolver) Refresh(ctx context.Context, q wire.Question, until time.Time) (*Answer, error) {
 	r.stats.resolutions.Add(1)
-	ans, err := r.resolve(ctx, q, &work{limits: r.opt.Limits})
+	ans, err := r.resolve(ctx, q, &work{limits: r.opt.Limits, until: until})
 	if err != nil {
 		r.stats.failures.Add(1)
 		return nil, explain(ctx, q, err)
@@ -201,7 +208,7 @@ func (r *Resolver) resolve(ctx context.Context, q wire.Question, w *work) (*Answ
 	ans := &Answer{Trust: rrset.Secure}
 	seen := []wire.Name{q.Name}
 	for {
-		rep, ok := r.recall(q)
+		rep, ok := r.recall(q, w.outlive())
 		if !ok {
 			var err error
 			if rep, err = r.descend(ctx, q, w); err != nil {
@@ -279,8 +286,9 @@ func (r *Resolver) descend(ctx context.Context, q wire.Question, w *work) (reply
 	}
 }
 
-// recall answers q from memory, one step of an alias chain at most.
-func (r *Resolver) recall(q wire.Question) (reply, bool) {
+// recall answers q from memory, one step of an alias chain at most, with what
+// lives on after until.
+func (r *Resolver) recall(q wire.Question, until time.Time) (reply, bool) {
 	types := []wire.Type{q.Type, wire.TypeCNAME, rrset.AnyType}
 	if r.parental(q) { // the rest is the zone's word, not its parent's
 		types = types[:1]
@@ -288,7 +296,7 @@ func (r *Resolver) recall(q wire.Question) (reply, bool) {
 	for _, typ := range types {
 		s, ok := r.opt.Memory.Set(q.Name, typ)
 		switch {
-		case !ok:
+		case !ok, !s.Until.After(until):
 		case s.Denial != nil:
 			if typ != wire.TypeCNAME || q.Type == wire.TypeCNAME {
 				return reply{Verdict: Negative, Rcode: s.Denial.Rcode, Denial: s.Denial.Sets}, true

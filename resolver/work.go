@@ -3,6 +3,7 @@ package resolver
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"shirube/internal/ede"
 	"shirube/internal/wire"
@@ -15,6 +16,7 @@ import (
 // receive while the first waits for a late server.
 type work struct {
 	limits  Limits
+	until   time.Time // see outlive
 	lookups int
 	aliases int
 	path    []wire.Question // what is being resolved, outermost first
@@ -92,3 +94,13 @@ func (w *work) enter(q wire.Question) error {
 
 // leave records that the innermost question is done.
 func (w *work) leave() { w.path = w.path[:len(w.path)-1] }
+
+// outlive returns the time that remembered data has to live on after to be of
+// use now. Only the answer itself is refreshed: what is resolved on its behalf
+// is as good as ever.
+func (w *work) outlive() time.Time {
+	if len(w.path) > 1 {
+		return time.Time{}
+	}
+	return w.until
+}

@@ -3,6 +3,7 @@ package resolver
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"shirube/internal/ede"
 	"shirube/internal/wire"
@@ -115,5 +116,26 @@ func TestWorkFindsServersThatDependOnThemselves(t *testing.T) {
 	w.leave()
 	if err := w.enter(question("ns.example.net A")); err != nil { // again, but not within itself
 		t.Error(err)
+	}
+}
+
+func TestWorkRefreshesTheAnswerAndNotWhatItNeeds(t *testing.T) {
+	until := time.Unix(1000, 0)
+	w := &work{limits: Limits{Depth: 8}, until: until}
+	if err := w.enter(question("www.example.com A")); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.outlive(); !got.Equal(until) {
+		t.Errorf("the answer is to outlive %v, want %v", got, until)
+	}
+	if err := w.enter(question("ns.example.net A")); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.outlive(); !got.IsZero() {
+		t.Errorf("a server's address is to outlive %v", got)
+	}
+	w.leave()
+	if got := w.outlive(); !got.Equal(until) {
+		t.Errorf("afterwards the answer is to outlive %v, want %v", got, until)
 	}
 }
