@@ -14,6 +14,7 @@ func (d *decoder) contradictions(cfg *Config) {
 	d.accessRules(cfg.AccessControl)
 	d.lifetimes(&cfg.Cache)
 	d.zones(cfg)
+	d.staleInTime(cfg)
 	if r := &cfg.Resolver; !r.IPv4 && !r.IPv6 {
 		d.contradiction("found false for both ipv4 and ipv6, which leaves no way to ask; expected true for one of them",
 			"resolver.ipv4", "resolver.ipv6")
@@ -89,6 +90,18 @@ func (d *decoder) lifetimes(c *Cache) {
 	}
 	if c.MinFailureTTL > c.MaxFailureTTL {
 		d.exceeds("cache", "min_failure_ttl", c.MinFailureTTL, "max_failure_ttl", c.MaxFailureTTL)
+	}
+}
+
+// staleInTime reports a client_timeout after which the stale answer would be
+// dropped for being late. The default is no contradiction: who lowers the
+// other wants late answers dropped, stale ones too.
+func (d *decoder) staleInTime(cfg *Config) {
+	const path, limit = "cache.serve_stale.client_timeout", "limits.udp_discard_timeout"
+	_, given := d.where(path)
+	if s := &cfg.Cache.ServeStale; given && s.Enabled && s.ClientTimeout > cfg.Limits.UDPDiscardTimeout {
+		d.contradiction(fmt.Sprintf("client_timeout (%s) is more than limits.udp_discard_timeout (%s): a stale answer would come too late to be sent over UDP",
+			show(s.ClientTimeout), show(cfg.Limits.UDPDiscardTimeout)), path, limit)
 	}
 }
 

@@ -115,6 +115,43 @@ type Cache struct {
 	// A failure to resolve is remembered no longer than this, however often
 	// it comes back. RFC 9520 §3.2 sets both bounds.
 	MaxFailureTTL time.Duration `yaml:"max_failure_ttl" range:"1s..5m"`
+	// Renew an answer when a tenth of its life is left, if it is asked for
+	// then and was before, so that no client has to wait for what is popular.
+	// No client waits for the renewal either. Answers that live less than 9
+	// seconds are left to expire. On by default, as in BIND: it costs one
+	// query for each that a client would have waited for.
+	Prefetch bool `yaml:"prefetch"`
+	// Let the addresses of a name take turns at being the first in the answer,
+	// at random, so that clients that take the first spread over all of them.
+	RotateRRsets bool `yaml:"rotate_rrsets"`
+	// What to do with answers that have expired and cannot be renewed.
+	ServeStale ServeStale `yaml:"serve_stale"`
+}
+
+// ServeStale configures the use of answers that have expired (RFC 8767).
+type ServeStale struct {
+	// Answer with what has expired when nothing better can be had: the name
+	// servers do not answer, or not in time. Such an answer carries the
+	// Extended DNS Error 3 (Stale Answer) or 19 (Stale NXDOMAIN Answer). On by
+	// default, unlike in most resolvers, for it is never in the way of a new
+	// answer: the alternative is none at all, and an outage of a zone's
+	// servers would be one of all that the zone names.
+	Enabled bool `yaml:"enabled"`
+	// An answer is of use this long after it has expired. RFC 8767 §5
+	// advises one to three days.
+	MaxAge time.Duration `yaml:"max_age" range:"1s..30d"`
+	// The TTL of what has expired, in whole seconds: how long clients keep it
+	// (RFC 8767 §4).
+	ReplyTTL time.Duration `yaml:"reply_ttl" range:"1s..1h"`
+	// A client that has waited this long for a new answer is given the expired
+	// one; the search for the new one goes on (RFC 8767 §5). `0`: at once. At
+	// most `limits.udp_discard_timeout`, or the answer would not be sent over
+	// UDP.
+	ClientTimeout time.Duration `yaml:"client_timeout" range:"0..1m"`
+	// After a failure to renew an answer, clients are given the expired one
+	// for so long before it is tried again (RFC 8767 §5; the bounds are those
+	// of RFC 9520 §3.2).
+	Recheck time.Duration `yaml:"recheck" range:"1s..5m"`
 }
 
 // Resolver configures how questions are resolved.

@@ -26,6 +26,15 @@ func Default() Config {
 			MaxNegativeTTL: time.Hour,
 			MinFailureTTL:  time.Second,
 			MaxFailureTTL:  5 * time.Minute,
+			Prefetch:       true,
+			RotateRRsets:   true,
+			ServeStale: ServeStale{
+				Enabled:       true,
+				MaxAge:        24 * time.Hour,
+				ReplyTTL:      30 * time.Second,
+				ClientTimeout: 1800 * time.Millisecond,
+				Recheck:       30 * time.Second,
+			},
 		},
 		Resolver: Resolver{
 			PrimeRoot:           true,

@@ -48,6 +48,7 @@ type step struct {
 	most   int           // at most so many queries; 0: do not look
 	none   bool          // no query at all
 	within time.Duration // of simulated time; 0: do not look
+	settle time.Duration // after the answer, for queries that nobody waits for
 }
 
 // baseWorld is a root, two top-level zones and a plain zone, one server each.
@@ -91,12 +92,14 @@ www.other.net. 600 A 198.51.100.9
 }
 
 // scenarioConfig is the default configuration with the root of baseWorld, and
-// without priming, which scenarios about priming switch on.
+// without priming and the rotation of addresses, which scenarios about them
+// switch on.
 func scenarioConfig(t *testing.T) config.Config {
 	t.Helper()
 	cfg := config.Default()
 	cfg.Resolver.RootHints = "testdata/root.hints"
 	cfg.Resolver.PrimeRoot = false
+	cfg.Cache.RotateRRsets = false
 	return cfg
 }
 
@@ -142,6 +145,7 @@ func playStep(t *testing.T, p *Pipeline, n *simnet.Net, i int, st step) {
 	begun := time.Now()
 	m := ask(t, p, st.ask)
 	took := time.Since(begun)
+	time.Sleep(st.settle)
 	sent := n.Questions()
 	fail := func(format string, args ...any) {
 		t.Helper()

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"shirube/cache"
 	"shirube/internal/config"
@@ -30,12 +31,8 @@ type Pipeline struct {
 // It reads the files that cfg names.
 func NewPipeline(cfg config.Config, exchanger resolver.Exchanger, log *slog.Logger) (*Pipeline, error) {
 	p := &Pipeline{
-		Answers: cache.NewAnswers(cache.AnswersOptions{
-			Bytes:      int64(cfg.Cache.AnswersSize),
-			MinFailure: cfg.Cache.MinFailureTTL,
-			MaxFailure: cfg.Cache.MaxFailureTTL,
-		}),
-		Memory: cache.NewMemory(cache.MemoryOptions{Bytes: int64(cfg.Cache.RRsetsSize)}),
+		Answers: cache.NewAnswers(answersOptions(cfg.Cache)),
+		Memory:  cache.NewMemory(cache.MemoryOptions{Bytes: int64(cfg.Cache.RRsetsSize)}),
 	}
 	rules, err := policy.New(policy.Options{Rules: accessRules(cfg.AccessControl)})
 	if err != nil {
@@ -58,8 +55,35 @@ func NewPipeline(cfg config.Config, exchanger resolver.Exchanger, log *slog.Logg
 		Timeout:  cfg.Resolver.Timeout,
 		Flights:  cfg.Limits.InFlight,
 		Waiters:  cfg.Limits.Waiters,
+
+		ClientTimeout: clientTimeout(cfg.Cache.ServeStale),
 	})
 	return p, err
+}
+
+// answersOptions translates the configuration of the answer cache.
+func answersOptions(cfg config.Cache) cache.AnswersOptions {
+	opt := cache.AnswersOptions{
+		Bytes:      int64(cfg.AnswersSize),
+		MinFailure: cfg.MinFailureTTL,
+		MaxFailure: cfg.MaxFailureTTL,
+		StaleTTL:   cfg.ServeStale.ReplyTTL,
+		Recheck:    cfg.ServeStale.Recheck,
+		Prefetch:   cfg.Prefetch,
+		Rotate:     cfg.RotateRRsets,
+	}
+	if cfg.ServeStale.Enabled {
+		opt.MaxStale = cfg.ServeStale.MaxAge
+	}
+	return opt
+}
+
+// clientTimeout translates 0, which is the default to the frontend.
+func clientTimeout(cfg config.ServeStale) time.Duration {
+	if cfg.ClientTimeout == 0 {
+		return -1
+	}
+	return cfg.ClientTimeout
 }
 
 // accessRules translates the words of the configuration.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 )
 
 // flights lets callers that want the same thing at the same time share the
@@ -32,25 +33,33 @@ var (
 	errWaiters = errors.New("too many clients wait for this question")
 )
 
-// do returns what work returns for k, waiting for work already under way. Its
-// error is errFlights, errWaiters, or ctx's.
-func (f *flights[K, V]) do(ctx context.Context, k K, work func(context.Context) V) (val V, err error) {
-	fl, err := f.join(k, work)
-	if err != nil {
-		return val, err
-	}
+// errPatience ends the wait of a caller who has something else to give.
+var errPatience = errors.New("not yet")
+
+// wait returns what came of fl, which the caller has joined. It gives up with
+// ctx's error, or, when patience comes, with errPatience; a caller who does not
+// then wait again has to leave. A nil patience never comes.
+func (f *flights[K, V]) wait(ctx context.Context, fl *flight[V], patience <-chan time.Time) (val V, err error) {
 	select {
 	case <-fl.done:
 		return fl.val, nil
+	case <-patience:
+		return val, errPatience
 	case <-ctx.Done():
-		f.mu.Lock()
-		fl.callers--
-		f.mu.Unlock()
+		f.leave(fl)
 		return val, ctx.Err()
 	}
 }
 
-// join returns the flight for k, which it starts if there is none.
+// leave gives up the place of one caller of fl. The flight goes on.
+func (f *flights[K, V]) leave(fl *flight[V]) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fl.callers--
+}
+
+// join returns the flight for k, which it starts if there is none. Its error is
+// errFlights or errWaiters.
 func (f *flights[K, V]) join(k K, work func(context.Context) V) (*flight[V], error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

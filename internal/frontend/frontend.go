@@ -17,10 +17,13 @@ import (
 	"shirube/transport"
 )
 
-// Resolver finds the answer to a question that no cache has. Its error is an
-// [*ede.Error] or wraps one.
+// Resolver finds the answer to a question that no cache has. Its errors are
+// [*ede.Error] or wrap one.
 type Resolver interface {
 	Resolve(ctx context.Context, q wire.Question) (*resolver.Answer, error)
+	// Refresh is Resolve for an answer that is to live on after until: what is
+	// remembered and does not has to be asked for anew.
+	Refresh(ctx context.Context, q wire.Question, until time.Time) (*resolver.Answer, error)
 }
 
 // Options configures a [Frontend]. Zero means the default.
@@ -34,14 +37,20 @@ type Options struct {
 	Timeout time.Duration // for one question; default 6 s
 	Flights int           // questions being resolved at once; default 10,000
 	Waiters int           // clients waiting for one question; default 100
+
+	// ClientTimeout is how long a client waits for a new answer before it is
+	// given a stale one, from when its query came in; default 1.8 s (RFC 8767
+	// §5). Negative: no time at all.
+	ClientTimeout time.Duration
 }
 
 // Frontend answers queries. It implements [transport.Handler].
 type Frontend struct {
-	opt     Options
-	flights flights[flightKey, *outcome]
-	counts  counters
-	cancel  context.CancelFunc
+	opt       Options
+	flights   flights[flightKey, *outcome]
+	refresher refresher
+	counts    counters
+	cancel    context.CancelFunc
 }
 
 var _ transport.Handler = (*Frontend)(nil)
@@ -73,7 +82,11 @@ func New(opt Options) (*Frontend, error) {
 	if opt.Waiters == 0 {
 		opt.Waiters = 100
 	}
+	if opt.ClientTimeout == 0 {
+		opt.ClientTimeout = 1800 * time.Millisecond
+	}
 	f := &Frontend{opt: opt}
+	f.refresher.queue = make(chan cache.Due, maxRefreshQueue)
 	f.flights.most, f.flights.waiters = opt.Flights, opt.Waiters
 	f.flights.server, f.cancel = context.WithCancel(context.Background())
 	return f, nil
@@ -83,6 +96,7 @@ func New(opt Options) (*Frontend, error) {
 // may come in after it.
 func (f *Frontend) Close() {
 	f.cancel()
+	f.refresher.wg.Wait() // first: it starts flights
 	f.flights.wg.Wait()
 }
 
@@ -111,6 +125,9 @@ func (f *Frontend) TryServe(buf []byte, q *wire.Query) ([]byte, transport.Outcom
 	switch {
 	case hit.Found:
 		c.hits.Add(1)
+		if hit.Due.Question.Name != "" {
+			f.refreshSoon(hit.Due)
+		}
 		return f.finish(buf, start, q, hit.EDE), transport.Answered
 	case !q.RD: // allow_snoop: from memory only
 		c.rejected.Add(1)
@@ -149,32 +166,66 @@ func (f *Frontend) reject(q *wire.Query, action policy.Action) (wire.Rcode, *ede
 // Serve implements [transport.Handler].
 func (f *Frontend) Serve(ctx context.Context, buf []byte, q *wire.Query) []byte {
 	c := f.counts.of(q)
+	stale, failing := f.opt.Answers.HoldsStale(q, time.Now())
+	if failing {
+		if out, ok := f.stale(buf, q, &c.staleFailing, "no new answer a moment ago"); ok {
+			return out
+		}
+	}
 	k := flightKey{q.Question(), q.CD}
-	out, err := f.flights.do(ctx, k, func(server context.Context) *outcome { return f.resolve(server, k) })
-	switch {
-	case err != nil && ctx.Err() != nil:
+	fl, err := f.flights.join(k, func(server context.Context) *outcome { return f.resolve(server, k, time.Time{}) })
+	if err != nil {
+		if out, ok := f.stale(buf, q, &c.staleBusy, "no time for a new answer"); ok {
+			return out
+		}
+		return f.reply(buf, q, wire.ServFail, &ede.Error{Code: ede.Other, Text: err.Error()})
+	}
+	var patience <-chan time.Time
+	if stale {
+		timer := time.NewTimer(time.Until(q.Received.Add(max(f.opt.ClientTimeout, 0))))
+		defer timer.Stop()
+		patience = timer.C
+	}
+	out, err := f.flights.wait(ctx, fl, patience)
+	if errors.Is(err, errPatience) {
+		if out, ok := f.stale(buf, q, &c.staleLate, "no new answer in time"); ok {
+			f.flights.leave(fl)
+			return out
+		}
+		out, err = f.flights.wait(ctx, fl, nil)
+	}
+	if err != nil {
 		c.abandoned.Add(1)
 		return nil
-	case err != nil:
-		return f.reply(buf, q, wire.ServFail, &ede.Error{Code: ede.Other, Text: err.Error()})
-	case out.err != nil:
-		c.failures.Add(1)
-		return f.reply(buf, q, wire.ServFail, out.err)
 	}
-	a, fail := out.form(q.DO)
-	if fail != nil {
-		c.failures.Add(1)
-		return f.reply(buf, q, wire.ServFail, fail)
-	}
-	c.resolved.Add(1)
-	start := len(buf)
-	buf = a.Append(buf, q, time.Now())
-	return f.finish(buf, start, q, a.EDE())
+	return f.respond(buf, q, out)
 }
 
-// resolve does the work of one flight: it resolves k and remembers what came
-// of it, so that who asks from now on finds it in memory.
-func (f *Frontend) resolve(server context.Context, k flightKey) (out *outcome) {
+// respond appends what a flight brought home as the response to q; if that is
+// a failure, the stale answer, if there is one (RFC 8767 §5).
+func (f *Frontend) respond(buf []byte, q *wire.Query, out *outcome) []byte {
+	c := f.counts.of(q)
+	fail := out.err
+	if fail == nil {
+		var a *cache.Answer
+		if a, fail = out.form(q.DO); fail == nil {
+			c.resolved.Add(1)
+			start := len(buf)
+			buf = a.Append(buf, q, time.Now())
+			return f.finish(buf, start, q, a.EDE())
+		}
+	}
+	if out, ok := f.stale(buf, q, &c.staleFailed, "no new answer"); ok {
+		return out
+	}
+	c.failures.Add(1)
+	return f.reply(buf, q, wire.ServFail, fail)
+}
+
+// resolve does the work of one flight: it resolves k, to an answer that lives
+// on after until, and remembers what came of it, so that who asks from now on
+// finds it in memory.
+func (f *Frontend) resolve(server context.Context, k flightKey, until time.Time) (out *outcome) {
 	out = &outcome{f: f, k: k}
 	defer func() {
 		if p := recover(); p != nil { // one question's trouble is not everybody's
@@ -185,10 +236,11 @@ func (f *Frontend) resolve(server context.Context, k flightKey) (out *outcome) {
 	}()
 	ctx, cancel := context.WithTimeout(server, f.opt.Timeout)
 	defer cancel()
-	ans, err := f.opt.Resolver.Resolve(ctx, k.q)
+	ans, err := f.find(ctx, k.q, until)
 	out.at = time.Now()
 	if err == nil {
 		out.ans = ans
+		out.replace(until)
 		return out
 	}
 	out.err = ede.Of(err)
@@ -197,4 +249,12 @@ func (f *Frontend) resolve(server context.Context, k flightKey) (out *outcome) {
 		f.opt.Log.Debug("cannot resolve", "question", k.q.String(), "error", err)
 	}
 	return out
+}
+
+// find asks the resolver.
+func (f *Frontend) find(ctx context.Context, q wire.Question, until time.Time) (*resolver.Answer, error) {
+	if until.IsZero() {
+		return f.opt.Resolver.Resolve(ctx, q)
+	}
+	return f.opt.Resolver.Refresh(ctx, q, until)
 }

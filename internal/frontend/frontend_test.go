@@ -27,6 +27,10 @@ func (s stub) Resolve(ctx context.Context, q wire.Question) (*resolver.Answer, e
 	return s(ctx, q)
 }
 
+func (s stub) Refresh(ctx context.Context, q wire.Question, _ time.Time) (*resolver.Answer, error) {
+	return s(ctx, q)
+}
+
 // newFrontend returns a frontend that allows everybody and asks s.
 func newFrontend(t *testing.T, s stub, change func(*Options)) *Frontend {
 	t.Helper()
@@ -226,6 +230,15 @@ func TestServeEndsWithItsTimeout(t *testing.T) {
 	})
 }
 
+// do joins the flight for k and waits for it.
+func do(ctx context.Context, f *flights[int, int], k int, work func(context.Context) int) (int, error) {
+	fl, err := f.join(k, work)
+	if err != nil {
+		return 0, err
+	}
+	return f.wait(ctx, fl, nil)
+}
+
 func TestFlightsAreIndependent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := flights[int, int]{server: t.Context(), most: 100, waiters: 100}
@@ -237,7 +250,7 @@ func TestFlightsAreIndependent(t *testing.T) {
 			for range 5 {
 				wg.Go(func() {
 					begun := time.Now()
-					if v, err := f.do(t.Context(), k, work(k)); v != 10*k || err != nil || time.Since(begun) != time.Duration(k)*time.Second {
+					if v, err := do(t.Context(), &f, k, work(k)); v != 10*k || err != nil || time.Since(begun) != time.Duration(k)*time.Second {
 						t.Errorf("%d: %d, %v after %v", k, v, err, time.Since(begun))
 					}
 				})
@@ -257,12 +270,12 @@ func TestFlightsForgetACallerWhoGaveUp(t *testing.T) {
 		slow := func(context.Context) int { time.Sleep(time.Minute); return 1 }
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := f.do(ctx, 0, slow); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := do(ctx, &f, 0, slow); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
 		// The place of the first caller is free again; the flight is the same.
 		begun := time.Now()
-		if v, err := f.do(t.Context(), 0, slow); v != 1 || err != nil || time.Since(begun) != 59*time.Second {
+		if v, err := do(t.Context(), &f, 0, slow); v != 1 || err != nil || time.Since(begun) != 59*time.Second {
 			t.Errorf("%d, %v after %v", v, err, time.Since(begun))
 		}
 	})

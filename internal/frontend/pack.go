@@ -54,6 +54,19 @@ func (o *outcome) form(do bool) (*cache.Answer, *ede.Error) {
 	return fm.a, fm.err
 }
 
+// replace puts the outcome in place of what is in the cache and older, also
+// where no client waits for it: with and without DNSSEC records, the newest
+// word counts, not one that is about to expire or has (RFC 8767 §4). What lives
+// on after until was made of what this one is made of.
+func (o *outcome) replace(until time.Time) {
+	for _, do := range [...]bool{false, true} {
+		expires, ok := o.f.opt.Answers.Expires(o.k.q, do, o.k.cd)
+		if ok && (!expires.After(o.at) || !expires.After(until)) {
+			_, _ = o.form(do) // why not, if not, is logged and remembered there
+		}
+	}
+}
+
 // pack makes the response to q in wire format. Without do it leaves out the
 // DNSSEC records that were not asked for (RFC 4035 §3.2.1).
 func pack(q wire.Question, ans *resolver.Answer, do bool, now time.Time) (*cache.Answer, error) {

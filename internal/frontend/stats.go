@@ -14,9 +14,10 @@ type counters [stripes]stripe
 
 // stripe is one share of all counts. It fills two cache lines.
 type stripe struct {
-	hits, misses, local, denied, refused, rejected atomic.Uint64
-	resolved, failures, abandoned, panics          atomic.Uint64
-	_                                              [48]byte
+	hits, misses, local, denied, refused, rejected  atomic.Uint64
+	resolved, failures, abandoned, panics           atomic.Uint64
+	staleLate, staleFailed, staleFailing, staleBusy atomic.Uint64
+	_                                               [16]byte
 }
 
 // of returns the stripe to count q in; nil stands for no client's query.
@@ -40,6 +41,16 @@ type Stats struct {
 	Abandoned uint64 // not answered: the client's time was up
 	Panics    uint64 // caught while resolving
 
+	// Answered stale, which is neither resolved nor failed (RFC 8767).
+	StaleLate    uint64 // no answer within the client's time
+	StaleFailed  uint64 // the resolution failed
+	StaleFailing uint64 // one failed lately, and none was tried
+	StaleBusy    uint64 // turned away, as counted below
+
+	Refreshed      uint64 // answers renewed before they expired
+	RefreshFailed  uint64 // such that could not be
+	RefreshDropped uint64 // such that were not tried: the queue was full, or too many questions were being resolved
+
 	ShedFlights uint64 // turned away: too many questions being resolved
 	ShedWaiters uint64 // turned away: too many clients wait for the question
 	Flights     int    // questions being resolved now
@@ -60,7 +71,13 @@ func (f *Frontend) Stats() Stats {
 		s.Failures += c.failures.Load()
 		s.Abandoned += c.abandoned.Load()
 		s.Panics += c.panics.Load()
+		s.StaleLate += c.staleLate.Load()
+		s.StaleFailed += c.staleFailed.Load()
+		s.StaleFailing += c.staleFailing.Load()
+		s.StaleBusy += c.staleBusy.Load()
 	}
+	r := &f.refresher
+	s.Refreshed, s.RefreshFailed, s.RefreshDropped = r.renewed.Load(), r.failed.Load(), r.dropped.Load()
 	fl := f.flights.stats()
 	s.Flights, s.ShedFlights, s.ShedWaiters = fl.underWay, fl.shedFlights, fl.shedWaiters
 	return s

@@ -118,7 +118,7 @@ func TestPlanSaysWhatIsMissing(t *testing.T) {
 		"server: no-such-setting: yes":                                 "unknown setting no-such-setting",
 		"no-such-key: on":                                              "unknown setting no-such-key",
 		"server: trust-anchor: x":                                      "needs DNSSEC validation",
-		"server: prefetch: yes":                                        "needs prefetch",
+		"server: prefetch: yes":                                        "",
 		"server: prefetch: no":                                         "",
 		"server: harden-glue: no":                                      "needs harden-glue: no",
 		"server: verbosity: 4":                                         "",

@@ -47,11 +47,20 @@ func only(position bool, same, needs string) row {
 // server has the settings of Unbound's clause server: and of Deckard.
 var server = map[string]row{
 	// What we have too.
-	"do-ip4":                    {apply: func(p *plan, s Setting) (err error) { p.cfg.Resolver.IPv4, err = flag(s); return err }},
-	"do-ip6":                    {apply: func(p *plan, s Setting) (err error) { p.cfg.Resolver.IPv6, err = flag(s); return err }},
-	"do-not-query-localhost":    {apply: func(p *plan, s Setting) (err error) { p.cfg.Resolver.DoNotQueryLocalhost, err = flag(s); return err }},
-	"cache-min-ttl":             {apply: func(p *plan, s Setting) (err error) { p.cfg.Cache.MinTTL, err = ttl(s.Values); return err }},
-	"cache-max-ttl":             {apply: func(p *plan, s Setting) (err error) { p.cfg.Cache.MaxTTL, err = ttl(s.Values); return err }},
+	"do-ip4":                  {apply: func(p *plan, s Setting) (err error) { p.cfg.Resolver.IPv4, err = flag(s); return err }},
+	"do-ip6":                  {apply: func(p *plan, s Setting) (err error) { p.cfg.Resolver.IPv6, err = flag(s); return err }},
+	"do-not-query-localhost":  {apply: func(p *plan, s Setting) (err error) { p.cfg.Resolver.DoNotQueryLocalhost, err = flag(s); return err }},
+	"cache-min-ttl":           {apply: func(p *plan, s Setting) (err error) { p.cfg.Cache.MinTTL, err = ttl(s.Values); return err }},
+	"cache-max-ttl":           {apply: func(p *plan, s Setting) (err error) { p.cfg.Cache.MaxTTL, err = ttl(s.Values); return err }},
+	"prefetch":                {apply: func(p *plan, s Setting) (err error) { p.cfg.Cache.Prefetch, err = flag(s); return err }},
+	"serve-expired":           {apply: func(p *plan, s Setting) (err error) { p.cfg.Cache.ServeStale.Enabled, err = flag(s); return err }},
+	"serve-expired-ttl":       {apply: func(p *plan, s Setting) (err error) { p.cfg.Cache.ServeStale.MaxAge, err = ttl(s.Values); return err }},
+	"serve-expired-reply-ttl": {apply: func(p *plan, s Setting) (err error) { p.cfg.Cache.ServeStale.ReplyTTL, err = ttl(s.Values); return err }},
+	"serve-expired-client-timeout": {apply: func(p *plan, s Setting) error {
+		ms, err := strconv.ParseUint(strings.Join(s.Values, " "), 10, 31)
+		p.cfg.Cache.ServeStale.ClientTimeout = time.Duration(ms) * time.Millisecond
+		return err
+	}},
 	"qname-minimisation":        {apply: minimise(config.MinimisationRelaxed)},
 	"qname-minimisation-strict": {apply: minimise(config.MinimisationStrict)},
 	"query-minimization":        {apply: minimise(config.MinimisationRelaxed)},
@@ -73,9 +82,7 @@ var server = map[string]row{
 	"harden-unverified-glue":    only(false, "the default", "harden-unverified-glue"),
 	"harden-below-nxdomain":     only(true, "the default; it speaks of secure denials", "harden-below-nxdomain: no"),
 	"iter-scrub-promiscuous":    {same: "unasked NS sets are always scrubbed; what passes with \"no\" is seen in authority sections of positive answers, which minimal-responses decides about"},
-	"prefetch":                  only(false, "the default", "prefetch"),
-	"prefetch-key":              only(false, "the default", "prefetch"),
-	"serve-expired":             only(false, "the default", "serve-stale"),
+	"prefetch-key":              only(false, "the default", "prefetch of keys"),
 	"aggressive-nsec":           only(false, "the default", "aggressive use of NSEC (RFC 8198)"),
 	"do-nat64":                  only(false, "the default", "NAT64"),
 	"answer-cookie":             only(false, "the default", "DNS cookies for clients"),
@@ -83,21 +90,18 @@ var server = map[string]row{
 	"force-ipv6":                only(false, "the default", "force-ipv6"),
 
 	// What changes nothing.
-	"target-fetch-policy":          {same: "how many addresses are looked up beforehand; no answer depends on it"},
-	"trust-anchor-signaling":       {same: "queries that tell the root about our trust anchors (RFC 8145); we send none"},
-	"rrset-roundrobin":             {same: "the order of records in answers, which is not compared"},
-	"fake-sha1":                    {same: "makes SHA-1 valid for the validator; trust-anchor decides"},
-	"domain-insecure":              {same: "an exception from validation; trust-anchor decides"},
-	"harden-algo-downgrade":        {same: "how strict the validator is; trust-anchor decides"},
-	"ede":                          {same: "Extended DNS Errors are always sent; MATCH asks for them if they matter"},
-	"ede-serve-expired":            {same: "an Extended DNS Error of stale answers; serve-expired decides"},
-	"serve-expired-ttl":            {same: "of stale answers; serve-expired decides"},
-	"serve-expired-reply-ttl":      {same: "of stale answers; serve-expired decides"},
-	"serve-expired-client-timeout": {same: "of stale answers; serve-expired decides"},
-	"discard-timeout":              {same: "the clients of scenarios wait; only real transports discard late answers"},
-	"log-servfail":                 {same: "logging"},
-	"log-time-ascii":               {same: "logging"},
-	"verbosity":                    {same: "logging"},
+	"target-fetch-policy":    {same: "how many addresses are looked up beforehand; no answer depends on it"},
+	"trust-anchor-signaling": {same: "queries that tell the root about our trust anchors (RFC 8145); we send none"},
+	"rrset-roundrobin":       {same: "the order of records in answers, which is not compared"},
+	"fake-sha1":              {same: "makes SHA-1 valid for the validator; trust-anchor decides"},
+	"domain-insecure":        {same: "an exception from validation; trust-anchor decides"},
+	"harden-algo-downgrade":  {same: "how strict the validator is; trust-anchor decides"},
+	"ede":                    {same: "Extended DNS Errors are always sent; MATCH asks for them if they matter"},
+	"ede-serve-expired":      {same: "an Extended DNS Error of stale answers; serve-expired decides"},
+	"discard-timeout":        {same: "the clients of scenarios wait; only real transports discard late answers"},
+	"log-servfail":           {same: "logging"},
+	"log-time-ascii":         {same: "logging"},
+	"verbosity":              {same: "logging"},
 
 	// What is missing.
 	"trust-anchor":                 {needs: "DNSSEC validation"},
@@ -147,6 +151,7 @@ var clauseRows = map[string]row{
 func planOf(t *testing.T, sc *Scenario) (*plan, error) {
 	t.Helper()
 	p := &plan{cfg: config.Default(), host: "hint.rpl.", files: sc.Files, dir: t.TempDir()}
+	p.cfg.Cache.Prefetch, p.cfg.Cache.ServeStale.Enabled = false, false // as in Unbound
 	p.cfg.Cache.AnswersSize, p.cfg.Cache.RRsetsSize = 1<<20, 1<<20
 	p.cfg.Limits.UDPSize = deckardSize
 	for _, b := range sc.Config {

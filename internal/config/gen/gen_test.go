@@ -97,10 +97,19 @@ func TestExampleIsTheDefault(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 	for _, section := range config.Keys() {
-		for _, k := range section.Keys {
-			if !strings.Contains(text, "\n  "+k.Name+": "+k.Default+"\n") {
-				t.Errorf("the example has no %s: %s", k.Path, k.Default)
-			}
+		inExample(t, text, "\n  ", section.Keys)
+	}
+}
+
+// inExample checks that text has keys, and those of the sections among them,
+// after indent.
+func inExample(t *testing.T, text, indent string, keys []config.Key) {
+	t.Helper()
+	for _, k := range keys {
+		if k.Kind == config.KindSection {
+			inExample(t, text, indent+"  ", k.Keys)
+		} else if !strings.Contains(text, indent+k.Name+": "+k.Default+"\n") {
+			t.Errorf("the example has no %s: %s", k.Path, k.Default)
 		}
 	}
 }

@@ -1,0 +1,21 @@
+package frontend
+
+import (
+	"sync/atomic"
+	"time"
+
+	"shirube/internal/ede"
+	"shirube/internal/wire"
+)
+
+// stale appends the stale answer to q with the reason why q gets no better one,
+// and counts it in by. It reports false when there is none.
+func (f *Frontend) stale(buf []byte, q *wire.Query, by *atomic.Uint64, why string) ([]byte, bool) {
+	start := len(buf)
+	buf, hit := f.opt.Answers.Stale(buf, q, time.Now())
+	if !hit.Found {
+		return buf, false
+	}
+	by.Add(1)
+	return f.finish(buf, start, q, &ede.Error{Code: hit.EDE.Code, Text: why}), true
+}
