@@ -3,6 +3,7 @@ package daemon
 import (
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"shirube/internal/config"
@@ -189,6 +190,7 @@ func TestPrefetchIsJoinedByWhoFindsTheAnswerExpired(t *testing.T) {
 		if got := n.Questions(); len(got) != 1 {
 			t.Errorf("sent %v, want one", got)
 		}
+		synctest.Wait() // for the refresher to count what the client has already
 		if s := p.Frontend.Stats(); s.Misses != 2 || s.Refreshed != 1 {
 			t.Errorf("misses %d, refreshed %d; want 2 and 1", s.Misses, s.Refreshed)
 		}
