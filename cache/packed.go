@@ -3,6 +3,7 @@ package cache
 import (
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"time"
 
@@ -43,7 +44,8 @@ var (
 func packSet(s rrset.Set) (packedSet, error) {
 	p := packedSet{name: s.Name, typ: s.Type, rank: s.Rank, trust: s.Trust, until: s.Until}
 	if len(s.RRs)+len(s.Sigs) > 0 {
-		m := dns.Msg{Answer: s.RRs, Ns: make([]dns.RR, len(s.Sigs)), Compress: true}
+		// One record alone has nothing to be compressed against.
+		m := dns.Msg{Answer: s.RRs, Ns: make([]dns.RR, len(s.Sigs)), Compress: len(s.RRs)+len(s.Sigs) > 1}
 		for i, sig := range s.Sigs {
 			m.Ns[i] = sig
 		}
@@ -51,11 +53,7 @@ func packSet(s rrset.Set) (packedSet, error) {
 		if err != nil {
 			return packedSet{}, fmt.Errorf("packing the %v set of %v: %w", s.Type, s.Name, err)
 		}
-		// The library reads records that it cannot write (without any data), or
-		// writes otherwise than it has read them (a URI with a backslash).
-		rrs, sigs, ok := unpackRecords(msg)
-		if !ok || !slices.EqualFunc(rrs, s.RRs, dns.IsDuplicate) ||
-			!slices.EqualFunc(sigs, s.Sigs, func(a, b *dns.RRSIG) bool { return dns.IsDuplicate(a, b) }) {
+		if !faithful(s) && !survives(s, msg) {
 			return packedSet{}, fmt.Errorf("packing the %v set of %v: %w", s.Type, s.Name, errRecord)
 		}
 		p.msg = append([]byte(nil), msg...) // Pack overestimates what it needs
@@ -74,6 +72,53 @@ func packSet(s rrset.Set) (packedSet, error) {
 		return packedSet{}, errSet
 	}
 	return p, nil
+}
+
+// survives reports whether msg is read as s again. The library reads records
+// that it cannot write (without any data), or writes otherwise than it has read
+// them (a URI with a backslash).
+func survives(s rrset.Set, msg []byte) bool {
+	rrs, sigs, ok := unpackRecords(msg)
+	return ok && slices.EqualFunc(rrs, s.RRs, dns.IsDuplicate) &&
+		slices.EqualFunc(sigs, s.Sigs, func(a, b *dns.RRSIG) bool { return dns.IsDuplicate(a, b) })
+}
+
+// faithful reports whether s is one of those that survive without a doubt, so
+// that it need not be tried: addresses, which is what most sets are, of names
+// without a special character.
+func faithful(s rrset.Set) bool {
+	for _, rr := range s.RRs {
+		h := rr.Header()
+		switch rr := rr.(type) {
+		case *dns.A:
+			if h.Rrtype != dns.TypeA || rr.A.To4() == nil {
+				return false
+			}
+		case *dns.AAAA:
+			if h.Rrtype != dns.TypeAAAA || len(rr.AAAA) != net.IPv6len {
+				return false
+			}
+		default:
+			return false
+		}
+		if !plain(h.Name) {
+			return false
+		}
+	}
+	return len(s.Sigs) == 0
+}
+
+// plain reports whether name is of letters, digits, hyphens, underscores and
+// dots only, which mean themselves in text and in a message.
+func plain(name string) bool {
+	for i := range len(name) {
+		switch c := name[i]; {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '.', c == '-', c == '_', 'A' <= c && c <= 'Z':
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // octets returns the length of all messages in p.

@@ -44,15 +44,26 @@ func scrub(msg *dns.Msg, zone wire.Name) sections {
 }
 
 func scrubSection(rrs []dns.RR, zone wire.Name) []record {
-	var keep []record
-	for _, rr := range rrs[:min(len(rrs), maxRecords)] {
+	if len(rrs) == 0 {
+		return nil
+	}
+	rrs = rrs[:min(len(rrs), maxRecords)]
+	keep := make([]record, 0, len(rrs))
+	text, last := "", wire.Name("") // an owner, and what it was parsed to: sets come in one piece
+	for _, rr := range rrs {
 		h := rr.Header()
 		typ := wire.Type(h.Rrtype)
 		if h.Class != dns.ClassINET || typ == 0 || typ.Meta() {
 			continue
 		}
-		name, err := wire.ParseName(h.Name)
-		if err != nil || !name.Within(zone) {
+		if last == "" || h.Name != text {
+			name, err := wire.ParseName(h.Name)
+			if err != nil {
+				continue
+			}
+			text, last = h.Name, name
+		}
+		if !last.Within(zone) {
 			continue
 		}
 		if nsec, ok := rr.(*dns.NSEC); ok && !nextWithin(nsec, zone) {
@@ -61,7 +72,7 @@ func scrubSection(rrs []dns.RR, zone wire.Name) []record {
 		if !whole(rr) {
 			continue
 		}
-		keep = append(keep, record{name, typ, rr})
+		keep = append(keep, record{last, typ, rr})
 	}
 	return keep
 }
@@ -78,7 +89,25 @@ func nextWithin(nsec *dns.NSEC, zone wire.Name) bool {
 // before its last field, since dynamic updates have some that are empty (RFC
 // 2136 §2.4); packed again for a client, it would be malformed. Numbers that
 // are missing become 0, which the server might have said as well.
-func whole(rr dns.RR) bool { return filled(reflect.ValueOf(rr).Elem()) }
+func whole(rr dns.RR) bool {
+	switch rr := rr.(type) { // what filled says of the types that nearly all records are of, sooner
+	case *dns.A:
+		return len(rr.A) > 0
+	case *dns.AAAA:
+		return len(rr.AAAA) > 0
+	case *dns.NS:
+		return rr.Ns != ""
+	case *dns.CNAME:
+		return rr.Target != ""
+	case *dns.SOA:
+		return rr.Ns != "" && rr.Mbox != ""
+	case *dns.MX:
+		return rr.Mx != ""
+	case *dns.TXT:
+		return len(rr.Txt) > 0
+	}
+	return filled(reflect.ValueOf(rr).Elem())
+}
 
 // filled is whole for a struct of miekg/dns, by the tags that tell its packer
 // what each field is.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -287,5 +289,59 @@ func checkSet(t *testing.T, s rrset.Set, cut *rrset.Cut, longest time.Duration) 
 		if back, _, err := dns.UnpackRR(buf[:n], 0); err != nil || !whole(back) {
 			t.Errorf("%v is malformed when packed: %v", rr, err)
 		}
+	}
+}
+
+// wholeSamples has a whole record of every type that whole knows by itself.
+var wholeSamples = []string{
+	"x. A 192.0.2.1", "x. AAAA 2001:db8::1", "x. NS ns.", "x. CNAME y.", "x. SOA ns. mail. 1 2 3 4 5", "x. MX 1 mx.", "x. TXT text",
+}
+
+func TestWholeSaysTheSameSooner(t *testing.T) {
+	same := func(what string, rr dns.RR) {
+		t.Helper()
+		if got, want := whole(rr), filled(reflect.ValueOf(rr).Elem()); got != want {
+			t.Errorf("%s: whole %v, by its fields %v: %v", what, got, want, rr)
+		}
+	}
+	for _, text := range wholeSamples {
+		full, err := dns.NewRR(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same("full", full)
+		if !whole(full) {
+			t.Errorf("%s is not whole", text)
+		}
+		fields := reflect.ValueOf(full).Elem()
+		for i := range fields.NumField() {
+			cut := dns.Copy(full)
+			f := reflect.ValueOf(cut).Elem().Field(i)
+			f.SetZero()
+			same("without "+fields.Type().Field(i).Name, cut)
+		}
+	}
+}
+
+func TestScrubParsesEveryOwner(t *testing.T) {
+	var rrs []dns.RR
+	for _, text := range []string{
+		"a.example. A 192.0.2.1", "a.example. A 192.0.2.2", "b.example. A 192.0.2.3", "other. A 192.0.2.4", "other. A 192.0.2.5", "A.example. A 192.0.2.6", "a.example. A 192.0.2.7",
+	} {
+		rr, err := dns.NewRR(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rrs = append(rrs, rr)
+	}
+	broken := &dns.A{Hdr: dns.RR_Header{Name: "no..name.", Rrtype: dns.TypeA, Class: dns.ClassINET}, A: []byte{192, 0, 2, 8}}
+	rrs = append([]dns.RR{broken}, append(rrs, broken)...)
+	var got []string
+	for _, rec := range scrubSection(rrs, wire.MustParseName("example.")) {
+		got = append(got, rec.name.String()+rec.rr.(*dns.A).A.String())
+	}
+	want := []string{"a.example.192.0.2.1", "a.example.192.0.2.2", "b.example.192.0.2.3", "a.example.192.0.2.6", "a.example.192.0.2.7"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %v\nwant %v", got, want)
 	}
 }
