@@ -1,0 +1,131 @@
+package e2e
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"shirube/internal/lab"
+)
+
+// demoCommand is a command to try, as the demo and its help print it.
+var demoCommand = regexp.MustCompile(`(?m)^  (dig @\S+ -p \d+ (\S+?)\.?(?: (\S+))?)$`)
+
+// TestDemoShowsWhatItPromises starts the demo, and runs in a shell what it says
+// to try.
+func TestDemoShowsWhatItPromises(t *testing.T) {
+	in := ownNetwork(t)
+	awaitDefaultPort(t, in)
+	tmp := t.TempDir()
+	stdout := &output{}
+	p := launch(t, launched{in: in, env: []string{"TMPDIR=" + tmp}, stdout: stdout}, "demo")
+	if _, err := p.await(stdout, "Ctrl-C", startTimeout); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.await(p.out, "msg=ready", startTimeout); err != nil {
+		t.Fatal(err)
+	}
+	if files := entries(t, tmp); len(files) == 0 {
+		t.Error("the demo has no file of root hints where this test looks for it")
+	}
+
+	commands := demoCommand.FindAllStringSubmatch(stdout.String(), -1)
+	if len(commands) != 5 { // as README.md says
+		t.Errorf("%d commands to try, want 5:\n%s", len(commands), stdout)
+	}
+	help, _, _ := runServer(t, "", "demo", "--help")
+	inHelp := demoCommand.FindAllStringSubmatch(help, -1)
+	if len(inHelp) == 0 {
+		t.Errorf("no command to try in demo --help:\n%s", help)
+	}
+	for _, c := range append(commands, inHelp...) {
+		tryDemo(t, in, c[1], question{c[2] + ".", orA(c[3])})
+	}
+
+	p.signal(os.Interrupt)
+	if !p.wait(stopTimeout) || p.exitCode() != 0 {
+		t.Errorf("after SIGINT: %s, want exit status 0", p.state())
+	}
+	if files := entries(t, tmp); len(files) != 0 {
+		t.Errorf("the demo leaves %q behind", files)
+	}
+}
+
+func orA(typ string) string {
+	if typ == "" {
+		return "A"
+	}
+	return typ
+}
+
+// entries returns the names of what is in a directory.
+func entries(t *testing.T, dir string) []string {
+	t.Helper()
+	es, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range es {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// tryDemo runs a command and compares what it prints with what the zones of the
+// demo hold.
+func tryDemo(t *testing.T, in *network, command string, q question) {
+	t.Helper()
+	names, err := lab.NewWorld(1).Names()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(names, func(n lab.Name) bool {
+		return n.Question.Name.String() == q.name && n.Question.Type.String() == q.typ
+	})
+	if i < 0 {
+		t.Errorf("%s: the demo's zones have no answer to that", command)
+		return
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), askTimeout)
+	defer cancel()
+	argv := in.enter("bash")
+	cmd := exec.CommandContext(ctx, argv[0], append(argv[1:], "-c", command)...)
+	begun := time.Now()
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("%s: %v\n%s", command, err, out)
+		return
+	}
+	// Servers that are out of order must not make the client ask twice (dig
+	// does so after 5 s).
+	if took := time.Since(begun); took > 4*time.Second || strings.Contains(string(out), "timed out") {
+		t.Errorf("%s: took %v\n%s", command, took, head(string(out), 10))
+	}
+	rs := parseResponses(t, string(out))
+	if len(rs) != 1 {
+		t.Errorf("%s: %d responses:\n%s", command, len(rs), out)
+		return
+	}
+	var rrs []dns.RR
+	for _, rec := range rs[0].sections["ANSWER"] {
+		rr, err := dns.NewRR(rec.text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rrs = append(rrs, rr)
+	}
+	if rs[0].status != names[i].Rcode.String() || len(rrs) == 0 {
+		t.Errorf("%s: %s and %d records, want %v and some", command, rs[0].status, len(rrs), names[i].Rcode)
+	}
+	if d := difference(lab.Lines(rrs), names[i].Answers); d != "" {
+		t.Errorf("%s: the answer differs:%s", command, d)
+	}
+}
