@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"net"
@@ -151,4 +152,26 @@ func echoWithCookie(query []byte) []byte {
 	reply[2] |= 0x80
 	reply = append(reply, 0, 28, 0, 10, 0, 24)
 	return append(append(reply, client...), theirs...)
+}
+
+// BenchmarkExchangeTCP is one exchange on a connection that eight goroutines per
+// core share.
+func BenchmarkExchangeTCP(b *testing.B) {
+	s := serveTCPScript(b, func(_ int, conn net.Conn) {
+		r := bufio.NewReader(conn)
+		for {
+			q, err := readFrame(r)
+			if err != nil {
+				return
+			}
+			write(conn, frame(good(q)))
+		}
+	})
+	req := request(s.addr)
+	req.TCP = true
+	c := newClient(b, Options{})
+	parallel(b, func() error {
+		_, err := c.Exchange(b.Context(), req)
+		return err
+	})
 }

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"encoding/binary"
+	"time"
 
 	"shirube/internal/wire"
 )
@@ -44,6 +45,16 @@ func (e edns) option(code uint16) (data []byte, ok bool) {
 		b = b[n:]
 	}
 	return nil, false
+}
+
+// keepAlive returns for how long the server wants an idle connection kept open
+// (RFC 7828 §3.1).
+func (e edns) keepAlive() (d time.Duration, ok bool) {
+	data, ok := e.option(optKeepalive)
+	if !ok || len(data) != 2 {
+		return 0, false
+	}
+	return time.Duration(binary.BigEndian.Uint16(data)) * 100 * time.Millisecond, true
 }
 
 // rcodeOf returns the whole rcode of msg, whose OPT record says e.

@@ -20,6 +20,9 @@ var ErrBusy = errors.New("too many exchanges at once")
 // ErrNoPort reports that each port drawn for a query was taken.
 var ErrNoPort = errors.New("no free source port")
 
+// ErrClosed reports a question after [Client.Close], or during it.
+var ErrClosed = errors.New("the client is closed")
+
 // ErrRequest reports a request that cannot be sent to anyone.
 var ErrRequest = errors.New("bad request")
 
@@ -57,6 +60,9 @@ func (a *attempt) error(op string, err error) error {
 func (a *attempt) fail(ctx context.Context, op string, err error) error {
 	if ended := ended(ctx); ended != nil {
 		return ended
+	}
+	if errors.Is(err, ErrBusy) || errors.Is(err, ErrClosed) {
+		return a.error(op, err)
 	}
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 		a.client.count.timeouts.Add(1)
@@ -107,7 +113,7 @@ func kindOf(err error) failure {
 	if errors.Is(err, ErrNoPort) {
 		return exhausted
 	}
-	if errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) || errors.Is(err, errGone) {
 		return closed
 	}
 	errno, _ := errors.AsType[syscall.Errno](err)

@@ -20,11 +20,12 @@ type Stats struct {
 	Truncated uint64 // answers over UDP that had TC set, asked again over TCP
 	PortTaken uint64 // source ports drawn in vain
 
-	Dropped  Dropped
-	Errors   Errors
-	Spoofing Spoofing
-	Cookies  Cookies
-	Servers  Servers
+	Dropped     Dropped
+	Errors      Errors
+	Connections Connections
+	Spoofing    Spoofing
+	Cookies     Cookies
+	Servers     Servers
 }
 
 // Sent counts queries by the family of the server's address.
@@ -43,6 +44,18 @@ type Dropped struct {
 	Cookie   uint64 // another cookie than was sent
 	NoCookie uint64 // no cookie, from a server that sends them
 	ICMP     uint64 // "fragmentation needed", which is ignored
+}
+
+// Connections counts connections, with TLS and without.
+type Connections struct {
+	Open    int64  // now, those being made among them
+	Made    uint64 // connected, and with TLS, authenticated
+	Idle    uint64 // closed after IdleTimeout, or what the server asked for
+	Evicted uint64 // closed while idle to make room for others
+	Shed    uint64 // questions refused because too many were open
+	Waited  uint64 // questions that had to wait for a place on one
+	Retried uint64 // questions asked again because the server closed one
+	Late    uint64 // answers that nobody waited for any more
 }
 
 // Spoofing counts what was done about replies that may have been forged.
@@ -85,6 +98,9 @@ type counters struct {
 	cookiesSent, cookiesProven, cookiesLearned atomic.Uint64
 	badCookies, withoutCookie, cookieless      atomic.Uint64
 
+	open                                              atomic.Int64
+	made, idled, evicted, shed, waited, retried, late atomic.Uint64
+
 	udp, tcp [2]atomic.Uint64 // by family
 	dropped  [numVerdicts]atomic.Uint64
 	failures [numFailures]atomic.Uint64
@@ -125,6 +141,16 @@ func (c *Client) Stats() Stats {
 			Closed:      n.failures[closed].Load(),
 			Exhausted:   n.failures[exhausted].Load(),
 			Other:       n.failures[otherFailure].Load(),
+		},
+		Connections: Connections{
+			Open:    n.open.Load(),
+			Made:    n.made.Load(),
+			Idle:    n.idled.Load(),
+			Evicted: n.evicted.Load(),
+			Shed:    n.shed.Load(),
+			Waited:  n.waited.Load(),
+			Retried: n.retried.Load(),
+			Late:    n.late.Load(),
 		},
 		Spoofing: Spoofing{
 			NearMisses: n.nearMisses.Load(),

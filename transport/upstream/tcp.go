@@ -1,15 +1,11 @@
 package upstream
 
 import (
-	"bufio"
 	"context"
-	"encoding/binary"
 	"errors"
-	"fmt"
-	"io"
 	"net"
 	"net/netip"
-	"slices"
+	"os"
 	"time"
 
 	"shirube/internal/exchange"
@@ -34,126 +30,110 @@ func (a *attempt) tcp(ctx context.Context) (exchange.Response, error) {
 	return resp, err
 }
 
-// stream asks on a connection of its own (RFC 7766 §5, §8). It reports whether to
-// do so again without options.
-//
-// Nobody but the server can put a message into the connection, so the first one
-// has to match: there is nobody to outwait.
+// stream asks on one of the connections to the server, and reports whether to do
+// so again without options. When a connection that others use too ends before
+// the answer, a new one is tried, once (RFC 7766 §6.2.4).
 func (a *attempt) stream(ctx context.Context) (resp exchange.Response, again bool, err error) {
-	deadline := time.Now().Add(a.client.tcpTimeout)
-	dialer := net.Dialer{Timeout: min(a.req.Timeout, a.client.tcpTimeout), KeepAlive: -1}
-	conn, err := dialer.DialTCP(ctx, "tcp", netip.AddrPort{}, a.req.Server)
-	if err != nil {
-		return resp, false, a.fail(ctx, "connect", err)
+	start := time.Now()
+	limit := a.req.Timeout
+	if a.req.TLS != nil {
+		limit *= 3 // round trips instead of one
 	}
-	defer conn.Close()
-	if err := conn.SetDeadline(deadline); err != nil {
-		return resp, false, a.fail(ctx, "send", err)
+	timer := time.NewTimer(min(limit, a.client.tcpTimeout))
+	defer timer.Stop()
+	to := peerOf(&a.req)
+	for retried := false; ; retried = true {
+		c, op, err := a.client.pool.acquire(ctx, to, retried, timer.C)
+		if err != nil {
+			return resp, false, a.fail(ctx, op, err)
+		}
+		timer.Reset(time.Until(start.Add(a.client.tcpTimeout)))
+		cl, rtt, err := a.call(ctx, c, timer.C)
+		a.octets += cl.size
+		switch {
+		case err == nil:
+			return a.acceptTCP(c, cl, rtt)
+		case kindOf(err) == closed && cl.shared && !retried && ended(ctx) == nil:
+			a.client.count.retried.Add(1)
+		default:
+			return resp, false, a.failTCP(ctx, err)
+		}
 	}
-	// One goroutine at most, of context's, that ends at once: it only moves the
-	// deadline.
-	defer context.AfterFunc(ctx, func() {
-		conn.SetDeadline(longAgo) //nolint:errcheck // fails when closed, and is not needed then
-	})()
-
-	a.localTCP = conn.LocalAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
-	_, id := a.client.draw()
-	q := a.scratch.build(a.draft(id, a.local))
-	sent := time.Now()
-	// Length and message in one segment (RFC 7766 §8).
-	if _, err := conn.Write(a.scratch.out[:2+len(q.msg)]); err != nil {
-		return resp, false, a.fail(ctx, "send", err)
-	}
-	a.sends++
-	a.client.count.tcp[a.family()].Add(1)
-	msg, err := readFrame(bufio.NewReaderSize(counting{conn, a}, firstRead))
-	rtt := time.Since(sent)
-	if errors.Is(err, exchange.ErrMalformed) {
-		return resp, false, a.malformed(err)
-	}
-	if err != nil {
-		return resp, false, a.fail(ctx, "receive", err)
-	}
-	return a.acceptTCP(q, msg, rtt)
 }
 
-// acceptTCP returns the response in msg, that came rtt after q was sent, or says
-// that the server failed on an option of q's.
-func (a *attempt) acceptTCP(q query, msg []byte, rtt time.Duration) (resp exchange.Response, again bool, err error) {
-	a.client.count.received.Add(1)
-	if v := q.judge(msg); v != matches {
-		a.client.count.dropped[v].Add(1)
-		return resp, false, a.malformed(errOtherAnswer)
+// failTCP counts err, of a call, and returns what to report for it.
+func (a *attempt) failTCP(ctx context.Context, err error) error {
+	if errors.Is(err, exchange.ErrMalformed) && ended(ctx) == nil {
+		return a.malformed(err)
 	}
-	if truncated(msg) {
+	return a.fail(ctx, "receive", err)
+}
+
+// call sends the query on c, where a place was taken, and waits for the answer
+// until timer fires or ctx is done. The place is given back, and the call has
+// the octets received with an error too.
+func (a *attempt) call(ctx context.Context, c *conn, timer <-chan time.Time) (cl *call, rtt time.Duration, err error) {
+	p := a.client.pool
+	a.localTCP = c.local
+	first := p.begin(c)
+	cl = &call{done: make(chan struct{})}
+	for ok := false; !ok; {
+		_, id := a.client.draw()
+		d := a.draft(id, a.local)
+		d.keepalive = first && !a.req.Bare && !a.plain
+		d.padded = a.req.TLS != nil
+		cl.q = a.scratch.build(d)
+		if ok, err = p.register(c, cl); err != nil {
+			return cl, 0, err
+		}
+	}
+	sent := time.Now()
+	c.nc.SetWriteDeadline(sent.Add(a.client.tcpTimeout)) //nolint:errcheck // then Write fails as well
+	// Length and message in one segment (RFC 7766 §8).
+	if _, err := c.nc.Write(a.scratch.out[:2+len(cl.q.msg)]); err != nil {
+		p.lost(c, err)
+	} else {
+		a.sends++
+		a.client.count.tcp[a.family()].Add(1)
+	}
+	select {
+	case <-cl.done:
+		return cl, time.Since(sent), cl.err
+	case <-ctx.Done():
+		p.abandon(c, cl, false)
+		return cl, 0, ctx.Err()
+	case <-timer:
+		p.abandon(c, cl, true)
+		return cl, 0, os.ErrDeadlineExceeded
+	}
+}
+
+// acceptTCP returns the response that cl got on c, rtt after it was sent, or says
+// that the server failed on an option of it.
+func (a *attempt) acceptTCP(c *conn, cl *call, rtt time.Duration) (resp exchange.Response, again bool, err error) {
+	if truncated(cl.msg) {
 		return resp, false, a.malformed(errTCPTruncated)
 	}
-	r := q.read(msg)
+	q := &cl.q
+	r := q.read(cl.msg)
+	if d, ok := r.edns.keepAlive(); ok {
+		a.client.pool.keepAlive(c, d)
+	}
 	if q.cookie != nil && r.malformed == nil && (r.proof == disproven || r.rcode() == badCookie || r.rcode() == formErr) {
 		return resp, true, nil
 	}
-	a.learn(&q, &r)
-	a.learnFromTCP(&q, &r)
+	a.learn(q, &r)
+	a.learnFromTCP(q, &r)
 	resp, err = a.answer(&r, rtt)
 	return resp, false, err
 }
 
-// What makes a message over TCP no answer.
-var (
-	errOtherAnswer  = fmt.Errorf("%w: it answers something else", exchange.ErrMalformed)
-	errTCPTruncated = fmt.Errorf("%w: truncated over TCP", exchange.ErrMalformed)
-	errCutShort     = fmt.Errorf("%w: the connection ended within the message", exchange.ErrMalformed)
-)
-
-// firstRead is how many octets are read from a connection at once, and how much
-// memory its length field alone can claim.
-const firstRead = 2048
-
-// readFrame reads a message and the length before it (RFC 1035 §4.2.2). Memory
-// is claimed as octets arrive, never because of the length. The error is
-// [io.EOF] when the connection ended before the message, and wraps
-// [exchange.ErrMalformed] when it is shorter than its length or a header.
-func readFrame(r *bufio.Reader) ([]byte, error) {
-	var length [2]byte
-	if _, err := io.ReadFull(r, length[:]); err != nil {
-		return nil, midFrame(err)
+// dial makes a connection for the pool.
+func (c *Client) dial(ctx context.Context, to peer) (conn net.Conn, op string, err error) {
+	dialer := net.Dialer{KeepAlive: -1}
+	tcp, err := dialer.DialTCP(ctx, "tcp", netip.AddrPort{}, to.addr)
+	if err != nil {
+		return nil, "connect", err
 	}
-	n := int(binary.BigEndian.Uint16(length[:]))
-	if n < wire.HeaderLen {
-		return nil, fmt.Errorf("%w: %d octets long", exchange.ErrMalformed, n)
-	}
-	msg := make([]byte, 0, min(n, firstRead))
-	for len(msg) < n {
-		msg = slices.Grow(msg, min(n-len(msg), max(len(msg), firstRead)))
-		m, err := io.ReadFull(r, msg[len(msg):min(n, cap(msg))])
-		msg = msg[:len(msg)+m]
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
-		if err != nil {
-			return nil, midFrame(err)
-		}
-	}
-	return msg, nil
-}
-
-// midFrame names the error of a connection that ended within a message.
-func midFrame(err error) error {
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return errCutShort
-	}
-	return err
-}
-
-// counting counts what is read from a connection for an exchange.
-type counting struct {
-	conn net.Conn
-	a    *attempt
-}
-
-// Read implements [io.Reader].
-func (c counting) Read(p []byte) (int, error) {
-	n, err := c.conn.Read(p)
-	c.a.took(n)
-	return n, err
+	return tcp, "", nil
 }

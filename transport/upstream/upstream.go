@@ -10,6 +10,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -38,6 +39,10 @@ const (
 
 	// mostInFlight is the largest MaxInFlight: half of the ports.
 	mostInFlight = numPorts / 2
+
+	// mostPipelined is the largest Pipelined: so few that an ID drawn for one
+	// more is nearly always free.
+	mostPipelined = 1000
 
 	// logPause is how long the log stays quiet about trouble of this machine
 	// after it spoke of some. The counters go on.
@@ -79,14 +84,36 @@ type Options struct {
 	// dropped, up to 16 of them.
 	TCPOnMismatch bool
 
+	// Connections is how many connections may be open at once, to all servers
+	// together: at most 32,256, by default 1,024, which is more than all the
+	// questions below one zone cut can take. Each has one descriptor and one
+	// goroutine. When so many are open the longest idle one is closed; when none
+	// is idle the question fails with [ErrBusy].
+	Connections int
+
+	// ConnectionsPerServer is how many connections may be open to one server,
+	// by default 2. The second is opened when the first is full (RFC 7766
+	// §6.2.2). A few more may be finishing, or be needed by a server that
+	// answers only one question on each.
+	ConnectionsPerServer int
+
+	// Pipelined is how many queries may be in flight on one connection: at
+	// most 1,000, by default 32. More wait.
+	Pipelined int
+
+	// IdleTimeout is how long a connection without queries is kept, unless the
+	// server says otherwise (RFC 7828): by default 3 s. With TLS on it, it is
+	// kept five times as long.
+	IdleTimeout time.Duration
+
 	// Log is told, at most once a minute, when this machine cannot send: out
 	// of descriptors, ports or exchanges. By default nobody is.
 	Log *slog.Logger
 }
 
-// Client asks servers. Its methods may be called concurrently. It has no
-// goroutines, and no descriptors but those of the exchanges under way, so there
-// is nothing to close.
+// Client asks servers. Its methods may be called concurrently. Beside the
+// exchanges under way it has connections that may be used again, each with a
+// descriptor and a goroutine. They end by themselves when idle, or with Close.
 type Client struct {
 	ednsSize    int
 	maxInFlight int64
@@ -96,6 +123,8 @@ type Client struct {
 
 	spells, cookies, tcpOnMismatch bool
 	servers                        *servers
+	pool                           *pool
+	closed                         atomic.Bool
 
 	inFlight atomic.Int64
 	quiet    atomic.Int64 // when the log may be told again, in Unix nanoseconds
@@ -123,25 +152,16 @@ func newScratch(ednsSize int) *scratch {
 
 // New returns a Client. The error says which option makes no sense.
 func New(o Options) (*Client, error) {
-	if o.EDNSSize == 0 {
-		o.EDNSSize = 1232
-	}
-	if o.MaxInFlight == 0 {
-		o.MaxInFlight = 12_000
-	}
-	if o.TCPTimeout == 0 {
-		o.TCPTimeout = 3 * time.Second
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	switch {
-	case o.EDNSSize < wire.MinUDPSize || o.EDNSSize > maxEDNSSize:
-		return nil, fmt.Errorf("EDNS size %d is not between %d and %d", o.EDNSSize, wire.MinUDPSize, maxEDNSSize)
-	case o.MaxInFlight < 0 || o.MaxInFlight > mostInFlight:
-		return nil, fmt.Errorf("%d exchanges at once are not between 1 and %d", o.MaxInFlight, mostInFlight)
-	case o.TCPTimeout < 0:
-		return nil, fmt.Errorf("TCP timeout %v is negative", o.TCPTimeout)
+	o.EDNSSize = cmp.Or(o.EDNSSize, 1232)
+	o.MaxInFlight = cmp.Or(o.MaxInFlight, 12_000)
+	o.TCPTimeout = cmp.Or(o.TCPTimeout, 3*time.Second)
+	o.Connections = cmp.Or(o.Connections, 1024)
+	o.ConnectionsPerServer = cmp.Or(o.ConnectionsPerServer, 2)
+	o.Pipelined = cmp.Or(o.Pipelined, 32)
+	o.IdleTimeout = cmp.Or(o.IdleTimeout, 3*time.Second)
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
+	if err := o.check(); err != nil {
+		return nil, err
 	}
 	c := &Client{
 		ednsSize:    o.EDNSSize,
@@ -153,8 +173,42 @@ func New(o Options) (*Client, error) {
 		spells: o.CaseRandomisation, cookies: o.Cookies, tcpOnMismatch: o.TCPOnMismatch,
 		servers: newServers(),
 	}
+	c.pool = &pool{
+		total: o.Connections, perPeer: o.ConnectionsPerServer, pipelined: o.Pipelined,
+		idleFor: o.IdleTimeout, timeout: o.TCPTimeout,
+		dial: c.dial, count: &c.count, lines: make(map[peer]*line),
+	}
 	c.scratch.New = func() any { return newScratch(c.ednsSize) }
 	return c, nil
+}
+
+// check says which option makes no sense. None is at its default any more.
+func (o *Options) check() error {
+	switch {
+	case o.EDNSSize < wire.MinUDPSize || o.EDNSSize > maxEDNSSize:
+		return fmt.Errorf("EDNS size %d is not between %d and %d", o.EDNSSize, wire.MinUDPSize, maxEDNSSize)
+	case o.MaxInFlight < 0 || o.MaxInFlight > mostInFlight:
+		return fmt.Errorf("%d exchanges at once are not between 1 and %d", o.MaxInFlight, mostInFlight)
+	case o.TCPTimeout < 0:
+		return fmt.Errorf("TCP timeout %v is negative", o.TCPTimeout)
+	case o.Connections < 0 || o.Connections > mostInFlight:
+		return fmt.Errorf("%d connections are not between 1 and %d", o.Connections, mostInFlight)
+	case o.ConnectionsPerServer < 0:
+		return fmt.Errorf("%d connections per server are less than one", o.ConnectionsPerServer)
+	case o.Pipelined < 0 || o.Pipelined > mostPipelined:
+		return fmt.Errorf("%d queries on a connection are not between 1 and %d", o.Pipelined, mostPipelined)
+	case o.IdleTimeout < 0:
+		return fmt.Errorf("idle timeout %v is negative", o.IdleTimeout)
+	}
+	return nil
+}
+
+// Close closes all connections, and waits until they are. Questions under way on
+// them fail with [ErrClosed], as do all later ones; those over UDP end by
+// themselves. It may be called more than once.
+func (c *Client) Close() {
+	c.closed.Store(true)
+	c.pool.close()
 }
 
 // Exchange asks req.Server req.Question and returns its answer, whatever the
@@ -174,6 +228,9 @@ func (c *Client) Exchange(ctx context.Context, req exchange.Request) (exchange.R
 	}
 	if err := check(&req); err != nil {
 		return exchange.Response{}, err
+	}
+	if c.closed.Load() {
+		return exchange.Response{}, ErrClosed
 	}
 	defer c.inFlight.Add(-1)
 	if c.inFlight.Add(1) > c.maxInFlight {
