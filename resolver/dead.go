@@ -180,5 +180,8 @@ func (r *Resolver) conclude(q wire.Question, s *search, w *work, err error) {
 // silent reports whether enough was asked to say that nobody answers. Of a
 // zone that was dead before, a little is enough.
 func (s *search) silent() bool {
+	if s.unasked { // that is not the zone's fault
+		return false
+	}
 	return s.ended || s.silences >= lostSilences || s.waited >= lostWait || s.probe && s.silences > 0
 }

@@ -1,6 +1,11 @@
 package resolver
 
-import "shirube/internal/wire"
+import (
+	"context"
+	"time"
+
+	"shirube/internal/wire"
+)
 
 // Minimisation is how much of a name is shown to servers that need not know it
 // (RFC 9156).
@@ -64,4 +69,39 @@ func (m *minimiser) relax() bool {
 	}
 	m.full = true
 	return true
+}
+
+// unasked takes back that the question that next returned last was asked.
+func (m *minimiser) unasked() { m.steps-- }
+
+// askStep asks ask, one step on the way to q. What is already known about the
+// name of a minimised question is not asked again, and what its answer says is
+// remembered: the way to the next name below it is shorter, and it may be what
+// a client wants to know (Unbound looks into its cache at each step too).
+func (r *Resolver) askStep(ctx context.Context, ask, q wire.Question, at authority, m *minimiser, w *work) (reply, error) {
+	if ask == q {
+		return r.askPatiently(ctx, ask, at, w)
+	}
+	if rep, ok := r.recall(ask, time.Time{}); ok && knows(rep, at.cut.Zone) {
+		m.unasked()
+		r.stats.unasked.Add(1)
+		return rep, nil
+	}
+	rep, err := r.askPatiently(ctx, ask, at, w)
+	if err == nil && at.failed == nil { // else it is not this zone's word
+		r.learn(ask, rep)
+	}
+	return rep, err
+}
+
+// knows reports whether rep, about a name below zone, says that there is no cut
+// between the two. A denial says which zone denies. Data does not say where it
+// is from: below the root and top-level zones it is from another zone, most
+// likely, whose cut has been forgotten, and to ask for that shows them less of
+// the name.
+func knows(rep reply, zone wire.Name) bool {
+	if rep.Verdict == Negative {
+		return len(rep.Denial) > 0 && rep.Denial[0].Name == zone
+	}
+	return zone.Labels() > 1
 }

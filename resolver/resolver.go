@@ -256,7 +256,7 @@ func (r *Resolver) descend(ctx context.Context, q wire.Question, w *work) (reply
 	m := r.minimiser(at)
 	for referrals := 0; ; {
 		ask := m.next(q)
-		rep, err := r.askPatiently(ctx, ask, at, w)
+		rep, err := r.askStep(ctx, ask, q, at, &m, w)
 		switch {
 		case err != nil && (ctx.Err() != nil || w.spent()):
 			return reply{}, err

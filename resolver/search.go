@@ -20,16 +20,17 @@ import (
 type search struct {
 	authority
 	tries    []try
-	glueless []wire.Name // servers whose addresses are not known yet, in random order
-	looked   int         // of them looked up
-	reasons  []string    // why servers were of no help, the first few
-	fallback *reply      // what a server of no help may have meant
-	network  bool        // no server was reached at all so far
-	heard    bool        // anything came from any server
-	silences int         // questions to which nothing came
-	waited   time.Duration
-	ended    bool // there is no server left to ask
-	probe    bool // to find out whether the zone is still dead
+	glueless []wire.Name   // servers whose addresses are not known yet, in random order
+	looked   int           // of them looked up
+	reasons  []string      // why servers were of no help, the first few
+	fallback *reply        // what a server of no help may have meant
+	network  bool          // no server was reached at all so far
+	heard    bool          // anything came from any server
+	unasked  bool          // this machine could not ask a server
+	silences int           // questions to which nothing came
+	waited   time.Duration // for servers, all in all
+	ended    bool          // there is no server left to ask
+	probe    bool          // to find out whether the zone is still dead
 	begun    time.Time
 }
 
@@ -182,6 +183,7 @@ func (s *search) addrs() []netip.AddrPort {
 // mark takes into account what was found out about a server of no help.
 func (s *search) mark(a *asked) {
 	s.heard = s.heard || a.heard
+	s.unasked = s.unasked || !a.heard && !a.silent
 	s.network = s.network && a.unreached
 	if a.silent {
 		s.silences++

@@ -7,7 +7,7 @@ import (
 )
 
 type counters struct {
-	resolutions, failures, queries, lookups, primings atomic.Uint64
+	resolutions, failures, queries, lookups, primings, unasked atomic.Uint64
 }
 
 // Stats is a snapshot of what a [Resolver] has done.
@@ -18,6 +18,7 @@ type Stats struct {
 	Lookups     uint64 // of name servers' addresses
 	Primings    uint64 // of the root, successful
 
+	Unasked      uint64 // minimised questions whose answer was known
 	Shared       uint64 // questions that shared the answer to another one's query
 	Hedged       uint64 // queries to a second server because the first was late
 	HedgesWon    uint64 // of them, answered before the first was
@@ -40,6 +41,7 @@ func (r *Resolver) Stats() Stats {
 		Lookups:     r.stats.lookups.Load(),
 		Primings:    r.stats.primings.Load(),
 
+		Unasked:      r.stats.unasked.Load(),
 		Shared:       r.flights.shared.Load(),
 		Hedged:       r.hedges.sent.Load(),
 		HedgesWon:    r.hedges.won.Load(),

@@ -505,3 +505,62 @@ func TestScenariosSelection(t *testing.T) {
 		},
 	})
 }
+
+func TestScenariosMinimisationIsRemembered(t *testing.T) {
+	strict := func(cfg *config.Config) { cfg.Resolver.QNameMinimisation = config.MinimisationStrict }
+	deny := func(n *simnet.Net) { n.Break("192.0.2.11", simnet.DenyEmptyNonTerminals()) }
+	deep := []string{"a.b.c.d.example.com. A 198.51.100.3"}
+	play(t, []scenario{
+		{name: "does not ask for a name again that has no cut", steps: []step{
+			{ask: "a.b.c.d.example.com. A", answer: deep, most: 6},
+			{ask: "z.b.c.d.example.com. A", rcode: wire.NXDomain, sent: []string{"192.0.2.11 z.b.c.d.example.com. A"}},
+			{ask: "y.c.d.example.com. MX", rcode: wire.NXDomain, sent: []string{"192.0.2.11 y.c.d.example.com. MX"}},
+			{ask: "d.example.com. A", noAns: true, soa: "example.com.", none: true},
+			{after: 301 * time.Second, ask: "x.d.example.com. A", rcode: wire.NXDomain, sent: []string{"192.0.2.11 d.example.com. A", "192.0.2.11 x.d.example.com. A"}},
+		}},
+		{name: "knows a name from its data", steps: []step{
+			{ask: "www.example.com. A", answer: wwwAnswer, most: 3},
+			{ask: "x.www.example.com. A", rcode: wire.NXDomain, sent: []string{"192.0.2.11 x.www.example.com. A"}},
+		}},
+		{name: "knows a name from its alias", steps: []step{
+			{ask: "alias.example.com. A", most: 6},
+			{ask: "x.alias.example.com. A", rcode: wire.NXDomain, sent: []string{"192.0.2.11 x.alias.example.com. A"}},
+		}},
+		{name: "answers from what it learned on the way", world: func(n *simnet.Net) {
+			n.Serve("192.0.2.11", "example.com.", "mid.example.com. 300 A 198.51.100.61\nwww.mid.example.com. 300 A 198.51.100.60")
+		}, steps: []step{
+			{ask: "www.mid.example.com. A", most: 4},
+			{ask: "mid.example.com. A", answer: []string{"mid.example.com. A 198.51.100.61"}, none: true},
+		}},
+		{name: "remembers a denial of a part too, and shows the full name", world: deny, steps: []step{
+			{ask: "a.b.c.d.example.com. A", answer: deep, most: 4},
+			{ask: "a.b.c.d.example.com. MX", noAns: true, sent: []string{"192.0.2.11 a.b.c.d.example.com. MX"}},
+		}},
+		{name: "takes a denial of a part for all below it if strict", cfg: strict, world: deny, steps: []step{
+			{ask: "a.b.c.d.example.com. A", rcode: wire.NXDomain, most: 3},
+			{ask: "z.y.x.d.example.com. A", rcode: wire.NXDomain, soa: "example.com.", none: true},
+		}},
+		{name: "does not show a top-level zone more because of what its child said", steps: []step{
+			{ask: "example.com. A", noAns: true, most: 3},
+			{
+				ask: "www.example.com. A", answer: wwwAnswer,
+				do: func(n *simnet.Net) {
+					n.Serve("192.0.2.11", "example.com.", "example.com. 172800 A 198.51.100.7\nwww.example.com. 60 A 198.51.100.1\nwww.example.com. 60 A 198.51.100.2")
+				},
+			},
+			{after: 20 * time.Hour, ask: "example.com. A", most: 1},
+			{after: 5 * time.Hour, ask: "www.example.com. A", sent: []string{"192.0.2.1 com. A", "192.0.2.2 example.com. A", "192.0.2.11 www.example.com. A"}},
+		}},
+		{name: "finds a cut where there was none", steps: []step{
+			{ask: "x.d.example.com. A", rcode: wire.NXDomain, most: 4},
+			{
+				ask: "y.d.example.com. A", answer: []string{"y.d.example.com. A 198.51.100.70"},
+				do: func(n *simnet.Net) {
+					n.Serve("192.0.2.11", "example.com.", "d.example.com. 300 NS ns.d.example.com.\nns.d.example.com. 300 A 192.0.2.71")
+					n.Serve("192.0.2.71", "d.example.com.", "y.d.example.com. 300 A 198.51.100.70")
+				},
+				sent: []string{"192.0.2.11 y.d.example.com. A", "192.0.2.71 y.d.example.com. A"},
+			},
+		}},
+	})
+}

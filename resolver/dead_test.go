@@ -1,0 +1,100 @@
+package resolver
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"shirube/internal/ede"
+	"shirube/internal/wire"
+)
+
+var (
+	deadKey   = zoneKey{zone: wire.MustParseName("example.com.")}
+	deadStart = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	errSilent = ede.Errorf(ede.NoReachableAuthority, "nobody answers")
+)
+
+func TestDeadZoneRestsForLongerEachTime(t *testing.T) {
+	d := &deadZones{limit: 10}
+	now := deadStart
+	if probe, err := d.admit(deadKey, now); probe || err != nil {
+		t.Fatalf("unknown zone: %v, %v", probe, err)
+	}
+	d.dies(deadKey, minDead, false, errSilent, now)
+	for _, seconds := range []int{1, 2, 4, 8, 10, 10} { // RFC 9520 §3.2: never above 5 min
+		end := now.Add(time.Duration(seconds) * time.Second)
+		if _, err := d.admit(deadKey, end.Add(-1)); !errors.Is(err, errSilent) {
+			t.Errorf("before %d s are over: %v", seconds, err)
+		}
+		if probe, err := d.admit(deadKey, end); !probe || err != nil {
+			t.Errorf("after %d s: %v, %v", seconds, probe, err)
+		}
+		if probe, err := d.admit(deadKey, end); probe || err == nil {
+			t.Error("a second one was let through")
+		}
+		now = end.Add(time.Second)
+		d.dies(deadKey, minDead, true, errSilent, now)
+	}
+	d.alive(deadKey)
+	if probe, err := d.admit(deadKey, now); probe || err != nil || d.count() != 0 {
+		t.Errorf("after an answer: %v, %v, %d remembered", probe, err, d.count())
+	}
+}
+
+func TestDeadZoneIsFoundOnceByManyWhoAskTogether(t *testing.T) {
+	d := &deadZones{limit: 10}
+	for i := range 100 {
+		d.dies(deadKey, minDead, false, errSilent, deadStart.Add(time.Duration(i)*time.Millisecond))
+	}
+	if probe, err := d.admit(deadKey, deadStart.Add(minDead)); !probe || err != nil {
+		t.Errorf("after a second: %v, %v: it counted more than once", probe, err)
+	}
+	if got := d.found.Load(); got != 1 {
+		t.Errorf("found %d times", got)
+	}
+}
+
+func TestProbeThatDoesNotFindOutLeavesItToTheNext(t *testing.T) {
+	d := &deadZones{limit: 10}
+	d.dies(deadKey, minDead, false, errSilent, deadStart)
+	now := deadStart.Add(minDead)
+	if probe, _ := d.admit(deadKey, now); !probe {
+		t.Fatal("no probe")
+	}
+	d.unknown(deadKey, now)
+	if probe, err := d.admit(deadKey, now); !probe || err != nil {
+		t.Errorf("the next: %v, %v", probe, err)
+	}
+	// One that never says what it found blocks the others for a while only.
+	if probe, err := d.admit(deadKey, now.Add(deadProbe)); !probe || err != nil {
+		t.Errorf("after %v: %v, %v", deadProbe, probe, err)
+	}
+}
+
+func TestDeathLongAgoIsForgotten(t *testing.T) {
+	d := &deadZones{limit: 10}
+	d.dies(deadKey, minDead, false, errSilent, deadStart)
+	if probe, err := d.admit(deadKey, deadStart.Add(minDead+forgetDead+1)); probe || err != nil || d.count() != 0 {
+		t.Errorf("%v, %v, %d remembered", probe, err, d.count())
+	}
+}
+
+func TestDeadZonesAreBounded(t *testing.T) {
+	d := &deadZones{limit: 100}
+	for i := range 1000 {
+		d.dies(zoneKey{zone: wire.MustParseName(fmt.Sprintf("z%d.example.", i))}, minDead, false, errSilent, deadStart)
+	}
+	if d.count() != 100 || d.evicted.Load() != 900 {
+		t.Errorf("%d remembered, %d evicted, want 100 and 900", d.count(), d.evicted.Load())
+	}
+}
+
+func TestDeathWithoutACodeIsNotRemembered(t *testing.T) {
+	d := &deadZones{limit: 10}
+	d.dies(deadKey, minDead, false, errors.New("something of this machine"), deadStart)
+	if d.count() != 0 {
+		t.Error("remembered")
+	}
+}
