@@ -22,6 +22,7 @@ func (r *Resolver) askZone(ctx context.Context, q wire.Question, at authority, w
 	}
 	s := r.search(at)
 	s.probe = probe
+	w.tellZone(q, s)
 	rep, err := r.askServers(ctx, q, s, w)
 	r.conclude(q, s, w, err)
 	return rep, err
@@ -151,6 +152,7 @@ func (r *Resolver) askServer(ctx context.Context, server ZoneServer, how infra.H
 	}
 	a.heard = true
 	a.rep = r.judge(resp.Msg, q, at, now)
+	w.tellVerdict(StepVerdict, q, &a.rep)
 	if a.rep.Verdict == Lame && (!server.recurse || a.rep.Rcode != wire.ServFail) { // which is of the name, not of the forwarder
 		r.infra.Failed(server.Addr, zone, infra.Lame, now)
 		return a
@@ -199,7 +201,7 @@ func (r *Resolver) exchange(ctx context.Context, a *asked, how infra.Hint, q wir
 	}
 	r.stats.queries.Add(1)
 	r.hedges.earn()
-	resp, err := r.opt.Exchanger.Exchange(ctx, exchange.Request{
+	req := exchange.Request{
 		Server:   a.server.Addr,
 		Question: q,
 		Timeout:  how.Timeout,
@@ -207,7 +209,9 @@ func (r *Resolver) exchange(ctx context.Context, a *asked, how infra.Hint, q wir
 		TCP:      a.server.TCP || how.TCP,
 		TLS:      a.server.TLS,
 		RD:       a.server.recurse,
-	})
+	}
+	resp, err := r.opt.Exchanger.Exchange(ctx, req)
+	w.tellQuery(req, resp, err)
 	a.octets += resp.Size
 	w.resent(resp.Resent)
 	r.stats.queries.Add(uint64(resp.Resent))

@@ -208,8 +208,11 @@ func (r *Resolver) resolve(ctx context.Context, q wire.Question, w *work) (*Answ
 	ans := &Answer{Trust: rrset.Secure}
 	seen := []wire.Name{q.Name}
 	for {
+		w.tellStep(StepQuestion, q, "")
 		rep, ok := r.recall(q, w.outlive())
-		if !ok {
+		if ok {
+			w.tellVerdict(StepMemory, q, &rep)
+		} else {
 			var err error
 			if rep, err = r.descend(ctx, q, w); err != nil {
 				return nil, err

@@ -215,6 +215,7 @@ func (r *Resolver) findAddress(ctx context.Context, s *search, w *work) bool {
 				return false
 			}
 			r.stats.lookups.Add(1)
+			w.tellStep(StepLookup, wire.Question{Name: host, Type: typ}, s.cut.Zone)
 			ans, err := r.resolve(ctx, wire.Question{Name: host, Type: typ}, w)
 			if err != nil {
 				s.note(fmt.Sprintf("%v: no address", host))

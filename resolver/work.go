@@ -20,6 +20,7 @@ type work struct {
 	lookups int
 	aliases int
 	path    []wire.Question // what is being resolved, outermost first
+	trace   *trace
 
 	mu      sync.Mutex
 	queries int
