@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -562,5 +563,47 @@ func TestScenariosMinimisationIsRemembered(t *testing.T) {
 				sent: []string{"192.0.2.11 y.d.example.com. A", "192.0.2.71 y.d.example.com. A"},
 			},
 		}},
+	})
+}
+
+// TestFewDeadAndSlowServersHideWell: 1 % of the servers are dead and 5 % slow.
+func TestFewDeadAndSlowServersHideWell(t *testing.T) {
+	const zones, servers, names = 250, 500, 8
+	inBubble(t, func(_ *config.Config, n *simnet.Net) {
+		var com strings.Builder
+		for i := range servers {
+			zone, addr := fmt.Sprintf("z%d.com.", i/2), fmt.Sprintf("198.18.%d.%d", i/250, i%250)
+			fmt.Fprintf(&com, "%[1]s 86400 NS n%[2]d.%[1]s\nn%[2]d.%[1]s 86400 A %[3]s\n", zone, i%2, addr)
+			n.Serve(addr, zone, fmt.Sprintf("*.%s 300 A 198.51.100.1", zone))
+			n.SetRTT(addr, time.Duration(10+i%40)*time.Millisecond)
+			switch {
+			case i%100 == 7:
+				n.Break(addr, simnet.Silent())
+			case i%20 == 3:
+				n.SetRTT(addr, 600*time.Millisecond)
+			}
+		}
+		n.Serve("192.0.2.2", "com.", com.String())
+	}, func(t *testing.T, p *Pipeline, n *simnet.Net) {
+		var took []time.Duration
+		for name := range names {
+			for zone := range zones {
+				begun := time.Now()
+				if m := ask(t, p, fmt.Sprintf("n%d.z%d.com. A", name, zone)); len(m.Answer) != 1 {
+					t.Fatalf("%v", m)
+				}
+				took = append(took, time.Since(begun))
+				time.Sleep(7 * time.Millisecond)
+			}
+		}
+		slices.Sort(took)
+		p95, p99, last := took[len(took)*95/100], took[len(took)*99/100], took[len(took)-1]
+		if p95 > 70*time.Millisecond || p99 > 260*time.Millisecond || last > 700*time.Millisecond {
+			t.Errorf("p95 %v, p99 %v, the slowest %v", p95, p99, last)
+		}
+		if most := zones*(names+1)*105/100 + 1; len(n.Log()) > most {
+			t.Errorf("%d queries, want at most %d", len(n.Log()), most)
+		}
+		t.Logf("p95 %v, p99 %v, the slowest %v, %d queries, %+v", p95, p99, last, len(n.Log()), p.Resolver.Stats())
 	})
 }
