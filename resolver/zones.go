@@ -108,7 +108,7 @@ func (r *Resolver) closest(ctx context.Context, q wire.Question, conf *Zone, w *
 	if conf != nil && conf.Forward {
 		return authority{cut: &rrset.Cut{Zone: conf.Name}, conf: conf}
 	}
-	cut := r.opt.Memory.Cut(above(q))
+	cut := r.knownCut(above(q), w.outlive())
 	switch {
 	case conf != nil && (cut == nil || conf.Name.Within(cut.Zone)):
 		return authority{cut: &rrset.Cut{Zone: conf.Name}, conf: conf}
@@ -116,6 +116,22 @@ func (r *Resolver) closest(ctx context.Context, q wire.Question, conf *Zone, w *
 		return authority{cut: cut}
 	}
 	return authority{cut: r.primed(ctx, w)}
+}
+
+// knownCut returns the closest cut that lives on after until, at n or above it,
+// or nil. A cut that ends with the answer that is being refreshed is learned
+// anew too, from its parent: the answer's next query would have to, and
+// somebody would wait for it; and a zone that has moved is noticed in time.
+func (r *Resolver) knownCut(n wire.Name, until time.Time) *rrset.Cut {
+	cut := r.opt.Memory.Cut(n)
+	for cut != nil && !cut.Until.IsZero() && !cut.Until.After(until) {
+		parent, ok := cut.Zone.Parent()
+		if !ok {
+			return cut // the root has no parent; it is primed when it must
+		}
+		cut = r.opt.Memory.Cut(parent)
+	}
+	return cut
 }
 
 // instead returns whom to ask about q as if failed were not configured.

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -111,14 +112,54 @@ func TestScenariosPrefetchAliases(t *testing.T) {
 	})
 }
 
+// delegate makes com. delegate example.com. to addr, for ttl seconds.
+func delegate(ttl int, addr string) func(n *simnet.Net) {
+	return func(n *simnet.Net) {
+		n.Serve("192.0.2.2", "com.", fmt.Sprintf("com. 900 SOA ns.com. host.com. 1 1800 900 604800 900\n"+
+			"example.com. %[1]d NS ns1.example.com.\nns1.example.com. %[1]d A %[2]s", ttl, addr))
+	}
+}
+
+func TestScenariosPrefetchCuts(t *testing.T) {
+	const www, again = "192.0.2.11 www.example.com. A", 271 * time.Second // of 300 s
+	popular := []step{{ask: "www.example.com. A", answer: wwwAnswer}, {ask: "www.example.com. A", none: true}}
+	play(t, []scenario{
+		{name: "learns a cut anew that ends with the answer", world: delegate(300, "192.0.2.11"), steps: append(popular[:2:2],
+			step{after: again, ask: "www.example.com. A", settle: time.Second, sent: []string{"192.0.2.2 example.com. A", www}},
+			step{after: 30 * time.Second, ask: "mail.example.com. A", rcode: wire.NXDomain, sent: []string{"192.0.2.11 mail.example.com. A"}}, // the cut is new
+		)},
+		{name: "uses a cut that lives on", world: delegate(330, "192.0.2.11"), steps: append(popular[:2:2],
+			step{after: again, ask: "www.example.com. A", settle: time.Second, sent: []string{www}},
+		)},
+		{name: "notices that a zone has moved", world: delegate(300, "192.0.2.11"), steps: append(popular[:2:2],
+			step{
+				after: again, ask: "www.example.com. A", answer: wwwAnswer, settle: time.Second,
+				do: func(n *simnet.Net) {
+					delegate(300, "192.0.2.31")(n)
+					n.Serve("192.0.2.31", "example.com.", "www.example.com. 300 A 203.0.113.1")
+				},
+			},
+			step{ask: "www.example.com. A", answer: []string{"www.example.com. A 203.0.113.1"}, none: true},
+		)},
+		{name: "keeps answer and cut when the parent does not answer", world: delegate(300, "192.0.2.11"), steps: append(popular[:2:2],
+			step{
+				after: again, ask: "www.example.com. A", settle: time.Second, sent: []string{"192.0.2.2 example.com. A", "192.0.2.2 www.example.com. A"},
+				do: func(n *simnet.Net) { n.Break("192.0.2.2", simnet.Rcode(wire.ServFail)) },
+			},
+			step{ask: "www.example.com. A", answer: wwwAnswer, noEDE: true, none: true},
+			step{ask: "mail.example.com. A", rcode: wire.NXDomain, sent: []string{"192.0.2.11 mail.example.com. A"}},
+		)},
+	})
+}
+
 func TestScenariosPrefetchHoldsToTheBoundsOnTTLs(t *testing.T) {
-	popular := func(ask string, ttl, then int, sent string) []step {
+	popular := func(ask string, ttl, then int, sent ...string) []step {
 		at := time.Duration(ttl) * time.Second * 9 / 10
 		return []step{
 			{ask: ask},
 			{ask: ask, none: true},
 			{after: at - 2*time.Second, ask: ask, settle: time.Second, none: true},
-			{after: 2 * time.Second, ask: ask, settle: time.Second, sent: []string{sent}},
+			{after: 2 * time.Second, ask: ask, settle: time.Second, sent: sent},
 			{ask: ask, ttls: []int{then}, none: true},
 		}
 	}
@@ -126,7 +167,7 @@ func TestScenariosPrefetchHoldsToTheBoundsOnTTLs(t *testing.T) {
 		{
 			name: "renews by the maximum", world: records("t.example.com. 100000 A 198.51.100.1"),
 			cfg:   func(cfg *config.Config) { cfg.Cache.MaxTTL = 100 * time.Second },
-			steps: popular("t.example.com. A", 100, 100, "192.0.2.11 t.example.com. A"),
+			steps: popular("t.example.com. A", 100, 100, "192.0.2.1 com. A", "192.0.2.2 example.com. A", "192.0.2.11 t.example.com. A"), // cuts have it too
 		},
 		{
 			name: "renews by the minimum", world: records("t.example.com. 0 A 198.51.100.1"),
