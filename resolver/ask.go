@@ -16,6 +16,9 @@ import (
 
 // askZone asks the servers of a zone, unless it is known that none answers.
 func (r *Resolver) askZone(ctx context.Context, q wire.Question, at authority, w *work) (reply, error) {
+	if rep, ok := r.askLocalRoot(q, at, w); ok {
+		return rep, nil
+	}
 	probe, err := r.dead.admit(zoneKey{at.cut.Zone, at.conf}, time.Now())
 	if err != nil {
 		return reply{}, err

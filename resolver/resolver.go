@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/miekg/dns"
+
 	"shirube/internal/ede"
 	"shirube/internal/exchange"
 	"shirube/internal/rrset"
@@ -46,6 +48,11 @@ type Options struct {
 	Zones     []Zone         // whose servers are configured
 	Port      uint16         // that servers are asked on; default 53
 	Log       *slog.Logger   // told when IPv4 or IPv6 fails and recovers; default: nobody is
+
+	// LocalRoot, if not nil, answers for the root's servers, or returns nil
+	// when they have to be asked themselves (RFC 8806). The message is the
+	// resolver's own.
+	LocalRoot func(wire.Question) *dns.Msg
 
 	Minimise       Minimisation
 	NoPriming      bool // use the hints as they are (against RFC 9609 §3)

@@ -199,6 +199,7 @@ func TestRulesBite(t *testing.T) {
 		{"resolver", "resolver/resolver.go", "shirube/cache"},
 		{"resolver", "resolver/infra/infra.go", "shirube/transport/upstream"},
 		{"resolver", "resolver/resolver.go", "shirube/internal/frontend"},
+		{"localroot", "resolver/localroot/localroot.go", "shirube/resolver"},
 		{"cache", "cache/memory.go", "shirube/transport"},
 		{"policy", "policy/acl.go", "github.com/miekg/dns"},
 		{"hit-path", "cache/answers.go", "github.com/miekg/dns"},

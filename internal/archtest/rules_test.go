@@ -83,6 +83,11 @@ var rules = []rule{
 		reason: "the resolver declares what it needs (Exchanger, Memory): it knows no cache, no sockets, and not how answers are packed",
 	},
 	{
+		name: "localroot", in: []string{"resolver/localroot"},
+		deny: []string{ours}, allow: []string{module + "/internal/wire"},
+		reason: "the local copy of the root is a source of messages like any server: it does not know who asks it",
+	},
+	{
 		name: "cache", in: []string{"cache/..."},
 		deny: []string{
 			module + "/transport/...", module + "/policy/...",

@@ -76,19 +76,27 @@ func (z *Zone) Port() uint16 {
 func (d *decoder) server(s Server, path string, z configured, cfg *Config) {
 	authentic := s.TLSName != "" || len(s.Pins) > 0
 	tls := z.path + ".tls"
-	switch address := path + ".address"; {
+	switch {
 	case z.TLS && !authentic && !d.failed[path+".tls_name"] && !d.failed[path+".pins"]:
 		d.contradiction("found a server without tls_name and pins in a zone with tls, which anybody could impersonate; expected one of the two", path, tls)
 	case !z.TLS && s.TLSName != "" && !d.failed[tls]:
 		d.contradiction("found tls_name in a zone without tls; expected tls: true beside servers", path+".tls_name")
 	case !z.TLS && len(s.Pins) > 0 && !d.failed[tls]:
 		d.contradiction("found pins in a zone without tls; expected tls: true beside servers", path+".pins")
-	case s.Address.Addr().Is4() && !cfg.Resolver.IPv4:
-		d.contradiction(fmt.Sprintf("found the IPv4 address %s; resolver.ipv4 is false", s.Address), address, "resolver.ipv4")
-	case s.Address.Addr().Is6() && !cfg.Resolver.IPv6:
-		d.contradiction(fmt.Sprintf("found the IPv6 address %s; resolver.ipv6 is false", s.Address), address, "resolver.ipv6")
 	case s.Address.Addr().IsValid() && listens(cfg, s.Address.Or(z.Port())):
-		d.contradiction(fmt.Sprintf("found %s, where this server itself listens", s.Address.Or(z.Port())), address)
+		d.contradiction(fmt.Sprintf("found %s, where this server itself listens", s.Address.Or(z.Port())), path+".address")
+	default:
+		d.family(s.Address, path+".address", cfg)
+	}
+}
+
+// family reports an address of a family that is not to be used.
+func (d *decoder) family(a Address, path string, cfg *Config) {
+	switch {
+	case a.Addr().Is4() && !cfg.Resolver.IPv4:
+		d.contradiction(fmt.Sprintf("found the IPv4 address %s; resolver.ipv4 is false", a), path, "resolver.ipv4")
+	case a.Addr().Is6() && !cfg.Resolver.IPv6:
+		d.contradiction(fmt.Sprintf("found the IPv6 address %s; resolver.ipv6 is false", a), path, "resolver.ipv6")
 	}
 }
 

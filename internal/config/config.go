@@ -35,6 +35,8 @@ type Config struct {
 	// Zones whose own servers are given here, in place of those that their
 	// parents name. Zones below them are found by following referrals.
 	StubZones []Zone `yaml:"stub_zones" range:"0..10000"`
+	// A copy of the root zone, to use in place of the root servers (RFC 8806).
+	LocalRoot LocalRoot `yaml:"local_root"`
 	// What clients may use up.
 	Limits Limits `yaml:"limits"`
 	// What is written to standard error.

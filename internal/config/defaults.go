@@ -53,6 +53,7 @@ func Default() Config {
 		},
 		ForwardZones: []Zone{},
 		StubZones:    []Zone{},
+		LocalRoot:    LocalRoot{Servers: []Address{}, ZONEMD: ZONEMDRequire},
 		Limits: Limits{
 			InFlight:                10_000,
 			Waiters:                 100,

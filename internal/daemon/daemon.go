@@ -102,6 +102,10 @@ func (d *Daemon) Start() error {
 	d.tcp.Start(ctx)
 	close(d.started)
 	d.log.Info("ready", "listen", b.where, "took", time.Since(begun).Round(time.Microsecond))
+	if d.LocalRoot != nil {
+		// Owner: d. End: Shutdown. Bound: one.
+		d.background.Go(func() { d.LocalRoot.Run(ctx) })
+	}
 	if d.cfg.Resolver.PrimeRoot {
 		// Owner: d. End: the priming's, at the latest by its timeout or
 		// Shutdown. Bound: one.
@@ -203,5 +207,6 @@ func (d *Daemon) Shutdown(ctx context.Context) error {
 	d.cancel()
 	d.Frontend.Close()
 	d.background.Wait()
+	d.upstream.Close()
 	return errors.Join(udp, tcp)
 }

@@ -16,15 +16,17 @@ import (
 	"shirube/internal/wire"
 	"shirube/policy"
 	"shirube/resolver"
+	"shirube/resolver/localroot"
 )
 
 // Pipeline is the life of a query without its transports: what a server and
 // every test and benchmark of the whole have in common.
 type Pipeline struct {
-	Answers  *cache.Answers
-	Memory   *cache.Memory
-	Resolver *resolver.Resolver
-	Frontend *frontend.Frontend // Close it at the end
+	Answers   *cache.Answers
+	Memory    *cache.Memory
+	LocalRoot *localroot.Copy // nil: there is none; it has to be run to stay current
+	Resolver  *resolver.Resolver
+	Frontend  *frontend.Frontend // Close it at the end
 }
 
 // NewPipeline builds a pipeline from cfg that asks servers through exchanger.
@@ -43,6 +45,12 @@ func NewPipeline(cfg config.Config, exchanger resolver.Exchanger, log *slog.Logg
 		return nil, err
 	}
 	opt.Log = log
+	if cfg.LocalRoot.Enabled {
+		if p.LocalRoot, err = newLocalRoot(cfg.LocalRoot, log); err != nil {
+			return nil, fmt.Errorf("local_root: %w", err)
+		}
+		opt.LocalRoot = p.LocalRoot.Answer
+	}
 	if p.Resolver, err = resolver.New(opt); err != nil {
 		return nil, err
 	}
@@ -171,6 +179,27 @@ func zone(z config.Zone, forward bool) resolver.Zone {
 		out.Hosts = append(out.Hosts, host)
 	}
 	return out
+}
+
+// newLocalRoot returns the copy of the root zone with what its file holds. A
+// file that is missing or bad is no reason not to start: the root can be asked.
+func newLocalRoot(cfg config.LocalRoot, log *slog.Logger) (*localroot.Copy, error) {
+	opt := localroot.Options{File: cfg.File, Log: log}
+	for _, a := range cfg.Servers {
+		opt.Servers = append(opt.Servers, a.Or(53))
+	}
+	switch cfg.ZONEMD {
+	case config.ZONEMDIfPresent:
+		opt.ZONEMD = localroot.IfPresent
+	case config.ZONEMDOff:
+		opt.ZONEMD = localroot.Ignore
+	}
+	c, err := localroot.New(opt)
+	if err != nil {
+		return nil, err
+	}
+	c.Load()
+	return c, nil
 }
 
 // hostName returns n as certificates have it.

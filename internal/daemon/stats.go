@@ -6,6 +6,7 @@ import (
 	"shirube/cache"
 	"shirube/internal/frontend"
 	"shirube/resolver"
+	"shirube/resolver/localroot"
 	"shirube/transport"
 	"shirube/transport/upstream"
 )
@@ -20,12 +21,17 @@ type Stats struct {
 	Answers    cache.AnswersStats
 	Memory     cache.MemoryStats
 	Resolver   resolver.Stats
+	LocalRoot  localroot.Stats // zero without one
 	Upstream   upstream.Stats
 }
 
 // Stats returns a snapshot. It waits until the server has started.
 func (d *Daemon) Stats() Stats {
 	<-d.started
+	var root localroot.Stats
+	if d.LocalRoot != nil {
+		root = d.LocalRoot.Stats()
+	}
 	return Stats{
 		Goroutines: runtime.NumGoroutine(),
 		UDP:        d.udp.Stats(),
@@ -35,6 +41,7 @@ func (d *Daemon) Stats() Stats {
 		Answers:    d.Answers.Stats(),
 		Memory:     d.Memory.Stats(),
 		Resolver:   d.Resolver.Stats(),
+		LocalRoot:  root,
 		Upstream:   d.upstream.Stats(),
 	}
 }
@@ -57,6 +64,7 @@ func (d *Daemon) LogStats() {
 		"answers", s.Answers,
 		"memory", s.Memory,
 		"resolver", s.Resolver,
+		"local_root", s.LocalRoot,
 		"upstream", s.Upstream,
 	)
 }

@@ -172,7 +172,7 @@ func TestSchemaRefusesWhatIsBadByItself(t *testing.T) {
 		"min-ttl-above-max", "min-ttl-above-default-max", "failure-ttl-min-above-max",
 		"more-connections-per-client-than-at-all",
 		"text-with-nul",
-		"zones-contradictory",
+		"zones-contradictory", "local-root-contradictory", "local-root-of-another-family",
 		"stale-answers-too-late",
 	}
 	files, err := filepath.Glob("../testdata/bad/*.yaml")
