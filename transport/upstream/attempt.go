@@ -119,7 +119,7 @@ func (a *attempt) noTCP(ctx context.Context, err error) bool {
 	switch kindOf(err) {
 	case refused, unreachable, closed:
 		return true
-	case otherFailure, exhausted, numFailures:
+	case otherFailure, untrusted, exhausted, numFailures:
 	}
 	return errors.Is(err, exchange.ErrTimeout)
 }

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +15,8 @@ import (
 	"shirube/internal/wire"
 )
 
-// ErrBusy reports that [Options].MaxInFlight exchanges were under way.
+// ErrBusy reports that [Options].MaxInFlight exchanges were under way, or
+// [Options].Connections connections in use.
 var ErrBusy = errors.New("too many exchanges at once")
 
 // ErrNoPort reports that each port drawn for a query was taken.
@@ -32,8 +34,9 @@ var errStrays = fmt.Errorf("%w: too many replies that do not match", exchange.Er
 
 // Error is a failure of one exchange.
 type Error struct {
-	Op       string // what was being done: bind, connect, send, receive, parse
+	Op       string // what was being done: bind, connect, handshake, send, receive, parse
 	TCP      bool
+	TLS      bool // on TCP
 	Server   netip.AddrPort
 	Question wire.Question
 	Err      error
@@ -42,7 +45,10 @@ type Error struct {
 // Error implements error.
 func (e *Error) Error() string {
 	proto := "UDP"
-	if e.TCP {
+	switch {
+	case e.TLS:
+		proto = "TLS"
+	case e.TCP:
 		proto = "TCP"
 	}
 	return "ask " + e.Server.String() + " for " + e.Question.String() + " over " + proto + ": " + e.Op + ": " + e.Err.Error()
@@ -53,7 +59,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // error returns err with what was being done, and to whom.
 func (a *attempt) error(op string, err error) error {
-	return &Error{Op: op, TCP: a.overTCP, Server: a.req.Server, Question: a.req.Question, Err: err}
+	return &Error{Op: op, TCP: a.overTCP, TLS: a.req.TLS != nil, Server: a.req.Server, Question: a.req.Question, Err: err}
 }
 
 // fail counts the network's error err and returns what to report for it.
@@ -61,7 +67,11 @@ func (a *attempt) fail(ctx context.Context, op string, err error) error {
 	if ended := ended(ctx); ended != nil {
 		return ended
 	}
-	if errors.Is(err, ErrBusy) || errors.Is(err, ErrClosed) {
+	if errors.Is(err, ErrBusy) {
+		a.client.complain(err)
+		return a.error(op, err)
+	}
+	if errors.Is(err, ErrClosed) {
 		return a.error(op, err)
 	}
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
@@ -70,10 +80,11 @@ func (a *attempt) fail(ctx context.Context, op string, err error) error {
 	}
 	kind := kindOf(err)
 	a.client.count.failures[kind].Add(1)
-	if kind == exhausted {
+	err = a.error(op, err)
+	if kind == exhausted || kind == untrusted {
 		a.client.complain(err)
 	}
-	return a.error(op, err)
+	return err
 }
 
 // malformed counts an answer that cannot be parsed and returns what to report
@@ -104,6 +115,7 @@ const (
 	refused              // an ICMP error, or a reset for an answer to a SYN
 	unreachable          // no route, or no address of this machine's to use it
 	closed               // the server ended the connection
+	untrusted            // the server could not prove who it is
 	exhausted            // this machine has no descriptors, memory or ports left
 	numFailures          // how many there are
 )
@@ -115,6 +127,9 @@ func kindOf(err error) failure {
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, errGone) {
 		return closed
+	}
+	if _, bad := errors.AsType[*tls.CertificateVerificationError](err); bad || errors.Is(err, errPins) {
+		return untrusted
 	}
 	errno, _ := errors.AsType[syscall.Errno](err)
 	switch errno {

@@ -3,6 +3,8 @@ package upstream
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"log/slog"
@@ -26,6 +28,12 @@ func TestNewRefusesOptionsThatMakeNoSense(t *testing.T) {
 		{MaxInFlight: -1},
 		{MaxInFlight: 32_257},
 		{TCPTimeout: -1},
+		{Connections: -1},
+		{Connections: 32_257},
+		{ConnectionsPerServer: -1},
+		{Pipelined: -1},
+		{Pipelined: 1001},
+		{IdleTimeout: -1},
 	} {
 		if c, err := New(o); err == nil || c != nil {
 			t.Errorf("New(%+v) returned %v, %v", o, c, err)
@@ -181,8 +189,9 @@ func TestKindOfTellsFailuresApart(t *testing.T) {
 	for want, errs := range map[failure][]error{
 		refused:      {syscall.ECONNREFUSED, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}},
 		unreachable:  {syscall.ENETUNREACH, syscall.EHOSTUNREACH, syscall.EADDRNOTAVAIL, syscall.EAFNOSUPPORT},
-		closed:       {io.EOF, syscall.ECONNRESET, syscall.EPIPE},
+		closed:       {io.EOF, errGone, syscall.ECONNRESET, syscall.EPIPE},
 		exhausted:    {ErrNoPort, syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM},
+		untrusted:    {errPins, &tls.CertificateVerificationError{Err: x509.HostnameError{}}},
 		otherFailure: {syscall.EPERM, errors.New("other")},
 	} {
 		for _, err := range errs {

@@ -318,9 +318,9 @@ func TestAConnectionIsClosedAtOnceWhenTheServerWantsThat(t *testing.T) { // RFC 
 func TestExchangeTriesANewConnectionWhenTheServerClosedTheOld(t *testing.T) { // RFC 7766 §6.2.4
 	for name, last := range map[string]func(net.Conn){
 		"at the query":  func(conn net.Conn) { readQuery(conn) },
-		"with a reset":  func(conn net.Conn) { readQuery(conn); conn.(*net.TCPConn).SetLinger(0) },
+		"with a reset":  func(conn net.Conn) { readQuery(conn); reset(conn) },
 		"before it":     func(net.Conn) {},
-		"before, reset": func(conn net.Conn) { conn.(*net.TCPConn).SetLinger(0) },
+		"before, reset": func(conn net.Conn) { reset(conn) },
 	} {
 		s := serveTCPScript(t, func(n int, conn net.Conn) {
 			if n == 1 {
@@ -333,7 +333,7 @@ func TestExchangeTriesANewConnectionWhenTheServerClosedTheOld(t *testing.T) { //
 		c := newClient(t, Options{})
 		exchangeOK(t, c, overTCP(s, 1))
 		resp := exchangeOK(t, c, overTCP(s, 2))
-		if got := c.Stats(); got.Connections.Made != 2 || got.Errors != (Errors{}) || resp.Resent != int(got.Connections.Retried) {
+		if got := c.Stats(); got.Connections.Made != 2 || got.Errors != (Errors{}) || resp.Resent > int(got.Connections.Retried) {
 			t.Errorf("%s: Resent %d, %+v", name, resp.Resent, got)
 		}
 		c.Close()
@@ -420,7 +420,7 @@ func TestAHalfOpenConnectionIsReplaced(t *testing.T) {
 		}
 		answerAll(conn)
 	})
-	c := newClient(t, Options{TCPTimeout: 60 * time.Millisecond})
+	c := newClient(t, Options{TCPTimeout: 300 * time.Millisecond})
 	exchangeOK(t, c, overTCP(s, 1))
 	if _, err := c.Exchange(context.Background(), overTCP(s, 2)); !errors.Is(err, exchange.ErrTimeout) {
 		t.Errorf("on the half-open one: %v", err)
@@ -439,7 +439,7 @@ func TestASlowAnswerDoesNotEndAConnectionThatBringsOthers(t *testing.T) {
 		}
 		return good(a.raw)
 	})
-	c := newClient(t, Options{TCPTimeout: 80 * time.Millisecond})
+	c := newClient(t, Options{TCPTimeout: 400 * time.Millisecond})
 	var all sync.WaitGroup
 	all.Go(func() { // ends with its exchange
 		if _, err := c.Exchange(context.Background(), overTCP(s, 0)); !errors.Is(err, exchange.ErrTimeout) {
@@ -605,7 +605,7 @@ func TestThePoolSurvivesOddServers(t *testing.T) {
 			case 0:
 				return
 			case 1:
-				conn.(*net.TCPConn).SetLinger(0)
+				reset(conn)
 				return
 			case 2: // no answer
 			case 3:

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"runtime"
 	"strings"
 	"testing"
@@ -20,6 +21,7 @@ func FuzzReplyIsAcceptedOnlyWhenItMatches(f *testing.F) {
 	f.Add(q.msg)
 	f.Add(good(q.msg))
 	f.Add(octets(2, 2)(q.msg))
+	f.Add(answerWith(goodAddr, with(int(badCookie), baked(theirs, theirs), baked(theirs)))(q.msg))
 	f.Add(wire.AppendHeader(nil, q.msg, wire.Refused))
 	ordinary, _ := ordinaryReply(f)
 	for _, msg := range append([][]byte{ordinary}, values(hostileMessages())...) {
@@ -46,8 +48,33 @@ func FuzzReplyIsAcceptedOnlyWhenItMatches(f *testing.F) {
 		if n := len(m.Answer) + len(m.Ns) + len(m.Extra); n > maxRecords || n != records(msg) {
 			t.Errorf("%d records of %d", n, records(msg))
 		}
+		checkEDNS(t, msg, m)
 		_ = m.String() // must not panic: logs and taps write it
 	})
+}
+
+// checkEDNS fails the test when our reading of the OPT record is not m's.
+func checkEDNS(t *testing.T, msg []byte, m *dns.Msg) {
+	t.Helper()
+	e, err := vet(msg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := e.rcodeOf(msg); int(got) != m.Rcode {
+		t.Errorf("rcode %v, want %d", got, m.Rcode)
+	}
+	var want *dns.EDNS0_COOKIE
+	if opt := m.IsEdns0(); opt != nil {
+		for _, o := range opt.Option {
+			if c, ok := o.(*dns.EDNS0_COOKIE); ok && want == nil {
+				want = c
+			}
+		}
+	}
+	data, ok := e.option(optCookie)
+	if ok != (want != nil) || ok && hex.EncodeToString(data) != want.Cookie {
+		t.Errorf("cookie %x, %v; want %v", data, ok, want)
+	}
 }
 
 // records returns how many records msg says that it has.

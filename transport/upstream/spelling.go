@@ -1,8 +1,6 @@
 package upstream
 
-import (
-	"shirube/internal/wire"
-)
+import "shirube/internal/wire"
 
 // appendSpelling appends name to buf with its letters in upper or lower case as
 // the bits of random say (draft-vixie-dnsext-dns0x20-00 §2.2). It takes a bit
@@ -17,14 +15,4 @@ func appendSpelling(buf []byte, name wire.Name, random []byte) []byte {
 		buf = append(buf, c)
 	}
 	return buf
-}
-
-// hasLetters reports whether name can be spelled in more than one way.
-func hasLetters(name wire.Name) bool {
-	for i := range len(name) {
-		if 'a' <= name[i] && name[i] <= 'z' {
-			return true
-		}
-	}
-	return false
 }

@@ -9,7 +9,7 @@ type Stats struct {
 	Busy     uint64 // exchanges refused over MaxInFlight
 
 	UDP      Sent   // queries sent over UDP
-	TCP      Sent   // queries sent over TCP
+	TCP      Sent   // queries sent over TCP, with TLS on it or not
 	Received uint64 // datagrams, and whole messages over TCP
 	Octets   uint64 // octets received, those of dropped datagrams included
 
@@ -50,6 +50,8 @@ type Dropped struct {
 type Connections struct {
 	Open    int64  // now, those being made among them
 	Made    uint64 // connected, and with TLS, authenticated
+	Secured uint64 // of them with TLS
+	Resumed uint64 // of those in a TLS session begun before
 	Idle    uint64 // closed after IdleTimeout, or what the server asked for
 	Evicted uint64 // closed while idle to make room for others
 	Shed    uint64 // questions refused because too many were open
@@ -86,6 +88,7 @@ type Errors struct {
 	Refused     uint64 // ICMP errors, and refused connections
 	Unreachable uint64 // no route, or no address of this machine's to use it
 	Closed      uint64 // connections ended by the server
+	Untrusted   uint64 // servers that could not prove who they are
 	Exhausted   uint64 // no descriptors, memory or ports left
 	Other       uint64
 }
@@ -98,8 +101,8 @@ type counters struct {
 	cookiesSent, cookiesProven, cookiesLearned atomic.Uint64
 	badCookies, withoutCookie, cookieless      atomic.Uint64
 
-	open                                              atomic.Int64
-	made, idled, evicted, shed, waited, retried, late atomic.Uint64
+	open                                                                atomic.Int64
+	made, secured, resumed, idled, evicted, shed, waited, retried, late atomic.Uint64
 
 	udp, tcp [2]atomic.Uint64 // by family
 	dropped  [numVerdicts]atomic.Uint64
@@ -139,12 +142,15 @@ func (c *Client) Stats() Stats {
 			Refused:     n.failures[refused].Load(),
 			Unreachable: n.failures[unreachable].Load(),
 			Closed:      n.failures[closed].Load(),
+			Untrusted:   n.failures[untrusted].Load(),
 			Exhausted:   n.failures[exhausted].Load(),
 			Other:       n.failures[otherFailure].Load(),
 		},
 		Connections: Connections{
 			Open:    n.open.Load(),
 			Made:    n.made.Load(),
+			Secured: n.secured.Load(),
+			Resumed: n.resumed.Load(),
 			Idle:    n.idled.Load(),
 			Evicted: n.evicted.Load(),
 			Shed:    n.shed.Load(),

@@ -3,8 +3,6 @@ package upstream
 import (
 	"context"
 	"errors"
-	"net"
-	"net/netip"
 	"os"
 	"time"
 
@@ -12,7 +10,7 @@ import (
 	"shirube/internal/wire"
 )
 
-// tcp asks over TCP. When the server fails on what can only be an option of ours,
+// tcp asks over TCP, with TLS on it if that is asked for. When the server fails on what can only be an option of ours,
 // it asks once more without.
 func (a *attempt) tcp(ctx context.Context) (exchange.Response, error) {
 	a.overTCP = true
@@ -126,14 +124,4 @@ func (a *attempt) acceptTCP(c *conn, cl *call, rtt time.Duration) (resp exchange
 	a.learnFromTCP(q, &r)
 	resp, err = a.answer(&r, rtt)
 	return resp, false, err
-}
-
-// dial makes a connection for the pool.
-func (c *Client) dial(ctx context.Context, to peer) (conn net.Conn, op string, err error) {
-	dialer := net.Dialer{KeepAlive: -1}
-	tcp, err := dialer.DialTCP(ctx, "tcp", netip.AddrPort{}, to.addr)
-	if err != nil {
-		return nil, "connect", err
-	}
-	return tcp, "", nil
 }

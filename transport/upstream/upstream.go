@@ -1,17 +1,25 @@
 // Package upstream asks one server one question over the network: over UDP,
-// and over TCP when the answer says that it was truncated (RFC 7766 §5).
+// over TCP when the answer is truncated (RFC 7766 §5) or may be forged, and over
+// TLS where a forwarder is to be known by name or key (RFC 7858).
 //
-// What comes back is believed only when it matches what was sent. Everything
-// else is dropped and counted, and the wait goes on: whoever can make a
-// resolver give up early with one crafted datagram can take its servers away
-// from it (TuDoor, CVE-2023-26437). Every query over UDP has a socket of its
-// own, connected to the server, on a port drawn anew from all unprivileged
-// ones (RFC 5452 §9.2).
+// What comes back is believed only when it matches what was sent: ID, port,
+// question, the spelling of the name and the cookie. What is nothing like a reply
+// is dropped and counted, and the wait goes on: whoever can make a resolver give
+// up early with one crafted datagram can take its servers away from it (TuDoor,
+// CVE-2023-26437). What is nearly one has the question asked over TCP. Every
+// query over UDP has a socket of its own, connected to the server, on a port
+// drawn anew from all unprivileged ones (RFC 5452 §9.2).
+//
+// What a server can do is remembered, but never because of a message that
+// somebody else may have sent. Connections are kept for a while and shared
+// (RFC 7766 §6.2.1).
 package upstream
 
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -106,8 +114,13 @@ type Options struct {
 	// kept five times as long.
 	IdleTimeout time.Duration
 
-	// Log is told, at most once a minute, when this machine cannot send: out
-	// of descriptors, ports or exchanges. By default nobody is.
+	// RootCAs are the authorities that name servers' certificates may be from.
+	// By default those of the system.
+	RootCAs *x509.CertPool
+
+	// Log is told, at most once a minute, when this machine cannot send, out of
+	// descriptors, ports or exchanges, and when a server cannot prove with TLS
+	// who it is. By default nobody is.
 	Log *slog.Logger
 }
 
@@ -124,6 +137,8 @@ type Client struct {
 	spells, cookies, tcpOnMismatch bool
 	servers                        *servers
 	pool                           *pool
+	roots                          *x509.CertPool
+	sessions                       tls.ClientSessionCache
 	closed                         atomic.Bool
 
 	inFlight atomic.Int64
@@ -171,7 +186,7 @@ func New(o Options) (*Client, error) {
 		draw:        drawPortAndID,
 
 		spells: o.CaseRandomisation, cookies: o.Cookies, tcpOnMismatch: o.TCPOnMismatch,
-		servers: newServers(),
+		servers: newServers(), roots: o.RootCAs, sessions: tls.NewLRUClientSessionCache(maxSessions),
 	}
 	c.pool = &pool{
 		total: o.Connections, perPeer: o.ConnectionsPerServer, pipelined: o.Pipelined,
@@ -218,10 +233,13 @@ func (c *Client) Close() {
 // The error wraps [exchange.ErrTimeout] when no acceptable answer came in time,
 // [exchange.ErrMalformed] when one came that cannot be parsed, and otherwise
 // what went wrong, all in an [*Error] that says with whom; but it is ctx.Err()
-// when ctx ended first, [ErrBusy] when too many exchanges are under way, and
-// [ErrRequest] for what cannot be asked. A truncated answer is never returned:
-// when TCP fails after it, TCP's error is. With an error the Response is empty
-// but for Size.
+// when ctx ended first, [ErrRequest] for what cannot be asked, and it wraps
+// [ErrBusy] when too many exchanges are under way, or [ErrClosed] after Close.
+//
+// Neither a truncated answer nor one in doubt is ever returned: when TCP fails
+// after it, TCP's error is. Names are in lower case where the question's own
+// spelling may have got into the answer. With an error the Response is empty but
+// for Size and Resent.
 func (c *Client) Exchange(ctx context.Context, req exchange.Request) (exchange.Response, error) {
 	if err := ctx.Err(); err != nil {
 		return exchange.Response{}, err
@@ -267,7 +285,7 @@ func check(req *exchange.Request) error {
 		return fmt.Errorf("%w: no time to wait for an answer", ErrRequest)
 	}
 	req.Server = netip.AddrPortFrom(addr, req.Server.Port())
-	return nil
+	return checkTLS(req.TLS)
 }
 
 // complain tells the log why this machine cannot send, unless it was told just
