@@ -127,8 +127,8 @@ func (a *attempt) noTCP(ctx context.Context, err error) bool {
 // draft returns what the next query is made of. It is sent from the address
 // that local returns, which is called only if that matters.
 func (a *attempt) draft(id uint16, local func() netip.Addr) draft {
-	d := draft{req: &a.req, id: id, ednsSize: a.client.ednsSize}
-	spelled := a.client.spells && a.req.TLS == nil && a.known.foldsTil <= a.now
+	d := draft{req: &a.req, id: id, ednsSize: a.client.opt.EDNSSize}
+	spelled := a.client.opt.CaseRandomisation && a.req.TLS == nil && a.known.foldsTil <= a.now
 	cookied := a.cookied()
 	if !spelled && !cookied {
 		return d
@@ -151,7 +151,7 @@ func (a *attempt) draft(id uint16, local func() netip.Addr) draft {
 // cookied reports whether the next query is sent with a cookie. Over TLS it would
 // only tell the server who asks.
 func (a *attempt) cookied() bool {
-	return a.client.cookies && a.req.TLS == nil && !a.req.Bare && !a.plain && !a.cookieless && a.known.shunsTil <= a.now
+	return a.client.opt.Cookies && a.req.TLS == nil && !a.req.Bare && !a.plain && !a.cookieless && a.known.shunsTil <= a.now
 }
 
 // answer returns the response that r is.

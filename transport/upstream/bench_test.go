@@ -82,7 +82,7 @@ func exchangeWithNet(ctx context.Context, c *Client, req exchange.Request) error
 	err := error(syscall.EADDRINUSE)
 	for errors.Is(err, syscall.EADDRINUSE) {
 		port, id := c.draw()
-		q = s.build(draft{req: &req, id: id, ednsSize: c.ednsSize})
+		q = s.build(draft{req: &req, id: id, ednsSize: c.opt.EDNSSize})
 		conn, err = net.DialUDP("udp4", &net.UDPAddr{Port: int(port)}, net.UDPAddrFromAddrPort(req.Server))
 	}
 	if err != nil {

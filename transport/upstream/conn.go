@@ -32,11 +32,8 @@ type conn struct {
 	line   *line              // never changes
 	cancel context.CancelFunc // never changes; ends dialling
 
-	ready   chan struct{} // closed when it is made, or failed to be
-	dialErr error         // set before that, as are dialOp, nc and local
-	dialOp  string
-	nc      net.Conn
-	local   netip.Addr
+	ready chan struct{} // closed when it is made, or failed to be
+	made  dialled       // set before that
 
 	single    bool // for one query
 	state     state
@@ -50,6 +47,14 @@ type conn struct {
 	idleFor   time.Duration    // until it is closed
 
 	loose atomic.Int64 // octets received that belong to no answer yet
+}
+
+// dialled is what dialling came to.
+type dialled struct {
+	nc    net.Conn
+	local netip.Addr // of ours
+	op    string     // what failed
+	err   error
 }
 
 // call is one query in flight.
@@ -66,8 +71,8 @@ type call struct {
 // wakeAt makes the goroutine that reads c look up at t; never, for the zero
 // Time.
 func (c *conn) wakeAt(t time.Time) {
-	if c.nc != nil {
-		c.nc.SetReadDeadline(t) //nolint:errcheck // fails when closed, and is not needed then
+	if c.made.nc != nil {
+		c.made.nc.SetReadDeadline(t) //nolint:errcheck // fails when closed, and is not needed then
 	}
 }
 
@@ -97,19 +102,19 @@ func (p *pool) made(c *conn, nc net.Conn, op string, err error) bool {
 	defer close(c.ready)
 	switch {
 	case c.state == dead: // nobody waited that long, or Close
-		c.dialOp, c.dialErr = "connect", c.err
+		c.made = dialled{op: "connect", err: c.err}
 		if err == nil {
 			nc.Close()
 		}
 		return false
 	case err != nil:
-		c.dialOp, c.dialErr = op, err
+		c.made = dialled{op: op, err: err}
 		p.remove(c, err)
 		return false
 	}
-	c.nc, c.state = nc, live
+	c.made.nc, c.state = nc, live
 	if addr, ok := nc.LocalAddr().(*net.TCPAddr); ok {
-		c.local = addr.AddrPort().Addr().Unmap()
+		c.made.local = addr.AddrPort().Addr().Unmap()
 	}
 	p.count.made.Add(1)
 	return true
@@ -158,7 +163,7 @@ type counting struct{ c *conn }
 
 // Read implements [io.Reader].
 func (r counting) Read(b []byte) (int, error) {
-	n, err := r.c.nc.Read(b)
+	n, err := r.c.made.nc.Read(b)
 	r.c.loose.Add(int64(n))
 	r.c.line.pool.count.octets.Add(uint64(n))
 	return n, err

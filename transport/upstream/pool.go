@@ -136,10 +136,10 @@ func (p *pool) acquire(ctx context.Context, to peer, retry bool, timer <-chan ti
 	}
 	select {
 	case <-c.ready:
-		if c.dialErr == nil {
+		if c.made.err == nil {
 			return c, "", nil
 		}
-		return nil, c.dialOp, c.dialErr
+		return nil, c.made.op, c.made.err
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-timer:

@@ -37,7 +37,7 @@ func (a *attempt) stream(ctx context.Context) (resp exchange.Response, again boo
 	if a.req.TLS != nil {
 		limit *= 3 // round trips instead of one
 	}
-	timer := time.NewTimer(min(limit, a.client.tcpTimeout))
+	timer := time.NewTimer(min(limit, a.client.opt.TCPTimeout))
 	defer timer.Stop()
 	to := peerOf(&a.req)
 	for retried := false; ; retried = true {
@@ -45,7 +45,7 @@ func (a *attempt) stream(ctx context.Context) (resp exchange.Response, again boo
 		if err != nil {
 			return resp, false, a.fail(ctx, op, err)
 		}
-		timer.Reset(time.Until(start.Add(a.client.tcpTimeout)))
+		timer.Reset(time.Until(start.Add(a.client.opt.TCPTimeout)))
 		cl, rtt, err := a.call(ctx, c, timer.C)
 		a.octets += cl.size
 		switch {
@@ -72,7 +72,7 @@ func (a *attempt) failTCP(ctx context.Context, err error) error {
 // the octets received with an error too.
 func (a *attempt) call(ctx context.Context, c *conn, timer <-chan time.Time) (cl *call, rtt time.Duration, err error) {
 	p := a.client.pool
-	a.localTCP = c.local
+	a.localTCP = c.made.local
 	first := p.begin(c)
 	cl = &call{done: make(chan struct{})}
 	for ok := false; !ok; {
@@ -86,9 +86,9 @@ func (a *attempt) call(ctx context.Context, c *conn, timer <-chan time.Time) (cl
 		}
 	}
 	sent := time.Now()
-	c.nc.SetWriteDeadline(sent.Add(a.client.tcpTimeout)) //nolint:errcheck // then Write fails as well
+	c.made.nc.SetWriteDeadline(sent.Add(a.client.opt.TCPTimeout)) //nolint:errcheck // then Write fails as well
 	// Length and message in one segment (RFC 7766 §8).
-	if _, err := c.nc.Write(a.scratch.out[:2+len(cl.q.msg)]); err != nil {
+	if _, err := c.made.nc.Write(a.scratch.out[:2+len(cl.q.msg)]); err != nil {
 		p.lost(c, err)
 	} else {
 		a.sends++

@@ -74,7 +74,7 @@ func (c *Client) tlsConfig(to peer) *tls.Config {
 	config := &tls.Config{
 		MinVersion:         tls.VersionTLS12, // RFC 9325 §3.1.1
 		ServerName:         to.name,
-		RootCAs:            c.roots,
+		RootCAs:            c.opt.RootCAs,
 		NextProtos:         []string{"dot"}, // IANA's name for RFC 7858
 		ClientSessionCache: sessions{to: to, cache: c.sessions},
 	}

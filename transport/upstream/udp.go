@@ -162,7 +162,7 @@ func (a *attempt) suspect(q *query, v verdict, msg []byte) detour {
 		return isRespelled
 	case v == noCookie:
 		return isDoubtful
-	case a.client.tcpOnMismatch && q.near(v, msg):
+	case a.client.opt.TCPOnMismatch && q.near(v, msg):
 		return isDoubtful
 	}
 	return noDetour

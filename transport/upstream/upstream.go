@@ -128,18 +128,12 @@ type Options struct {
 // exchanges under way it has connections that may be used again, each with a
 // descriptor and a goroutine. They end by themselves when idle, or with Close.
 type Client struct {
-	ednsSize    int
-	maxInFlight int64
-	tcpTimeout  time.Duration
-	log         *slog.Logger
-	draw        func() (port, id uint16) // replaced in tests only
-
-	spells, cookies, tcpOnMismatch bool
-	servers                        *servers
-	pool                           *pool
-	roots                          *x509.CertPool
-	sessions                       tls.ClientSessionCache
-	closed                         atomic.Bool
+	opt      Options                  // with defaults filled in
+	draw     func() (port, id uint16) // replaced in tests only
+	servers  *servers                 // what is remembered of them
+	pool     *pool                    // of connections
+	sessions tls.ClientSessionCache   // of TLS, of all servers
+	closed   atomic.Bool
 
 	inFlight atomic.Int64
 	quiet    atomic.Int64 // when the log may be told again, in Unix nanoseconds
@@ -178,22 +172,13 @@ func New(o Options) (*Client, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	c := &Client{
-		ednsSize:    o.EDNSSize,
-		maxInFlight: int64(o.MaxInFlight),
-		tcpTimeout:  o.TCPTimeout,
-		log:         o.Log,
-		draw:        drawPortAndID,
-
-		spells: o.CaseRandomisation, cookies: o.Cookies, tcpOnMismatch: o.TCPOnMismatch,
-		servers: newServers(), roots: o.RootCAs, sessions: tls.NewLRUClientSessionCache(maxSessions),
-	}
+	c := &Client{opt: o, draw: drawPortAndID, servers: newServers(), sessions: tls.NewLRUClientSessionCache(maxSessions)}
 	c.pool = &pool{
 		total: o.Connections, perPeer: o.ConnectionsPerServer, pipelined: o.Pipelined,
 		idleFor: o.IdleTimeout, timeout: o.TCPTimeout,
 		dial: c.dial, count: &c.count, lines: make(map[peer]*line),
 	}
-	c.scratch.New = func() any { return newScratch(c.ednsSize) }
+	c.scratch.New = func() any { return newScratch(o.EDNSSize) }
 	return c, nil
 }
 
@@ -251,7 +236,7 @@ func (c *Client) Exchange(ctx context.Context, req exchange.Request) (exchange.R
 		return exchange.Response{}, ErrClosed
 	}
 	defer c.inFlight.Add(-1)
-	if c.inFlight.Add(1) > c.maxInFlight {
+	if c.inFlight.Add(1) > int64(c.opt.MaxInFlight) {
 		c.count.busy.Add(1)
 		c.complain(ErrBusy)
 		return exchange.Response{}, ErrBusy
@@ -263,7 +248,7 @@ func (c *Client) Exchange(ctx context.Context, req exchange.Request) (exchange.R
 		*a = attempt{} // keeps nothing of the request
 		c.scratch.Put(s)
 	}()
-	if c.spells || c.cookies {
+	if c.opt.CaseRandomisation || c.opt.Cookies {
 		a.now = time.Now().UnixNano()
 		a.known = c.servers.get(req.Server, a.now)
 	}
@@ -294,6 +279,6 @@ func (c *Client) complain(why error) {
 	now := time.Now().UnixNano()
 	until := c.quiet.Load()
 	if now >= until && c.quiet.CompareAndSwap(until, now+int64(logPause)) {
-		c.log.Warn("cannot ask name servers", "error", why, "in_flight", c.inFlight.Load(), "limit", c.maxInFlight)
+		c.opt.Log.Warn("cannot ask name servers", "error", why, "in_flight", c.inFlight.Load(), "limit", c.opt.MaxInFlight)
 	}
 }
