@@ -26,6 +26,7 @@ func (r *Resolver) askZone(ctx context.Context, q wire.Question, at authority, w
 	s := r.search(at)
 	s.probe = probe
 	w.tellZone(q, s)
+	r.findHosts(ctx, s, w)
 	rep, err := r.askServers(ctx, q, s, w)
 	r.conclude(q, s, w, err)
 	return rep, err

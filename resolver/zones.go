@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -28,6 +29,8 @@ type Zone struct {
 	// First: when no server answers, the zone is resolved as if it were not
 	// configured (Unbound's forward-first and stub-first).
 	First bool
+
+	lookAt *atomic.Int64 // for Hosts, not before this Unix time, in nanoseconds
 }
 
 // ZoneServer is a configured server. Its address is the operator's word: it may
@@ -53,6 +56,7 @@ func (r *Resolver) configure(zones []Zone) error {
 	r.zones = make(map[wire.Name]*Zone, len(zones))
 	for _, conf := range zones {
 		z := &conf
+		z.lookAt = new(atomic.Int64)
 		switch {
 		case z.Name == "":
 			return errors.New("resolver: a configured zone has no name")
@@ -164,6 +168,9 @@ func (r *Resolver) parental(q wire.Question) bool {
 // needsItself reports whether the address of host has to be asked of the very
 // servers of at.
 func (r *Resolver) needsItself(host wire.Name, at authority) bool {
+	if at.conf != nil && len(at.conf.Servers) > 0 {
+		return false // those with an address can tell
+	}
 	return host.Within(at.cut.Zone) && r.configured(host) == r.configured(at.cut.Zone)
 }
 
@@ -183,6 +190,31 @@ func (r *Resolver) reach(host wire.Name, at authority) ZoneServer {
 	}
 	like.Addr = netip.AddrPortFrom(netip.Addr{}, port)
 	return like
+}
+
+// How often the addresses of a zone's hosts are looked up before they are needed,
+// and how long that may take.
+const (
+	hostsAgain = time.Minute
+	hostsTime  = time.Second
+)
+
+// findHosts looks up the servers of a configured zone that are known by name
+// only. When those with an address fail it may be too late: it may be they who
+// know. It is done on behalf of one client question in a while, for all.
+func (r *Resolver) findHosts(ctx context.Context, s *search, w *work) {
+	if s.conf == nil || len(s.conf.Servers) == 0 || len(s.glueless) == 0 || len(w.path) > 1 {
+		return
+	}
+	now := time.Now()
+	at := s.conf.lookAt.Load()
+	if now.UnixNano() < at || !s.conf.lookAt.CompareAndSwap(at, now.Add(hostsAgain).UnixNano()) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, hostsTime)
+	defer cancel()
+	for r.findAddress(ctx, s, w) { // bounded by maxGlueless
+	}
 }
 
 // minimiser returns the one for the way from at.

@@ -115,8 +115,12 @@ func listens(cfg *Config, a netip.AddrPort) bool {
 	return false
 }
 
-// zoneHosts reports servers whose address only the zone itself could tell.
+// zoneHosts reports servers whose address only the zone itself could tell, where
+// nobody in it can be asked.
 func (d *decoder) zoneHosts(z configured, byName map[wire.Name]configured) {
+	if len(z.Servers) > 0 {
+		return
+	}
 	for i, host := range z.Hosts {
 		for n, ok := host, host != ""; ok; n, ok = n.Parent() {
 			closest, is := byName[n]

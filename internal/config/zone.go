@@ -14,8 +14,8 @@ type Zone struct {
 	// Servers by address. They are asked wherever they are, loopback included.
 	// At least one of `servers` and `hosts` has to have an element.
 	Servers []Server `yaml:"servers" range:"0..16"`
-	// Servers by name, whose addresses are looked up. None may be in the zone
-	// itself, unless in a more specific one. With `tls` the name has to be in
+	// Servers by name, whose addresses are looked up. One in the zone itself
+	// needs one of `servers` to ask for it. With `tls` the name has to be in
 	// the server's certificate.
 	Hosts []wire.Name `yaml:"hosts" range:"0..13"`
 	// Ask over TCP only.

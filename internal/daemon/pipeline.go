@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -112,11 +111,6 @@ func accessRules(rules []config.AccessRule) []policy.Rule {
 // resolverOptions translates the configuration of the resolver.
 func resolverOptions(conf config.Config, exchanger resolver.Exchanger, memory resolver.Memory) (resolver.Options, error) {
 	cfg := conf.Resolver
-	for _, z := range slices.Concat(conf.ForwardZones, conf.StubZones) {
-		if z.TLS { // better no answer than one in the clear
-			return resolver.Options{}, fmt.Errorf("zone %v: tls to name servers is not supported yet", z.Name)
-		}
-	}
 	hints, err := rootHints(cfg.RootHints)
 	if err != nil {
 		return resolver.Options{}, err

@@ -1,8 +1,9 @@
 package daemon
 
 import (
-	"log/slog"
+	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -236,12 +237,76 @@ func TestScenariosForwardZoneServers(t *testing.T) {
 		}, steps: []step{
 			{ask: "www.corp.example. A", rcode: wire.ServFail, ede: unreachable, none: true, within: time.Millisecond},
 		}},
+		{name: "finds out the addresses of forwarders while the others work", world: corp, cfg: func(cfg *config.Config) {
+			forward("corp.example.", "192.0.2.101")(cfg)
+			cfg.ForwardZones[0].Hosts = []wire.Name{wire.MustParseName("ns.corp.example.")}
+		}, steps: []step{
+			{ask: "www.corp.example. A", answer: answer, do: func(n *simnet.Net) { n.Join("192.0.2.100", "192.0.2.101") }, most: 2},
+			{ask: "in.corp.example. A", do: func(n *simnet.Net) {
+				n.Break("192.0.2.100", recursive(), simnet.Rcode(wire.ServFail).If(simnet.At("192.0.2.101")))
+			}, most: 2, answer: []string{"in.corp.example. CNAME www.corp.example.", "www.corp.example. A 10.0.0.1"}},
+		}},
+		{name: "looks for a forwarder's address once a minute only", world: corp, cfg: func(cfg *config.Config) {
+			forward("corp.example.", "192.0.2.100")(cfg)
+			cfg.ForwardZones[0].Hosts = []wire.Name{wire.MustParseName("dns.lame.net.")}
+		}, steps: []step{
+			{do: func(n *simnet.Net) {
+				n.Serve("192.0.2.3", "net.", "lame.net. 3600 NS ns.lame.net.\nns.lame.net. 3600 A 192.0.2.77")
+			}, ask: "www.corp.example. A", answer: answer, most: 8, within: 2 * time.Second},
+			{ask: "in.corp.example. A", sent: []string{"192.0.2.100 in.corp.example. A"}},
+			{ask: "deep.www.corp.example. A", after: 50 * time.Second, sent: []string{"192.0.2.100 deep.www.corp.example. A"}},
+		}},
 		{name: "asks a forwarder over TCP if it is told to", world: corp, cfg: func(cfg *config.Config) {
 			forward("corp.example.", "192.0.2.100")(cfg)
 			cfg.ForwardZones[0].TCP = true
 		}, steps: []step{
 			{do: func(n *simnet.Net) { n.Break("192.0.2.100", simnet.Silent().If(simnet.UDP), recursive()) }, ask: "www.corp.example. A", answer: answer, most: 1, within: 25 * time.Millisecond},
 		}},
+	})
+}
+
+// TestZoneSaysHowItsServersAreToBeAsked looks at each request as the transport
+// gets it.
+func TestZoneSaysHowItsServersAreToBeAsked(t *testing.T) {
+	pin := strings.Repeat("A", 43) + "="
+	inBubble(t, func(cfg *config.Config, _ *simnet.Net) {
+		cfg.ForwardZones = []config.Zone{
+			{Name: wire.MustParseName("tls.example."), TLS: true, Servers: []config.Server{
+				{Address: config.Address{AddrPort: netip.MustParseAddrPort("192.0.2.100:8853")}, Pins: []config.Pin{config.Pin(pin)}, TLSName: wire.MustParseName("dns.example.")},
+			}},
+			{Name: wire.MustParseName("host.example."), TLS: true, Hosts: []wire.Name{wire.MustParseName("ns.other.net.")}},
+			{Name: wire.MustParseName("tcp.example."), TCP: true, Hosts: []wire.Name{wire.MustParseName("ns.other.net.")}},
+		}
+		cfg.StubZones = []config.Zone{{Name: wire.MustParseName("stub.example."), TLS: true, Servers: at("192.0.2.101")}}
+		cfg.StubZones[0].Servers[0].TLSName = wire.MustParseName("192.0.2.101")
+	}, func(t *testing.T, p *Pipeline, n *simnet.Net) {
+		for ask1, want := range map[string]string{
+			"www.tls.example. A":  "192.0.2.100:8853 RD TLS dns.example 32",
+			"www.host.example. A": "192.0.2.21:853 RD TLS ns.other.net 0",
+			"www.tcp.example. A":  "192.0.2.21:53 RD TCP",
+			"www.stub.example. A": "192.0.2.101:853 TLS 192.0.2.101 0",
+		} {
+			var got string
+			note := func(req exchange.Request, r *simnet.Reply) {
+				simnet.Rcode(wire.NXDomain)(req, r)
+				got = req.Server.String()
+				if req.RD {
+					got += " RD"
+				}
+				if req.TCP {
+					got += " TCP"
+				}
+				if req.TLS != nil {
+					got += fmt.Sprintf(" TLS %s %d", req.TLS.Name, len(slices.Concat(req.TLS.Pins...)))
+				}
+			}
+			for _, addr := range []string{"192.0.2.100", "192.0.2.101", "192.0.2.21"} {
+				n.Break(addr, simnet.Fault(note).If(simnet.Below("example.")))
+			}
+			if m := ask(t, p, ask1); m.Rcode != dns.RcodeNameError || got != want {
+				t.Errorf("%s: asked %q, want %q; %v", ask1, got, want, m)
+			}
+		}
 	})
 }
 
@@ -258,15 +323,6 @@ func TestForwarderIsNotBlamedForANameThatFails(t *testing.T) {
 			t.Errorf("the forwarder was noted for %v", failures)
 		}
 	})
-}
-
-func TestNewPipelineTurnsDownTLSToNameServers(t *testing.T) {
-	cfg := scenarioConfig(t)
-	cfg.ForwardZones = []config.Zone{{Name: wire.Root, TLS: true, Hosts: []wire.Name{wire.MustParseName("dns.example.")}}}
-	_, err := NewPipeline(cfg, simnet.New(), slog.New(slog.DiscardHandler))
-	if err == nil || !strings.Contains(err.Error(), "tls") {
-		t.Errorf("got %v", err)
-	}
 }
 
 // TestScenariosMaginotDNS shows that what a forwarder says and what recursion

@@ -12,6 +12,7 @@ import (
 
 	"shirube/internal/config"
 	"shirube/internal/daemon"
+	"shirube/internal/wire"
 )
 
 // outcome is what became of one scenario.
@@ -96,6 +97,15 @@ func TestPlanMapsSettings(t *testing.T) {
 			r := p.cfg.AccessControl
 			return len(r) == 2 && r[1].Prefix.String() == "127.0.0.0/8" && r[1].Action == config.ActionAllowSnoop
 		}},
+		"glue from anybody": {unbound("harden-glue: no"), func(p *plan) bool { return !p.cfg.Resolver.HardenGlue }},
+		"a forward zone": {unbound("forward-zone:\nname: \"a.\"\nforward-addr: 192.0.2.1\nforward-host: ns.b\nforward-first: yes\nforward-tcp-upstream: yes"), func(p *plan) bool {
+			z := p.cfg.ForwardZones
+			return len(z) == 1 && z[0].Name == wire.MustParseName("a.") && z[0].Servers[0].Address.String() == "192.0.2.1" &&
+				z[0].Hosts[0] == wire.MustParseName("ns.b.") && z[0].First && z[0].TCP
+		}},
+		"a stub zone": {unbound("stub-zone:\nname: a\nstub-addr: 192.0.2.1"), func(p *plan) bool {
+			return len(p.cfg.StubZones) == 1 && p.hints == nil && !p.cfg.StubZones[0].First
+		}},
 		"hints": {deckard("stub-addr: 2001:db8::1\nstub-name: rootns."), func(p *plan) bool {
 			text, err := os.ReadFile(p.cfg.Resolver.RootHints)
 			return err == nil && string(text) == ". 3600 NS rootns.\nrootns. 3600 AAAA 2001:db8::1\n"
@@ -120,16 +130,19 @@ func TestPlanSaysWhatIsMissing(t *testing.T) {
 		"server: trust-anchor: x":                                      "needs DNSSEC validation",
 		"server: prefetch: yes":                                        "",
 		"server: prefetch: no":                                         "",
-		"server: harden-glue: no":                                      "needs harden-glue: no",
+		"server: harden-glue: no":                                      "",
 		"server: verbosity: 4":                                         "",
 		"server: module-config: \"dns64 iterator\"":                    "needs DNS64",
 		"server: module-config: \"python iterator\"":                   "unknown module python",
 		"server: local-zone: test. nodefault":                          "",
 		"server: local-zone: test. static":                             "needs local zones",
 		"server: access-control: ::1 allow_setrd":                      "needs access-control: allow_setrd",
-		"stub-zone: name: \".\" stub-addr: 192.0.2.1 stub-first: yes":  "unknown setting stub-first",
-		"stub-zone: name: example. stub-addr: 192.0.2.1":               "needs stub zones",
-		"forward-zone: name: \".\" forward-addr: 192.0.2.1":            "needs forward zones",
+		"stub-zone: name: \".\" stub-addr: 192.0.2.1 stub-first: yes":  "",
+		"stub-zone: name: example. stub-addr: 192.0.2.1":               "",
+		"stub-zone: name: example. stub-host: ns. stub-prime: yes":     "needs stub-prime",
+		"stub-zone: name: example. stub-addr: ::1 stub-no-cache: yes":  "unknown setting stub-no-cache",
+		"forward-zone: name: example.":                                 "needs a zone without servers: an exception from the one around it",
+		"forward-zone: name: \".\" forward-addr: 192.0.2.1":            "",
 		"python: python-script: x":                                     "unknown clause python:",
 		"features: dns64_prefix = fe80::; warp = 9":                    "needs DNS64, unknown feature warp",
 		"server: do-nat64: yes\nserver: do-nat64: yes trust-anchor: x": "needs DNSSEC validation, needs NAT64",

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"shirube/internal/config"
+	"shirube/internal/wire"
 )
 
 // plan is what the settings of a scenario come to.
@@ -61,6 +62,7 @@ var server = map[string]row{
 		p.cfg.Cache.ServeStale.ClientTimeout = time.Duration(ms) * time.Millisecond
 		return err
 	}},
+	"harden-glue":               {apply: func(p *plan, s Setting) (err error) { p.cfg.Resolver.HardenGlue, err = flag(s); return err }},
 	"qname-minimisation":        {apply: minimise(config.MinimisationRelaxed)},
 	"qname-minimisation-strict": {apply: minimise(config.MinimisationStrict)},
 	"query-minimization":        {apply: minimise(config.MinimisationRelaxed)},
@@ -76,7 +78,6 @@ var server = map[string]row{
 	"module-config":             {apply: modules},
 
 	// What we have in one way only.
-	"harden-glue":               only(true, "glue is always scrubbed", "harden-glue: no"),
 	"harden-referral-path":      only(false, "the default; it only adds queries", "harden-referral-path"),
 	"harden-unknown-additional": only(false, "additional data is never kept or sent", "harden-unknown-additional"),
 	"harden-unverified-glue":    only(false, "the default", "harden-unverified-glue"),
@@ -109,7 +110,7 @@ var server = map[string]row{
 	"trust-anchor-file":            {needs: "DNSSEC validation"},
 	"val-max-restart":              {needs: "DNSSEC validation"},
 	"val-nsec3-keysize-iterations": {needs: "DNSSEC validation"},
-	"forward-addr":                 {needs: "forward zones"}, // Deckard's
+	"forward-addr":                 {needs: "Deckard's forwarding of everything"},
 	"cache-min-negative-ttl":       {needs: "cache-min-negative-ttl"},
 	"outbound-msg-retry":           {needs: "outbound-msg-retry"},
 	"local-data":                   {needs: "local data"},
@@ -137,13 +138,11 @@ var server = map[string]row{
 	"zonemd-permissive-mode":       {needs: "authority zones"},
 }
 
-// clauseRows has the clauses of Unbound's dialect that are not lists of
-// settings: the first is taken apart by stub.
+// clauseRows has the clauses of Unbound's dialect that are missing here.
 var clauseRows = map[string]row{
-	"forward-zone": {needs: "forward zones"},
-	"auth-zone":    {needs: "authority zones"},
-	"rpz":          {needs: "response policy zones"},
-	"view":         {needs: "views"},
+	"auth-zone": {needs: "authority zones"},
+	"rpz":       {needs: "response policy zones"},
+	"view":      {needs: "views"},
 }
 
 // planOf works out what to play sc with. The plan says why, if it cannot be
@@ -173,8 +172,8 @@ func (p *plan) block(b Block) error {
 	case known && r.needs != "":
 		p.reasons = append(p.reasons, "needs "+r.needs)
 		return nil
-	case b.Name == "stub-zone":
-		return p.stub(b)
+	case b.Name == "stub-zone", b.Name == "forward-zone":
+		return p.zone(b)
 	case b.Name != "server" && b.Name != "":
 		p.reasons = append(p.reasons, "unknown clause "+b.Name+":")
 		return nil
@@ -194,28 +193,63 @@ func (p *plan) block(b Block) error {
 	return nil
 }
 
-// stub takes a stub zone: for the root it is the hints.
-func (p *plan) stub(b Block) error {
-	root := false
+// zone takes a stub or forward zone. A stub zone for the root is the hints.
+func (p *plan) zone(b Block) error {
+	kind, _, _ := strings.Cut(b.Name, "-")
+	var z config.Zone
+	var servers []Setting
 	for _, s := range b.Settings {
-		if s.Key == "name" {
-			root = slices.Equal(s.Values, []string{"."})
-		}
-	}
-	if !root {
-		p.reasons = append(p.reasons, "needs stub zones")
-		return nil
-	}
-	for _, s := range b.Settings {
-		switch s.Key {
-		case "name", "stub-prime": // the root is always primed
-		case "stub-addr":
-			if err := stubAddr(p, s); err != nil {
-				return err
+		value := strings.Join(s.Values, " ")
+		var err error
+		switch key := strings.TrimPrefix(s.Key, kind+"-"); key {
+		case "name":
+			z.Name, err = wire.ParseName(value)
+		case "addr":
+			servers = append(servers, s)
+		case "host":
+			var host wire.Name
+			host, err = wire.ParseName(value)
+			z.Hosts = append(z.Hosts, host)
+		case "first":
+			z.First, err = flag(s)
+		case "tcp-upstream":
+			z.TCP, err = flag(s)
+		case "prime": // the root is always primed, other zones never are
+			var on bool
+			if on, err = flag(s); on && z.Name != wire.Root {
+				p.reasons = append(p.reasons, "needs stub-prime")
 			}
 		default:
 			p.reasons = append(p.reasons, "unknown setting "+s.Key)
 		}
+		if err != nil {
+			return fmt.Errorf("line %d: %s: %w", s.Line, s.Key, err)
+		}
+	}
+	if kind == "stub" && z.Name == wire.Root && !z.First {
+		for _, s := range servers {
+			if err := stubAddr(p, s); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for _, s := range servers {
+		for _, v := range s.Values {
+			addr, err := parseAddr(v)
+			if err != nil {
+				return err
+			}
+			z.Servers = append(z.Servers, config.Server{Address: config.Address{AddrPort: netip.AddrPortFrom(addr, 0)}})
+		}
+	}
+	switch {
+	case len(z.Servers)+len(z.Hosts) == 0:
+		p.reasons = append(p.reasons, "needs a zone without servers: an exception from the one around it")
+	case kind == "forward":
+		p.cfg.ForwardZones = append(p.cfg.ForwardZones, z)
+	default:
+		p.cfg.StubZones = append(p.cfg.StubZones, z)
 	}
 	return nil
 }
