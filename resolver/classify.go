@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -67,6 +68,7 @@ type reading struct {
 	cut       *rrset.Cut
 	aa        bool
 	recursive bool // from a resolver's cache, not from a zone: RA without AA
+	over      bool // a set has more records than are looked at
 	now       time.Time
 	ttls      TTLs
 }
@@ -88,6 +90,15 @@ func classify(msg *dns.Msg, q wire.Question, cut *rrset.Cut, now time.Time, ttls
 		aa: msg.Authoritative, recursive: msg.RecursionAvailable && !msg.Authoritative,
 		now: now, ttls: ttls,
 	}
+	rep := rd.judge(rcode)
+	if rd.over && rep.Verdict != Referral { // an RRset is whole or useless (RFC 2181 §5)
+		return lame(rcode, fmt.Sprintf("RRset of more than %d records", maxPerSet))
+	}
+	return rep
+}
+
+// judge decides what the sections mean.
+func (rd *reading) judge(rcode wire.Rcode) reply {
 	rep := rd.follow()
 	switch {
 	case rep.Verdict == Lame:

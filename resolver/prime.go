@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"time"
 
@@ -15,25 +16,24 @@ import (
 // primeAgain is how long to leave the root alone after a failed priming.
 const primeAgain = 10 * time.Second
 
+// errPriming says that somebody else is asking the root already.
+var errPriming = errors.New("the root is being asked for its servers")
+
 // Prime asks the root for its servers, so that the hints are needed no more
 // (RFC 9609). It is done by whoever first needs it; to call it at start saves
-// the first client the wait. When the servers of the root are configured there
-// is nothing to ask.
+// the first client the wait. That somebody else is doing it is no error.
 func (r *Resolver) Prime(ctx context.Context) error {
-	if r.zones[wire.Root] != nil {
+	err := r.prime(ctx, &work{limits: r.opt.Limits})
+	if errors.Is(err, errPriming) {
 		return nil
 	}
-	w := &work{limits: r.opt.Limits}
-	if !r.prime(ctx, w) {
-		return ede.Errorf(ede.NoReachableAuthority, "no server of the root hints answered")
-	}
-	return nil
+	return err
 }
 
 // primed returns the root's cut: from memory, from the root, or from the hints
 // while another question is asking or when the root does not answer.
 func (r *Resolver) primed(ctx context.Context, w *work) *rrset.Cut {
-	if !r.opt.NoPriming && time.Now().UnixNano() >= r.primeAt.Load() && r.prime(ctx, w) {
+	if !r.opt.NoPriming && time.Now().UnixNano() >= r.primeAt.Load() && r.prime(ctx, w) == nil {
 		if cut := r.opt.Memory.Cut(wire.Root); cut != nil {
 			return cut
 		}
@@ -42,30 +42,39 @@ func (r *Resolver) primed(ctx context.Context, w *work) *rrset.Cut {
 }
 
 // prime asks the servers of the hints. One caller at a time does it.
-func (r *Resolver) prime(ctx context.Context, w *work) bool {
+func (r *Resolver) prime(ctx context.Context, w *work) error {
 	if !r.priming.CompareAndSwap(false, true) {
-		return false
+		return errPriming
 	}
 	defer r.priming.Store(false)
 	q := wire.Question{Name: wire.Root, Type: wire.TypeNS} // RFC 9609 §3.1
 	if err := w.enter(q); err != nil {
-		return false
+		return err
 	}
 	defer w.leave()
-	rep, err := r.askZone(ctx, q, authority{cut: &r.root}, w)
-	if err != nil || rep.Verdict != Positive {
+	cut, rep, err := r.askRoot(ctx, q, w)
+	if err != nil {
 		r.primeAt.Store(time.Now().Add(primeAgain).UnixNano())
-		return false
-	}
-	cut := r.rootCut(rep)
-	if cut == nil {
-		r.primeAt.Store(time.Now().Add(primeAgain).UnixNano())
-		return false
+		return err
 	}
 	r.opt.Memory.PutCut(cut)
 	r.learn(q, reply{Verdict: Positive, Sets: rep.Sets})
 	r.stats.primings.Add(1)
-	return true
+	return nil
+}
+
+// askRoot asks a server of the hints for the root's NS set.
+func (r *Resolver) askRoot(ctx context.Context, q wire.Question, w *work) (*rrset.Cut, reply, error) {
+	rep, err := r.askZone(ctx, q, authority{cut: &r.root}, w)
+	if err != nil {
+		return nil, reply{}, err
+	}
+	if rep.Verdict == Positive {
+		if cut := r.rootCut(rep); cut != nil {
+			return cut, rep, nil
+		}
+	}
+	return nil, reply{}, ede.Errorf(ede.InvalidData, "the servers of the root hints name no root server that can be asked")
 }
 
 // rootCut makes a cut of the root's NS set. Addresses come with it (RFC 9609

@@ -142,7 +142,9 @@ func (rd *reading) set(recs []record, name wire.Name, typ wire.Type, rank rrset.
 			continue
 		}
 		if rec.typ == typ {
-			seen++
+			if seen++; seen > maxPerSet {
+				rd.over = true
+			}
 		}
 		sig, isSig := rec.rr.(*dns.RRSIG)
 		switch {
