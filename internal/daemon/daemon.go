@@ -59,7 +59,10 @@ func New(cfg config.Config, log *slog.Logger) (*Daemon, error) {
 }
 
 // Close ends what New built, of a server that was not started.
-func (d *Daemon) Close() { d.Frontend.Close() }
+func (d *Daemon) Close() {
+	d.Frontend.Close()
+	d.upstream.Close()
+}
 
 // Run serves until ctx ends, then drains. Its error is that of starting or of
 // stopping; that queries had to be abandoned when the drain's time was up is
