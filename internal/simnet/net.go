@@ -126,6 +126,7 @@ func (n *Net) Exchange(ctx context.Context, req exchange.Request) (exchange.Resp
 	req.TCP = true
 	resp, err = n.send(ctx, req)
 	resp.Size += received
+	resp.Resent = 1
 	return resp, err
 }
 
