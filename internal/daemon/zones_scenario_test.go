@@ -521,6 +521,26 @@ func TestScenariosZoneFirst(t *testing.T) {
 			{ask: "x.d.example.com. A", answer: []string{"x.d.example.com. A 198.51.100.9"}},
 			{ask: "a.b.c.d.example.com. A", answer: []string{"a.b.c.d.example.com. A 10.3.0.3"}, do: mended, after: 2 * time.Minute},
 		}},
+		{name: "asks the forwarder again below a cut that recursion found in its place", world: func(n *simnet.Net) {
+			refuse(n)
+			n.Serve("192.0.2.11", "example.com.", "d.example.com. 3600 NS ns.d.example.com.\nns.d.example.com. 3600 A 192.0.2.12")
+			n.Serve("192.0.2.12", "d.example.com.", "x.d.example.com. 300 A 198.51.100.9")
+		}, cfg: all(forward("example.com.", "192.0.2.100"), orElse), steps: []step{
+			{ask: "x.d.example.com. A", answer: []string{"x.d.example.com. A 198.51.100.9"}},
+			{ask: "a.b.c.d.example.com. A", answer: []string{"a.b.c.d.example.com. A 10.3.0.3"}, do: mended, after: 2 * time.Minute, sent: []string{"192.0.2.100 a.b.c.d.example.com. A"}},
+		}},
+		{name: "leaves half of the time for recursion", cfg: all(forward("example.com.", "192.0.2.100", "192.0.2.101", "192.0.2.102", "192.0.2.103"), orElse), steps: []step{
+			{ask: "www.example.com. A", answer: public, within: 3100 * time.Millisecond},
+		}},
+		{name: "takes an alias inside from who has the zone above too", world: func(n *simnet.Net) {
+			refuse(n)
+			n.Serve("192.0.2.2", "example.com.", "www.example.com. 300 A 198.51.100.1\nalias.example.com. 300 CNAME www.example.com.")
+		}, cfg: all(forward("example.com.", "192.0.2.100"), orElse), steps: []step{
+			{
+				ask: "alias.example.com. A", answer: []string{"alias.example.com. CNAME www.example.com.", "www.example.com. A 198.51.100.1"},
+				sent: []string{"192.0.2.100 alias.example.com. A", "192.0.2.1 com. A", "192.0.2.2 example.com. A", "192.0.2.2 alias.example.com. A"},
+			},
+		}},
 		{name: "goes to the zone around it first", world: func(n *simnet.Net) {
 			refuse(n)
 			n.Serve("192.0.2.110", "com.", "www.example.com. 300 A 10.3.0.9")
