@@ -15,6 +15,7 @@ import (
 	"github.com/miekg/dns"
 
 	"shirube/internal/exchange"
+	"shirube/internal/simnet"
 	"shirube/internal/wire"
 )
 
@@ -88,16 +89,7 @@ func NewWorld(sc *Scenario) *World {
 // [ErrFlood], and a broken connection's.
 func (w *World) Exchange(ctx context.Context, req exchange.Request) (exchange.Response, error) {
 	req.TCP = req.TCP || req.TLS != nil
-	resp, err := w.send(ctx, req)
-	if err != nil || resp.TCP || !resp.Msg.Truncated {
-		return resp, err
-	}
-	received := resp.Size
-	req.TCP = true
-	resp, err = w.send(ctx, req)
-	resp.Size += received
-	resp.Resent = 1
-	return resp, err
+	return simnet.OverTCPIfTruncated(ctx, req, w.send)
 }
 
 // send sends one query, and waits for what becomes of it.

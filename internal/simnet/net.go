@@ -118,13 +118,21 @@ func (n *Net) at(addr netip.Addr) *host {
 // [exchange.ErrTimeout], [exchange.ErrMalformed], the context's, [ErrFlood],
 // and what faults make up; a Response comes with them for its Size.
 func (n *Net) Exchange(ctx context.Context, req exchange.Request) (exchange.Response, error) {
-	resp, err := n.send(ctx, req)
+	return OverTCPIfTruncated(ctx, req, n.send)
+}
+
+// OverTCPIfTruncated sends req, and sends it again over TCP if the answer over
+// UDP was truncated, as the upstream transport does. The Response counts both.
+func OverTCPIfTruncated(ctx context.Context, req exchange.Request,
+	send func(context.Context, exchange.Request) (exchange.Response, error),
+) (exchange.Response, error) {
+	resp, err := send(ctx, req)
 	if err != nil || resp.TCP || !resp.Msg.Truncated {
 		return resp, err
 	}
 	received := resp.Size
 	req.TCP = true
-	resp, err = n.send(ctx, req)
+	resp, err = send(ctx, req)
 	resp.Size += received
 	resp.Resent = 1
 	return resp, err
