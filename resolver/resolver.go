@@ -174,21 +174,29 @@ type Answer struct {
 	Trust   rrset.Trust // the least of all parts
 }
 
-// Resolve answers q. Its error is an [*ede.Error], or wraps one. It ends when
-// ctx does, at the latest.
-func (r *Resolver) Resolve(ctx context.Context, q wire.Question) (*Answer, error) {
-	return r.Refresh(ctx, q, time.Time{})
+// Query is what a resolution is asked for.
+type Query struct {
+	wire.Question
+
+	// CD: the answer is wanted whatever validation would say of it (RFC 4035
+	// §3.2.2). It then says nothing.
+	CD bool
+
+	// Until, if not zero, is when an answer ends that is to be refreshed: what
+	// is remembered of it and does not live on after it is asked for anew. Zone
+	// cuts and the addresses of servers are used as they are. A failure takes
+	// nothing from memory.
+	Until time.Time
 }
 
-// Refresh is Resolve for an answer that is to live on after until: what is
-// remembered of it and does not is asked for anew. Zone cuts and the addresses
-// of servers are used as they are. A failure takes nothing from memory.
-func (r *Resolver) Refresh(ctx context.Context, q wire.Question, until time.Time) (*Answer, error) {
+// Resolve answers q. Its error is an [*ede.Error], or wraps one. It ends when
+// ctx does, at the latest.
+func (r *Resolver) Resolve(ctx context.Context, q Query) (*Answer, error) {
 	r.stats.resolutions.Add(1)
-	ans, err := r.resolve(ctx, q, &work{limits: r.opt.Limits, until: until})
+	ans, err := r.resolve(ctx, q.Question, r.work(q))
 	if err != nil {
 		r.stats.failures.Add(1)
-		return nil, explain(ctx, q, err)
+		return nil, explain(ctx, q.Question, err)
 	}
 	return ans, nil
 }

@@ -47,11 +47,12 @@ type trace struct {
 
 // Trace is Resolve, and tells what it does. tell is called in order, by one
 // goroutine at a time, and must not block.
-func (r *Resolver) Trace(ctx context.Context, q wire.Question, tell func(Event)) (*Answer, error) {
-	w := &work{limits: r.opt.Limits, trace: &trace{time.Now(), tell}}
-	ans, err := r.resolve(ctx, q, w)
+func (r *Resolver) Trace(ctx context.Context, q Query, tell func(Event)) (*Answer, error) {
+	w := r.work(q)
+	w.trace = &trace{time.Now(), tell}
+	ans, err := r.resolve(ctx, q.Question, w)
 	if err != nil {
-		err = explain(ctx, q, err)
+		err = explain(ctx, q.Question, err)
 		w.tell(Event{Step: StepFailure, Question: q.String(), Detail: err.Error()})
 		return nil, err
 	}

@@ -27,6 +27,11 @@ type work struct {
 	bytes   int
 }
 
+// work returns the account of q.
+func (r *Resolver) work(q Query) *work {
+	return &work{limits: r.opt.Limits, until: q.Until}
+}
+
 // spend pays for one query.
 func (w *work) spend() error {
 	w.mu.Lock()

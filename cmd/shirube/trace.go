@@ -94,7 +94,7 @@ func trace(ctx context.Context, cfg config.Config, q wire.Question, asJSON bool,
 	defer cancel()
 	var out bytes.Buffer // what tell writes: it must not block
 	tell := func(e resolver.Event) { writeEvent(&out, e, asJSON) }
-	ans, err := d.Resolver.Trace(ctx, q, tell)
+	ans, err := d.Resolver.Trace(ctx, resolver.Query{Question: q}, tell)
 	if err == nil && !asJSON {
 		writeAnswer(&out, ans, time.Now())
 	}

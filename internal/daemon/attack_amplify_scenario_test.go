@@ -152,7 +152,7 @@ func nrDelegation(t *testing.T, count int, fault simnet.Fault) (queries int, loo
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
 		defer cancel()
-		_, err = r.Resolve(ctx, wire.Question{Name: "\x03www\x06attack\x03com\x00", Type: wire.TypeA})
+		_, err = r.Resolve(ctx, resolver.Query{Question: wire.Question{Name: "\x03www\x06attack\x03com\x00", Type: wire.TypeA}})
 		if e := ede.Of(err); err == nil || e.Code != ede.NoReachableAuthority {
 			t.Errorf("resolved to %v, want EDE 22", err)
 		}

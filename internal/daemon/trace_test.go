@@ -16,7 +16,7 @@ import (
 func traced(t *testing.T, p *Pipeline, name string) (steps []string, err error) {
 	t.Helper()
 	last := resolver.Event{}
-	_, err = p.Resolver.Trace(t.Context(), wire.Question{Name: wire.MustParseName(name), Type: wire.TypeA}, func(e resolver.Event) {
+	_, err = p.Resolver.Trace(t.Context(), resolver.Query{Question: wire.Question{Name: wire.MustParseName(name), Type: wire.TypeA}}, func(e resolver.Event) {
 		if e.At < last.At {
 			t.Errorf("%v comes after %v", e, last)
 		}

@@ -20,10 +20,7 @@ import (
 // Resolver finds the answer to a question that no cache has. Its errors are
 // [*ede.Error] or wrap one.
 type Resolver interface {
-	Resolve(ctx context.Context, q wire.Question) (*resolver.Answer, error)
-	// Refresh is Resolve for an answer that is to live on after until: what is
-	// remembered and does not has to be asked for anew.
-	Refresh(ctx context.Context, q wire.Question, until time.Time) (*resolver.Answer, error)
+	Resolve(ctx context.Context, q resolver.Query) (*resolver.Answer, error)
 }
 
 // Options configures a [Frontend]. Zero means the default.
@@ -236,7 +233,7 @@ func (f *Frontend) resolve(server context.Context, k flightKey, until time.Time)
 	}()
 	ctx, cancel := context.WithTimeout(server, f.opt.Timeout)
 	defer cancel()
-	ans, err := f.find(ctx, k.q, until)
+	ans, err := f.opt.Resolver.Resolve(ctx, resolver.Query{Question: k.q, CD: k.cd, Until: until})
 	out.at = time.Now()
 	if err == nil {
 		out.ans = ans
@@ -249,12 +246,4 @@ func (f *Frontend) resolve(server context.Context, k flightKey, until time.Time)
 		f.opt.Log.Debug("cannot resolve", "question", k.q.String(), "error", err)
 	}
 	return out
-}
-
-// find asks the resolver.
-func (f *Frontend) find(ctx context.Context, q wire.Question, until time.Time) (*resolver.Answer, error) {
-	if until.IsZero() {
-		return f.opt.Resolver.Resolve(ctx, q)
-	}
-	return f.opt.Resolver.Refresh(ctx, q, until)
 }

@@ -23,12 +23,8 @@ import (
 // stub is a resolver that does as it is told.
 type stub func(ctx context.Context, q wire.Question) (*resolver.Answer, error)
 
-func (s stub) Resolve(ctx context.Context, q wire.Question) (*resolver.Answer, error) {
-	return s(ctx, q)
-}
-
-func (s stub) Refresh(ctx context.Context, q wire.Question, _ time.Time) (*resolver.Answer, error) {
-	return s(ctx, q)
+func (s stub) Resolve(ctx context.Context, q resolver.Query) (*resolver.Answer, error) {
+	return s(ctx, q.Question)
 }
 
 // newFrontend returns a frontend that allows everybody and asks s.

@@ -24,21 +24,19 @@ type tenSeconds struct {
 	refresh func(ctx context.Context) error
 }
 
-func (r tenSeconds) Resolve(_ context.Context, q wire.Question) (*resolver.Answer, error) {
+func (r tenSeconds) Resolve(ctx context.Context, q resolver.Query) (*resolver.Answer, error) {
+	if !q.Until.IsZero() {
+		if !q.Until.After(time.Now()) {
+			r.t.Errorf("the new answer is to outlive %v, which is over", q.Until)
+		}
+		if err := r.refresh(ctx); err != nil {
+			return nil, err
+		}
+	}
 	s := set(r.t, "x.example.com. 1 A 192.0.2.1", 10*time.Second, rrset.Insecure)
 	s.Name = q.Name
 	s.RRs[0].Header().Name = q.Name.String()
 	return &resolver.Answer{Records: []rrset.Set{s}, Trust: rrset.Insecure}, nil
-}
-
-func (r tenSeconds) Refresh(ctx context.Context, q wire.Question, until time.Time) (*resolver.Answer, error) {
-	if !until.After(time.Now()) {
-		r.t.Errorf("the new answer is to outlive %v, which is over", until)
-	}
-	if err := r.refresh(ctx); err != nil {
-		return nil, err
-	}
-	return r.Resolve(ctx, q)
 }
 
 // popular returns a frontend and queries for n names that are in its cache,
