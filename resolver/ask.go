@@ -41,6 +41,9 @@ func (r *Resolver) askServers(ctx context.Context, q wire.Question, s *search, w
 		if (i < 0 || s.tries[i].sends > 0) && r.findAddress(ctx, s, w) {
 			continue // a server not asked yet is better than one that was
 		}
+		if (i < 0 || s.tries[i].sends > 0) && r.lastResort(ctx, s, w) {
+			continue
+		}
 		s.ended = i < 0
 		if i < 0 || ctx.Err() != nil {
 			return s.rest()
@@ -55,6 +58,7 @@ func (r *Resolver) askServers(ctx context.Context, q wire.Question, s *search, w
 			return reply{}, err
 		case rep.Verdict != Lame:
 			s.heard = true
+			r.rememberApex(s.authority, &rep)
 			return rep, nil
 		}
 		if s.silences > 0 && !s.heard && !s.probe { // what others found out meanwhile

@@ -40,6 +40,10 @@ type reply struct {
 
 	// Positive, of the zone's own NS set: the addresses that came with it.
 	Glue map[wire.Name][]netip.Addr
+
+	// Positive, Negative and Alias: the zone's own NS set that came along, if
+	// it names servers that the parent does not.
+	Apex *rrset.Set
 }
 
 // aliases returns the number of alias steps in r.
@@ -93,6 +97,9 @@ func classify(msg *dns.Msg, q wire.Question, cut *rrset.Cut, now time.Time, ttls
 	rep := rd.judge(rcode)
 	if rd.over && rep.Verdict != Referral { // an RRset is whole or useless (RFC 2181 §5)
 		return lame(rcode, fmt.Sprintf("RRset of more than %d records", maxPerSet))
+	}
+	if rep.Verdict != Referral && rep.Verdict != Lame {
+		rep.Apex = rd.apexNames()
 	}
 	return rep
 }
@@ -179,10 +186,8 @@ func (rd *reading) nothing(rcode wire.Rcode) reply {
 // referral, else NODATA as some servers say it, which is neg (RFC 2308 §2.2).
 func (rd *reading) unanswered(neg reply) reply {
 	zone := rd.cut.Zone
-	owner, several := rd.delegated()
+	owner := rd.delegated()
 	switch {
-	case several:
-		return lame(neg.Rcode, "referral to two zones")
 	case owner != "" && owner != zone && rd.q.Name.Within(owner):
 		if rd.q.Type == wire.TypeDS && owner == rd.q.Name {
 			return rd.referredDS(neg)

@@ -815,9 +815,9 @@ func TestClassifyLame(t *testing.T) {
 			want:     "lame: referral sideways",
 		},
 		{
-			name: "referral to two zones", zone: "com",
-			response: response{ns: ns + "www.example.com 3600 NS ns1.example.com"},
-			want:     "lame: referral to two zones",
+			name: "referral to two zones", q: "example.com A", zone: "com",
+			response: response{ns: "www.example.com 3600 NS ns1.example.com\nexample.net 3600 NS ns1.example.net"},
+			want:     "lame: referral sideways",
 		},
 		{
 			name:     "other classes",

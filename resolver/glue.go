@@ -12,19 +12,20 @@ import (
 )
 
 // delegated returns the zone whose servers the authority section names, if
-// any. Servers of several zones are servers of none: no server has two
-// delegations for one name.
-func (rd *reading) delegated() (owner wire.Name, several bool) {
+// any. Of several it is the first that the question is in and that is not the
+// zone asked: a server has one delegation for one name, and what else it says
+// is none of this question's business.
+func (rd *reading) delegated() (owner wire.Name) {
 	for _, rec := range rd.authority {
-		if rec.typ != wire.TypeNS {
-			continue
+		switch {
+		case rec.typ != wire.TypeNS:
+		case rec.name != rd.cut.Zone && rd.q.Name.Within(rec.name):
+			return rec.name
+		case owner == "":
+			owner = rec.name
 		}
-		if owner != "" && owner != rec.name {
-			return "", true
-		}
-		owner = rec.name
 	}
-	return owner, false
+	return owner
 }
 
 // refers reports whether the authority section, as it came, names the servers

@@ -22,6 +22,8 @@ type search struct {
 	tries    []try
 	glueless []wire.Name   // servers whose addresses are not known yet, in random order
 	looked   int           // of them looked up
+	apex     []wire.Name   // servers that the zone itself named in passing
+	resorts  int           // last resorts taken
 	reasons  []string      // why servers were of no help, the first few
 	fallback *reply        // what a server of no help may have meant
 	network  bool          // no server was reached at all so far
@@ -219,9 +221,10 @@ func (r *Resolver) findAddress(ctx context.Context, s *search, w *work) bool {
 			ans, err := r.resolve(ctx, wire.Question{Name: host, Type: typ}, w)
 			if err != nil {
 				s.note(fmt.Sprintf("%v: no address", host))
-				continue // the other family, or another server
+				s.add(r.parentsGlue(host), r.reach(host, s.authority))
+			} else {
+				s.add(r.addresses(ans), r.reach(host, s.authority))
 			}
-			s.add(r.addresses(ans), r.reach(host, s.authority))
 			if len(s.tries) > before {
 				return true // the other family is not needed
 			}
