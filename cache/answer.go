@@ -119,7 +119,7 @@ func (a *Answer) age(now time.Time) uint32 {
 }
 
 // alive reports whether a may still be used at now.
-func (a *Answer) alive(now time.Time) bool { return now.Sub(a.stored) < a.life }
+func (a *Answer) alive(now time.Time) bool { return within(now, a.Expires(), a.life) }
 
 // EDE returns the Extended DNS Error that goes with a, or nil.
 func (a *Answer) EDE() *ede.Error { return a.ede }

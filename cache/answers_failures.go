@@ -23,7 +23,12 @@ type failure struct {
 }
 
 // alive reports whether the question need not be tried again at now.
-func (f failure) alive(now time.Time) bool { return now.Sub(f.stored) < f.lasts }
+func (f failure) alive(now time.Time) bool { return f.since(now, f.lasts) }
+
+// since reports whether the last failure is less than a time ago at now.
+func (f failure) since(now time.Time, ago time.Duration) bool {
+	return within(now, f.stored.Add(ago), ago)
+}
 
 // Fail remembers that q could not be answered, and why: err, its cause
 // excepted, is sent along with the SERVFAIL; it may be nil. The failure is the
@@ -43,5 +48,5 @@ func (c *Answers) Fail(q wire.Question, cd bool, err *ede.Error, now time.Time) 
 		}
 	}
 	c.failures.put(maphash.Bytes(c.failures.seed, key), string(key), f, keySize(key)+errorSize(f.err),
-		func(old failure) bool { return now.Sub(old.stored) < min(old.lasts, c.opt.Recheck) }) // another flight's, just now
+		func(old failure) bool { return old.since(now, min(old.lasts, c.opt.Recheck)) }) // another flight's, just now
 }

@@ -40,7 +40,7 @@ func TestAnswersGiveBackWhatWasPut(t *testing.T) {
 func TestAnswersCountAHitFromTheQueryOnEvenIfItCameFirst(t *testing.T) {
 	c := NewAnswers(AnswersOptions{})
 	c.Put(question("www.example.", wire.TypeA), false, false, hosts(t, "www.example.", epoch, "www.example. 30 IN A 192.0.2.1"))
-	for _, seconds := range []float64{-0.001, -1, -86400} {
+	for _, seconds := range []float64{-0.001, -1, -10} {
 		m, _ := ask(t, c, query(t, "www.example.", wire.TypeA), after(seconds))
 		if m == nil || m.Answer[0].Header().Ttl != 30 {
 			t.Errorf("%v s before it was stored the answer is %v", -seconds, m)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"shirube/internal/clock"
 	"shirube/internal/rrset"
 	"shirube/internal/wire"
 )
@@ -16,13 +17,34 @@ type MemoryOptions struct {
 	// Bytes is how much memory may be taken; default 64 MiB. One quarter of it
 	// is for zone cuts. What needs more than 1/64 of its share is not kept.
 	Bytes int64
+	Clock *clock.Clock // nil: the real time
 }
 
 // Memory holds the RRsets and zone cuts that resolution works with. It is safe
-// for concurrent use. Time is that of [time.Now].
+// for concurrent use.
 type Memory struct {
-	sets *store[wire.Question, packedSet]
-	cuts *store[wire.Name, *rrset.Cut]
+	clock *clock.Clock
+	sets  *store[wire.Question, packedSet]
+	cuts  *store[wire.Name, keptCut]
+}
+
+// keptCut is a cut as it is kept.
+type keptCut struct {
+	*rrset.Cut
+	life time.Duration // when it was stored
+}
+
+// clockSlack is how much earlier than what it finds in memory a query may be:
+// that came from others while it waited for its turn. What is from later still
+// was put there before the clock was set back, and is not to be used: it would
+// live for as long again.
+const clockSlack = 10 * time.Second
+
+// within reports whether at now less than life is left until the end, but
+// something.
+func within(now, until time.Time, life time.Duration) bool {
+	left := until.Sub(now)
+	return left > 0 && left <= life+clockSlack
 }
 
 // NewMemory returns an empty memory.
@@ -31,36 +53,38 @@ func NewMemory(opt MemoryOptions) *Memory {
 		opt.Bytes = 64 << 20
 	}
 	return &Memory{
-		sets: newStore[wire.Question, packedSet](opt.Bytes - opt.Bytes/4),
-		cuts: newStore[wire.Name, *rrset.Cut](opt.Bytes / 4),
+		clock: opt.Clock,
+		sets:  newStore[wire.Question, packedSet](opt.Bytes - opt.Bytes/4),
+		cuts:  newStore[wire.Name, keptCut](opt.Bytes / 4),
 	}
 }
 
 // Cut returns the live cut closest to n, at or above it, or nil. It is shared,
 // and must not be changed.
 func (m *Memory) Cut(n wire.Name) *rrset.Cut {
-	now := time.Now()
+	now := m.clock.Now()
 	for ok := true; ok; n, ok = n.Parent() {
-		if e := m.cuts.get(maphash.String(m.cuts.seed, string(n)), n); e != nil && cutAlive(e.val, now) {
+		if e := m.cuts.get(maphash.String(m.cuts.seed, string(n)), n); e != nil && e.val.alive(now) {
 			e.touch()
-			return e.val
+			return e.val.Cut
 		}
 	}
 	return nil
 }
 
-// cutAlive reports whether c may still be used at now.
-func cutAlive(c *rrset.Cut, now time.Time) bool { return c.Until.IsZero() || now.Before(c.Until) }
+// alive reports whether c may still be used at now.
+func (c keptCut) alive(now time.Time) bool { return c.Until.IsZero() || within(now, c.Until, c.life) }
 
 // PutCut stores a cut in place of what was known of its zone: the parent's
 // last word counts, even if it is to be forgotten at once. It keeps c.
 func (m *Memory) PutCut(c *rrset.Cut) {
 	h := maphash.String(m.cuts.seed, string(c.Zone))
-	if !cutAlive(c, time.Now()) {
-		m.cuts.drop(h, c.Zone, func(*rrset.Cut) bool { return true })
+	kept := keptCut{c, c.Until.Sub(m.clock.Now())}
+	if !c.Until.IsZero() && kept.life <= 0 {
+		m.cuts.drop(h, c.Zone, func(keptCut) bool { return true })
 		return
 	}
-	m.cuts.put(h, c.Zone, c, cutSize(c), nil)
+	m.cuts.put(h, c.Zone, kept, cutSize(c), nil)
 }
 
 // Set returns the live set of n and typ, if there is one. Its records are the
@@ -68,7 +92,7 @@ func (m *Memory) PutCut(c *rrset.Cut) {
 func (m *Memory) Set(n wire.Name, typ wire.Type) (rrset.Set, bool) {
 	q := wire.Question{Name: n, Type: typ}
 	e := m.sets.get(maphash.Comparable(m.sets.seed, q), q)
-	if e == nil || !time.Now().Before(e.val.until) {
+	if e == nil || !e.val.alive(m.clock.Now()) {
 		return rrset.Set{}, false
 	}
 	e.touch()
@@ -80,9 +104,9 @@ func (m *Memory) Set(n wire.Name, typ wire.Type) (rrset.Set, bool) {
 // octets, or that would not come back the same is not stored; without life it
 // still ends the old one, which is outdated. It keeps nothing of s.
 func (m *Memory) PutSet(s rrset.Set) {
-	now := time.Now()
+	now := m.clock.Now()
 	keep := func(old packedSet) bool {
-		return now.Before(old.until) && (old.rank > s.Rank || old.trust > s.Trust)
+		return old.alive(now) && (old.rank > s.Rank || old.trust > s.Trust)
 	}
 	q := wire.Question{Name: s.Name, Type: s.Type}
 	h := maphash.Comparable(m.sets.seed, q)
@@ -96,6 +120,7 @@ func (m *Memory) PutSet(s rrset.Set) {
 	if err != nil {
 		return // no failure: whoever wants it asks for it again
 	}
+	p.life = s.Until.Sub(now)
 	m.sets.put(h, q, p, p.size(), keep)
 }
 

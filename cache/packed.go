@@ -25,12 +25,13 @@ type packedSet struct {
 	denied bool
 	rcode  wire.Rcode // of the denial
 	until  time.Time
-	msg    []byte      // a message: the set as its answer, its signatures as its authority section
-	proof  []packedSet // of the denial
+	life   time.Duration // when it was stored; 0 in a proof
+	msg    []byte        // a message: the set as its answer, its signatures as its authority section
+	proof  []packedSet   // of the denial
 }
 
 // packedOverhead is what a packedSet takes in memory beside its bytes.
-const packedOverhead = 112
+const packedOverhead = 120
 
 // Reasons not to keep a set.
 var (
@@ -120,6 +121,9 @@ func plain(name string) bool {
 	}
 	return true
 }
+
+// alive reports whether p may still be used at now.
+func (p *packedSet) alive(now time.Time) bool { return within(now, p.until, p.life) }
 
 // octets returns the length of all messages in p.
 func (p *packedSet) octets() int {

@@ -37,7 +37,7 @@ func (c *Answers) HoldsStale(q *wire.Query, now time.Time) (found, failing bool)
 	}
 	var b [maxKey]byte
 	e := lookup(c.failures, appendKey(b[:0], q.RawName(), q.Type, false, q.CD))
-	return true, e != nil && now.Sub(e.val.stored) < c.opt.Recheck
+	return true, e != nil && e.val.since(now, c.opt.Recheck)
 }
 
 // Stale appends the answer to q that has expired, but not for longer than

@@ -19,7 +19,7 @@ func (r *Resolver) askZone(ctx context.Context, q wire.Question, at authority, w
 	if rep, ok := r.askLocalRoot(q, at, w); ok {
 		return rep, nil
 	}
-	probe, err := r.dead.admit(zoneKey{at.cut.Zone, at.conf}, time.Now())
+	probe, err := r.dead.admit(zoneKey{at.cut.Zone, at.conf}, r.opt.Clock.Now())
 	if err != nil {
 		return reply{}, err
 	}
@@ -62,7 +62,7 @@ func (r *Resolver) askServers(ctx context.Context, q wire.Question, s *search, w
 			return rep, nil
 		}
 		if s.silences > 0 && !s.heard && !s.probe { // what others found out meanwhile
-			if s.probe, err = r.dead.admit(zoneKey{s.cut.Zone, s.conf}, time.Now()); err != nil {
+			if s.probe, err = r.dead.admit(zoneKey{s.cut.Zone, s.conf}, r.opt.Clock.Now()); err != nil {
 				return reply{}, err
 			}
 		}
@@ -153,7 +153,7 @@ func (r *Resolver) askServer(ctx context.Context, server ZoneServer, how infra.H
 			r.infra.Bare(server.Addr, zone)
 		}
 	}
-	now := time.Now()
+	now := r.opt.Clock.Now()
 	if err != nil {
 		r.failed(ctx, &a, err, zone, now)
 		return a

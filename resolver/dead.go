@@ -63,6 +63,11 @@ type deadZone struct {
 	why    *ede.Error
 }
 
+// pending reports whether z is not to be asked at now.
+func (z *deadZone) pending(now time.Time) bool {
+	return within(now, z.until, max(maxDead, deadProbe))
+}
+
 // admit returns an error if z is dead at now. Otherwise it may be asked: with
 // probe by this question only, whose end is to be told to conclude.
 func (d *deadZones) admit(z zoneKey, now time.Time) (probe bool, err error) {
@@ -75,10 +80,10 @@ func (d *deadZones) admit(z zoneKey, now time.Time) (probe bool, err error) {
 	switch {
 	case dead == nil:
 		return false, nil
-	case now.Before(dead.until):
+	case dead.pending(now):
 		d.spared.Add(1)
 		return false, dead.why
-	case now.Sub(dead.until) > forgetDead:
+	case now.Sub(dead.until).Abs() > forgetDead:
 		d.remove(z)
 		return false, nil
 	}
@@ -116,7 +121,7 @@ func (d *deadZones) dies(z zoneKey, least time.Duration, probe bool, why error, 
 	defer d.mu.Unlock()
 	dead := d.zones[z]
 	switch {
-	case dead != nil && !probe && now.Before(dead.until):
+	case dead != nil && !probe && dead.pending(now):
 		return
 	case dead == nil:
 		for old := range d.zones { // any: to forget is to ask again
@@ -159,7 +164,7 @@ var common = [...]wire.Type{wire.TypeA, wire.TypeAAAA, wire.TypeNS, wire.TypeSOA
 
 // conclude draws from the end of a search whether the zone is dead.
 func (r *Resolver) conclude(q wire.Question, s *search, w *work, err error) {
-	z, now := zoneKey{s.cut.Zone, s.conf}, time.Now()
+	z, now := zoneKey{s.cut.Zone, s.conf}, r.opt.Clock.Now()
 	switch {
 	case err == nil || s.heard:
 		r.dead.alive(z)

@@ -98,3 +98,13 @@ func TestDeathWithoutACodeIsNotRemembered(t *testing.T) {
 		t.Error("remembered")
 	}
 }
+
+func TestDeathDoesNotLastWhenTheClockIsSetBack(t *testing.T) {
+	for _, back := range []time.Duration{20 * time.Second, time.Hour, 10 * 365 * 24 * time.Hour} {
+		d := &deadZones{limit: 10}
+		d.dies(deadKey, minLost, false, errSilent, deadStart)
+		if _, err := d.admit(deadKey, deadStart.Add(-back)); err != nil {
+			t.Errorf("set back by %v: %v", back, err)
+		}
+	}
+}

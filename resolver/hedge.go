@@ -92,8 +92,7 @@ func (r *Resolver) askPair(ctx context.Context, first int, how infra.Hint, q wir
 		return []asked{found, p.second}
 	}
 	if errors.Is(found.err, context.Canceled) { // called off
-		now := time.Now()
-		r.infra.Late(found.server.Addr, s.cut.Zone, now.Sub(begun), now)
+		r.infra.Late(found.server.Addr, s.cut.Zone, time.Since(begun), r.opt.Clock.Now())
 		found.err, found.silent, found.rep = nil, true, lame(0, "late")
 	}
 	return []asked{p.second, found}

@@ -33,7 +33,7 @@ func (r *Resolver) Prime(ctx context.Context) error {
 // primed returns the root's cut: from memory, from the root, or from the hints
 // while another question is asking or when the root does not answer.
 func (r *Resolver) primed(ctx context.Context, w *work) *rrset.Cut {
-	if !r.opt.NoPriming && time.Now().UnixNano() >= r.primeAt.Load() && r.prime(ctx, w) == nil {
+	if !r.opt.NoPriming && !within(r.opt.Clock.Now(), time.Unix(0, r.primeAt.Load()), primeAgain) && r.prime(ctx, w) == nil {
 		if cut := r.opt.Memory.Cut(wire.Root); cut != nil {
 			return cut
 		}
@@ -54,7 +54,7 @@ func (r *Resolver) prime(ctx context.Context, w *work) error {
 	defer w.leave()
 	cut, rep, err := r.askRoot(ctx, q, w)
 	if err != nil {
-		r.primeAt.Store(time.Now().Add(primeAgain).UnixNano())
+		r.primeAt.Store(r.opt.Clock.Now().Add(primeAgain).UnixNano())
 		return err
 	}
 	r.opt.Memory.PutCut(cut)

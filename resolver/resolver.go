@@ -15,6 +15,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"shirube/internal/clock"
 	"shirube/internal/ede"
 	"shirube/internal/exchange"
 	"shirube/internal/rrset"
@@ -48,6 +49,7 @@ type Options struct {
 	Zones     []Zone         // whose servers are configured
 	Port      uint16         // that servers are asked on; default 53
 	Log       *slog.Logger   // told when IPv4 or IPv6 fails and recovers; default: nobody is
+	Clock     *clock.Clock   // what is learned is kept by; nil: the real time
 
 	// LocalRoot, if not nil, answers for the root's servers, or returns nil
 	// when they have to be asked themselves (RFC 8806). The message is the
@@ -147,6 +149,14 @@ func setDefault[T comparable](v *T, d T) {
 	if *v == zero {
 		*v = d
 	}
+}
+
+// within reports whether something that ends at end and lasts no longer than
+// most goes on at now. What would last longer, and not because another question
+// was a little ahead, began before the clock was set back.
+func within(now, end time.Time, most time.Duration) bool {
+	left := end.Sub(now)
+	return left > 0 && left <= most+time.Second
 }
 
 // usable reports whether a server may be asked at addr: not on an address that

@@ -48,7 +48,7 @@ const maxReasons = 4
 
 // search begins the search through the servers of a zone.
 func (r *Resolver) search(at authority) *search {
-	s := &search{authority: at, network: true, begun: time.Now()}
+	s := &search{authority: at, network: true, begun: r.opt.Clock.Now()}
 	if at.conf != nil {
 		for _, srv := range at.conf.Servers {
 			s.tries = append(s.tries, try{ZoneServer: srv})
@@ -145,7 +145,7 @@ func (r *Resolver) pick(s *search, except int) (int, infra.Hint) {
 	if addrs == nil {
 		return -1, infra.Hint{}
 	}
-	i, how := r.infra.Choose(s.cut.Zone, addrs, time.Now())
+	i, how := r.infra.Choose(s.cut.Zone, addrs, r.opt.Clock.Now())
 	how.Timeout = max(how.Timeout, patience[least])
 	if s.probe {
 		how.Timeout = min(how.Timeout, probeWait)

@@ -206,9 +206,9 @@ func (r *Resolver) findHosts(ctx context.Context, s *search, w *work) {
 	if s.conf == nil || len(s.conf.Servers) == 0 || len(s.glueless) == 0 || len(w.path) > 1 {
 		return
 	}
-	now := time.Now()
+	now := r.opt.Clock.Now()
 	at := s.conf.lookAt.Load()
-	if now.UnixNano() < at || !s.conf.lookAt.CompareAndSwap(at, now.Add(hostsAgain).UnixNano()) {
+	if within(now, time.Unix(0, at), hostsAgain) || !s.conf.lookAt.CompareAndSwap(at, now.Add(hostsAgain).UnixNano()) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, hostsTime)

@@ -96,7 +96,7 @@ func trace(ctx context.Context, cfg config.Config, q wire.Question, asJSON bool,
 	tell := func(e resolver.Event) { writeEvent(&out, e, asJSON) }
 	ans, err := d.Resolver.Trace(ctx, resolver.Query{Question: q}, tell)
 	if err == nil && !asJSON {
-		writeAnswer(&out, ans, time.Now())
+		writeAnswer(&out, ans, d.Clock.Now())
 	}
 	if _, werr := out.WriteTo(stdout); werr != nil {
 		return werr

@@ -189,6 +189,7 @@ func TestRulesBite(t *testing.T) {
 		{"ede", "internal/ede/ede.go", "shirube/internal/wire"},
 		{"rrset", "internal/rrset/rrset.go", "shirube/internal/ede"},
 		{"exchange", "internal/exchange/exchange.go", "shirube/internal/rrset"},
+		{"clock", "internal/clock/clock.go", "shirube/internal/config"},
 		{"netx", "internal/netx/udp.go", "shirube/internal/wire"},
 		{"transport", "transport/udp.go", "github.com/miekg/dns"},
 		{"transport", "transport/udp.go", "shirube/transport/upstream"},

@@ -54,6 +54,10 @@ var rules = []rule{
 		reason: "exchange is the leaf through which resolver and upstream transport talk without knowing each other",
 	},
 	{
+		name: "clock", in: []string{"internal/clock"}, deny: []string{ours, miekg},
+		reason: "clock is a leaf: whoever keeps data asks it for the time",
+	},
+	{
 		name: "netx", in: []string{"internal/netx"},
 		deny:   []string{ours, miekg},
 		reason: "netx is sockets and system calls: it knows datagrams, not DNS",
@@ -84,7 +88,7 @@ var rules = []rule{
 	},
 	{
 		name: "localroot", in: []string{"resolver/localroot"},
-		deny: []string{ours}, allow: []string{module + "/internal/wire"},
+		deny: []string{ours}, allow: []string{module + "/internal/wire", module + "/internal/clock"},
 		reason: "the local copy of the root is a source of messages like any server: it does not know who asks it",
 	},
 	{

@@ -41,6 +41,8 @@ type Config struct {
 	Limits Limits `yaml:"limits"`
 	// What is written to standard error.
 	Log Log `yaml:"log"`
+	// What only tests of the server need. Never for production.
+	Debug Debug `yaml:"debug"`
 }
 
 // Listener is one address to listen on.

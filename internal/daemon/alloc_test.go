@@ -25,6 +25,7 @@ func serveLocal(t *testing.T, listen, ask string) (*Daemon, *net.UDPConn) {
 	cfg := scenarioConfig(t)
 	// Nothing is to be resolved. If something is, it stays on this machine.
 	cfg.Resolver.RootHints, cfg.Resolver.DoNotQueryLocalhost = "testdata/nobody.hints", false
+	cfg.Cache.MinFailureTTL = cfg.Cache.MaxFailureTTL // it must not run out within a test
 	port := freePort(t)
 	cfg.Listen = []config.Listener{{
 		Address:   netip.AddrPortFrom(netip.MustParseAddr(listen), port),
@@ -116,15 +117,12 @@ func TestAllocUDPHit(t *testing.T) {
 func remember(t *testing.T, p *Pipeline) {
 	t.Helper()
 	rememberAnswers(t, p, "www.example.com. 300 A 198.51.100.1", "large.example.com. 300 TXT "+largeText)
-	p.Answers.Fail(wire.Question{Name: wire.MustParseName("broken.example.com."), Type: wire.TypeA}, false, longFailure, farFuture)
+	p.Answers.Fail(wire.Question{Name: wire.MustParseName("broken.example.com."), Type: wire.TypeA}, false, longFailure, time.Now())
 }
 
 var (
 	largeText   = strings.Repeat(`"`+strings.Repeat("x", 200)+`" `, 4)
 	longFailure = &ede.Error{Code: ede.NoReachableAuthority, Text: "no server of example.com. answered: 192.0.2.1 timed out"}
-	// farFuture is when a failure is remembered from, so that it does not run
-	// out within a test: it lasts until a second after.
-	farFuture = time.Now().Add(time.Hour)
 )
 
 // rememberAnswers puts records into the memory of p as answers to who asks for

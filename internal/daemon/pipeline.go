@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"shirube/cache"
+	"shirube/internal/clock"
 	"shirube/internal/config"
 	"shirube/internal/exchange"
 	"shirube/internal/frontend"
@@ -21,6 +22,7 @@ import (
 // Pipeline is the life of a query without its transports: what a server and
 // every test and benchmark of the whole have in common.
 type Pipeline struct {
+	Clock     *clock.Clock // that all the rest goes by; nil: the real time
 	Answers   *cache.Answers
 	Memory    *cache.Memory
 	LocalRoot *localroot.Copy // nil: there is none; it has to be run to stay current
@@ -31,9 +33,11 @@ type Pipeline struct {
 // NewPipeline builds a pipeline from cfg that asks servers through exchanger.
 // It reads the files that cfg names.
 func NewPipeline(cfg config.Config, exchanger resolver.Exchanger, log *slog.Logger) (*Pipeline, error) {
+	now := newClock(cfg.Debug, log)
 	p := &Pipeline{
+		Clock:   now,
 		Answers: cache.NewAnswers(answersOptions(cfg.Cache)),
-		Memory:  cache.NewMemory(cache.MemoryOptions{Bytes: int64(cfg.Cache.RRsetsSize)}),
+		Memory:  cache.NewMemory(cache.MemoryOptions{Bytes: int64(cfg.Cache.RRsetsSize), Clock: now}),
 	}
 	rules, err := policy.New(policy.Options{Rules: accessRules(cfg.AccessControl)})
 	if err != nil {
@@ -43,9 +47,9 @@ func NewPipeline(cfg config.Config, exchanger resolver.Exchanger, log *slog.Logg
 	if err != nil {
 		return nil, err
 	}
-	opt.Log = log
+	opt.Log, opt.Clock = log, p.Clock
 	if cfg.LocalRoot.Enabled {
-		if p.LocalRoot, err = newLocalRoot(cfg.LocalRoot, log); err != nil {
+		if p.LocalRoot, err = newLocalRoot(cfg.LocalRoot, p.Clock, log); err != nil {
 			return nil, fmt.Errorf("local_root: %w", err)
 		}
 		opt.LocalRoot = p.LocalRoot.Answer
@@ -58,6 +62,7 @@ func NewPipeline(cfg config.Config, exchanger resolver.Exchanger, log *slog.Logg
 		Answers:  p.Answers,
 		Resolver: p.Resolver,
 		Log:      log,
+		Clock:    p.Clock,
 		UDPSize:  cfg.Limits.UDPSize,
 		Timeout:  cfg.Resolver.Timeout,
 		Flights:  cfg.Limits.InFlight,
@@ -66,6 +71,18 @@ func NewPipeline(cfg config.Config, exchanger resolver.Exchanger, log *slog.Logg
 		ClientTimeout: clientTimeout(cfg.Cache.ServeStale),
 	})
 	return p, err
+}
+
+// newClock returns nil, which is the real time, unless the configuration is one
+// for tests.
+func newClock(cfg config.Debug, log *slog.Logger) *clock.Clock {
+	if cfg.ClockOffsetFile == "" {
+		return nil
+	}
+	c := clock.FromFile(cfg.ClockOffsetFile, log)
+	log.Warn("THE CLOCK IS MOVED BY A FILE: debug.clock_offset_file is set. This is for tests; in production, expired data and signatures pass for good",
+		"file", cfg.ClockOffsetFile, "offset", c.Offset())
+	return c
 }
 
 // answersOptions translates the configuration of the answer cache.
@@ -177,8 +194,8 @@ func zone(z config.Zone, forward bool) resolver.Zone {
 
 // newLocalRoot returns the copy of the root zone with what its file holds. A
 // file that is missing or bad is no reason not to start: the root can be asked.
-func newLocalRoot(cfg config.LocalRoot, log *slog.Logger) (*localroot.Copy, error) {
-	opt := localroot.Options{File: cfg.File, Log: log}
+func newLocalRoot(cfg config.LocalRoot, now *clock.Clock, log *slog.Logger) (*localroot.Copy, error) {
+	opt := localroot.Options{File: cfg.File, Clock: now, Log: log}
 	for _, a := range cfg.Servers {
 		opt.Servers = append(opt.Servers, a.Or(53))
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"shirube/cache"
+	"shirube/internal/clock"
 	"shirube/internal/ede"
 	"shirube/internal/wire"
 	"shirube/policy"
@@ -29,6 +30,7 @@ type Options struct {
 	Answers  *cache.Answers // needed
 	Resolver Resolver       // needed
 	Log      *slog.Logger   // default: none
+	Clock    *clock.Clock   // that Answers are kept by; nil: the real time
 
 	UDPSize uint16        // offered to clients, in octets; default 1232 (RFC 9715)
 	Timeout time.Duration // for one question; default 6 s
@@ -118,7 +120,7 @@ func (f *Frontend) TryServe(buf []byte, q *wire.Query) ([]byte, transport.Outcom
 		return f.minimalANY(buf, q), transport.Answered
 	}
 	start := len(buf)
-	buf, hit := f.opt.Answers.Append(buf, q, q.Received)
+	buf, hit := f.opt.Answers.Append(buf, q, f.opt.Clock.At(q.Received))
 	switch {
 	case hit.Found:
 		c.hits.Add(1)
@@ -163,7 +165,7 @@ func (f *Frontend) reject(q *wire.Query, action policy.Action) (wire.Rcode, *ede
 // Serve implements [transport.Handler].
 func (f *Frontend) Serve(ctx context.Context, buf []byte, q *wire.Query) []byte {
 	c := f.counts.of(q)
-	stale, failing := f.opt.Answers.HoldsStale(q, time.Now())
+	stale, failing := f.opt.Answers.HoldsStale(q, f.opt.Clock.Now())
 	if failing {
 		if out, ok := f.stale(buf, q, &c.staleFailing, "no new answer a moment ago"); ok {
 			return out
@@ -208,7 +210,7 @@ func (f *Frontend) respond(buf []byte, q *wire.Query, out *outcome) []byte {
 		if a, fail = out.form(q.DO); fail == nil {
 			c.resolved.Add(1)
 			start := len(buf)
-			buf = a.Append(buf, q, time.Now())
+			buf = a.Append(buf, q, f.opt.Clock.Now())
 			return f.finish(buf, start, q, a.EDE())
 		}
 	}
@@ -234,7 +236,7 @@ func (f *Frontend) resolve(server context.Context, k flightKey, until time.Time)
 	ctx, cancel := context.WithTimeout(server, f.opt.Timeout)
 	defer cancel()
 	ans, err := f.opt.Resolver.Resolve(ctx, resolver.Query{Question: k.q, CD: k.cd, Until: until})
-	out.at = time.Now()
+	out.at = f.opt.Clock.Now()
 	if err == nil {
 		out.ans = ans
 		out.replace(until)

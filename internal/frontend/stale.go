@@ -2,7 +2,6 @@ package frontend
 
 import (
 	"sync/atomic"
-	"time"
 
 	"shirube/internal/ede"
 	"shirube/internal/wire"
@@ -12,7 +11,7 @@ import (
 // and counts it in by. It reports false when there is none.
 func (f *Frontend) stale(buf []byte, q *wire.Query, by *atomic.Uint64, why string) ([]byte, bool) {
 	start := len(buf)
-	buf, hit := f.opt.Answers.Stale(buf, q, time.Now())
+	buf, hit := f.opt.Answers.Stale(buf, q, f.opt.Clock.Now())
 	if !hit.Found {
 		return buf, false
 	}

@@ -60,7 +60,7 @@ func (t *Table) lastFamily(candidates []netip.AddrPort, now time.Time) (last [2]
 			continue
 		}
 		last[i] = true
-		if !f.outUntil.After(now) && has[0] && has[1] {
+		if !pending(f.outUntil, now, MaxOut) && has[0] && has[1] {
 			f.turns++
 			last[i] = f.turns%OutProbe != 0
 		}
@@ -106,7 +106,7 @@ func (t *Table) unanswered(addr netip.Addr, now time.Time) {
 func (t *Table) putLast(addr netip.Addr, why string, now time.Time) {
 	i := familyOf(addr)
 	f := &t.families[i]
-	if f.backoff > 0 && f.outUntil.After(now) {
+	if f.backoff > 0 && pending(f.outUntil, now, MaxOut) {
 		return
 	}
 	if f.backoff == 0 {

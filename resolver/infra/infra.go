@@ -252,16 +252,24 @@ func (t *Table) Choose(zone wire.Name, candidates []netip.AddrPort, now time.Tim
 	return chosen, hint
 }
 
+// pending reports whether something that ends at until and lasts no longer than
+// most goes on at now. What would last longer, and not because another question
+// was a little ahead, began before the clock was set back.
+func pending(until, now time.Time, most time.Duration) bool {
+	left := until.Sub(now)
+	return left > 0 && left <= most+time.Second
+}
+
 // cost orders s, which may be nil, among the candidates.
 func (s *server) cost(now time.Time) time.Duration {
 	if s == nil {
 		return FirstTimeout
 	}
 	cost := s.timeout()
-	if s.lameUntil.After(now) {
+	if pending(s.lameUntil, now, LameFor) {
 		cost += lameCost // after every server that may answer
 	}
-	if s.deadUntil.After(now) || s.triedUntil.After(now) {
+	if pending(s.deadUntil, now, MaxBackoff) || pending(s.triedUntil, now, MaxTimeout) {
 		cost += deadCost
 	}
 	return cost
@@ -285,7 +293,7 @@ func (s *server) hint(now time.Time) Hint {
 	}
 	// A dead server whose time has come is tried by one question, not by all
 	// that come along until its answer does.
-	if s.backoff > 0 && !s.deadUntil.After(now) {
+	if s.backoff > 0 && !pending(s.deadUntil, now, MaxBackoff) {
 		s.triedUntil = now.Add(hint.Timeout)
 	}
 	return hint
@@ -366,7 +374,7 @@ func (t *Table) Late(addr netip.AddrPort, zone wire.Name, waited time.Duration, 
 // silence counts a silence, unless it is still the one counted last, or as
 // expected of a dead server.
 func (s *server) silence(now time.Time) {
-	if s.sameUntil.After(now) || s.deadUntil.After(now) {
+	if pending(s.sameUntil, now, MaxTimeout) || pending(s.deadUntil, now, MaxBackoff) {
 		return
 	}
 	s.sameUntil = now.Add(s.timeout()) // when the last question sent until now, with that timeout, is over

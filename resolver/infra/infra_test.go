@@ -581,3 +581,26 @@ func BenchmarkChoose(b *testing.B) {
 		tab.Choose(zone, a, start)
 	}
 }
+
+func TestServersRestNoLongerWhenTheClockIsSetBack(t *testing.T) {
+	for _, back := range []time.Duration{time.Hour, 10 * 365 * 24 * time.Hour} {
+		tab := New(Options{})
+		tab.Failed(addr(1), zone, Lame, start)
+		end := timeOut(tab, addr(2), DeadAfter, start)
+		for _, tt := range []struct {
+			when string
+			now  time.Time
+			want bool
+		}{
+			{"before", end, true},
+			{"after", end.Add(-back), false},
+		} {
+			for i := range 2 {
+				_, hint := tab.Choose(zone, []netip.AddrPort{addr(i + 1)}, tt.now)
+				if hint.Last != tt.want {
+					t.Errorf("%s the clock is set back by %v, server %d is a last resort: %v", tt.when, back, i+1, hint.Last)
+				}
+			}
+		}
+	}
+}

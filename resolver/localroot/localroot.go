@@ -19,6 +19,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"shirube/internal/clock"
 	"shirube/internal/wire"
 )
 
@@ -38,6 +39,7 @@ type Options struct {
 	File    string           // a zone file; it is read again when it changes
 	Servers []netip.AddrPort // that allow the zone to be transferred
 	ZONEMD  ZONEMD
+	Clock   *clock.Clock // zones expire by; nil: the real time
 	Log     *slog.Logger // told when a copy comes into use, and when one cannot be used; nil: nobody
 }
 
@@ -105,7 +107,7 @@ func (c *Copy) Stats() Stats {
 		Checks:    c.count.checks.Load(),
 		Failures:  c.count.failures.Load(),
 	}
-	if v := c.usable(time.Now()); v != nil {
+	if v := c.usable(c.opt.Clock.Now()); v != nil {
 		s.Serial = v.zone.soa.Serial
 	}
 	return s
@@ -113,7 +115,7 @@ func (c *Copy) Stats() Stats {
 
 // usable returns the version in use at now, or nil.
 func (c *Copy) usable(now time.Time) *version {
-	if v := c.current.Load(); v != nil && now.Before(v.expires) {
+	if v := c.current.Load(); v != nil && now.Before(v.expires) && v.expires.Sub(now) <= maxExpire+time.Minute { // more: the clock was set back
 		return v
 	}
 	return nil
@@ -122,7 +124,7 @@ func (c *Copy) usable(now time.Time) *version {
 // Answer returns what a root server would say to q, or nil: the root has to be
 // asked itself.
 func (c *Copy) Answer(q wire.Question) *dns.Msg {
-	v := c.usable(time.Now())
+	v := c.usable(c.opt.Clock.Now())
 	if v == nil {
 		c.count.absent.Add(1)
 		return nil
@@ -219,8 +221,7 @@ func (c *Copy) load(state fileState) error {
 	if err != nil {
 		return err
 	}
-	now := time.Now()
-	written := state.modified
+	now, written := c.opt.Clock.Now(), c.opt.Clock.At(state.modified)
 	if written.After(now) {
 		written = now
 	}
@@ -273,7 +274,7 @@ func (c *Copy) use(v *version) {
 
 // tellExpiry tells the log once that the copy has expired.
 func (c *Copy) tellExpiry() {
-	if v := c.current.Load(); v != nil && !c.expired && !time.Now().Before(v.expires) {
+	if v := c.current.Load(); v != nil && !c.expired && !c.opt.Clock.Now().Before(v.expires) {
 		c.expired = true
 		c.fail("the local copy of the root zone has expired; asking the root servers", "serial", v.zone.soa.Serial)
 	}
@@ -311,12 +312,12 @@ func (c *Copy) refreshFrom(ctx context.Context, server netip.AddrPort) error {
 	if err != nil {
 		return fmt.Errorf("asking for the serial: %w", err)
 	}
-	if have := c.usable(time.Now()); have != nil && !newer(soa.Serial, have.zone.soa.Serial) {
+	if have := c.usable(c.opt.Clock.Now()); have != nil && !newer(soa.Serial, have.zone.soa.Serial) {
 		if soa.Serial != have.zone.soa.Serial {
 			return fmt.Errorf("its serial %d is older than %d", soa.Serial, have.zone.soa.Serial)
 		}
 		c.count.checks.Add(1)
-		c.use(&version{zone: have.zone, expires: time.Now().Add(lifetime(have.zone.soa)), file: have.file})
+		c.use(&version{zone: have.zone, expires: c.opt.Clock.Now().Add(lifetime(have.zone.soa)), file: have.file})
 		return nil
 	}
 	rrs, err := s.transfer()
@@ -327,11 +328,11 @@ func (c *Copy) refreshFrom(ctx context.Context, server netip.AddrPort) error {
 	if err != nil {
 		return err
 	}
-	if have := c.usable(time.Now()); have != nil && !newer(z.soa.Serial, have.zone.soa.Serial) {
+	if have := c.usable(c.opt.Clock.Now()); have != nil && !newer(z.soa.Serial, have.zone.soa.Serial) {
 		return fmt.Errorf("announced serial %d, and sent %d", soa.Serial, z.soa.Serial)
 	}
 	c.count.transfers.Add(1)
-	c.use(&version{zone: z, expires: time.Now().Add(lifetime(z.soa))})
+	c.use(&version{zone: z, expires: c.opt.Clock.Now().Add(lifetime(z.soa))})
 	return nil
 }
 
