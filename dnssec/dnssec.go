@@ -50,10 +50,14 @@ func NewBudget() *Budget {
 }
 
 // verify pays for one verification of a signature.
-func (b *Budget) verify() error { return pay(&b.Verifications, "more signatures to verify than one question may cost") }
+func (b *Budget) verify() error {
+	return pay(&b.Verifications, "more signatures to verify than one question may cost")
+}
 
 // hash pays for one NSEC3 hash.
-func (b *Budget) hash() error { return pay(&b.Hashes, "more NSEC3 hashes to compute than one question may cost") }
+func (b *Budget) hash() error {
+	return pay(&b.Hashes, "more NSEC3 hashes to compute than one question may cost")
+}
 
 func pay(left *int, text string) error {
 	if *left <= 0 {

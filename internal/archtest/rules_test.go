@@ -132,6 +132,11 @@ var rules = []rule{
 		reason: "one importer per library: the shared cache is cache's business",
 	},
 	{
+		name: "circl", in: []string{"..."}, not: []string{"dnssec/..."}, tests: true,
+		deny:   []string{"github.com/cloudflare/circl/..."},
+		reason: "one importer per library: signatures are verified by dnssec",
+	},
+	{
 		name: "golang-dnstap", in: []string{"..."}, not: []string{"dnstap/..."}, tests: true,
 		deny:   []string{"github.com/dnstap/golang-dnstap/...", "github.com/farsightsec/golang-framestream/..."},
 		reason: "one importer per library: taps are dnstap's business",

@@ -1,0 +1,184 @@
+package dnssec
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/miekg/dns"
+
+	"shirube/internal/rrset"
+	"shirube/internal/wire"
+)
+
+// The layout of a packed record behind its owner (RFC 1035 §3.2.1).
+const (
+	fixedLen = 10               // type, class, TTL, RDLENGTH
+	maxRR    = 255 + 10 + 1<<16 // octets of any record, uncompressed
+)
+
+// canonical is an RRset in canonical form and order (RFC 4034 §6), but for
+// the owner and TTL, which each signature may want otherwise.
+type canonical struct {
+	typ   wire.Type
+	rdata [][]byte // sorted, none twice
+}
+
+// canonicalise returns the records of s in canonical form. That they are an
+// RRset, of the name and type that s says, is checked on the way. The time it
+// takes grows with n log n.
+func canonicalise(s *rrset.Set) (canonical, error) {
+	c := canonical{typ: s.Type, rdata: make([][]byte, 0, len(s.RRs))}
+	buf := make([]byte, len(s.RRs)*(len(s.Name)+fixedLen+guessRDATA(s.Type)))
+	off := 0
+	for _, rr := range s.RRs {
+		end, err := dns.PackRR(rr, buf, off, nil, false)
+		for err != nil && (off > 0 || len(buf) < maxRR) { // most likely for want of room
+			buf, off = make([]byte, min(4*len(buf), maxRR)), 0
+			end, err = dns.PackRR(rr, buf, off, nil, false)
+		}
+		if err != nil {
+			return c, fmt.Errorf("packing a record: %w", err)
+		}
+		rdata, ok := rdataOf(s, buf[off:end])
+		if !ok {
+			return c, fmt.Errorf("a record of another set: %s", rr.Header().Name)
+		}
+		lowerNames(s.Type, rdata)
+		c.rdata = append(c.rdata, rdata)
+		off = end
+	}
+	slices.SortFunc(c.rdata, bytes.Compare)            // RFC 4034 §6.3
+	c.rdata = slices.CompactFunc(c.rdata, bytes.Equal) // and what is there twice counts once
+	return c, nil
+}
+
+// guessRDATA returns how many octets of RDATA a record of type t seldom
+// exceeds.
+func guessRDATA(t wire.Type) int {
+	switch t {
+	case wire.TypeA, wire.TypeAAAA:
+		return 16
+	case wire.TypeDNSKEY:
+		return 4 + 3 + 1 + 256 // RSA with 2048 bits
+	}
+	return 80
+}
+
+// rdataOf returns the RDATA of rr, one packed record, when it is of s.
+func rdataOf(s *rrset.Set, rr []byte) ([]byte, bool) {
+	fixed := len(s.Name)
+	if len(rr) < fixed+fixedLen || !wire.EqualFold(rr[:fixed], []byte(s.Name)) {
+		return nil, false
+	}
+	ok := binary.BigEndian.Uint16(rr[fixed:]) == uint16(s.Type) &&
+		binary.BigEndian.Uint16(rr[fixed+2:]) == wire.ClassIN
+	return rr[fixed+fixedLen:], ok
+}
+
+// appendSigned appends what sig, with name for its signer, signs: the set
+// under the name owner (RFC 4034 §3.1.8.1, RFC 4035 §5.3.2).
+func (c *canonical) appendSigned(buf []byte, sig *dns.RRSIG, signer, owner wire.Name) []byte {
+	size := 18 + len(signer)
+	for _, rdata := range c.rdata {
+		size += len(owner) + fixedLen + len(rdata)
+	}
+	buf = slices.Grow(buf, size)
+	buf = binary.BigEndian.AppendUint16(buf, sig.TypeCovered)
+	buf = append(buf, sig.Algorithm, sig.Labels)
+	buf = binary.BigEndian.AppendUint32(buf, sig.OrigTtl)
+	buf = binary.BigEndian.AppendUint32(buf, sig.Expiration)
+	buf = binary.BigEndian.AppendUint32(buf, sig.Inception)
+	buf = binary.BigEndian.AppendUint16(buf, sig.KeyTag)
+	buf = append(buf, signer...)
+	for _, rdata := range c.rdata {
+		buf = append(buf, owner...)
+		buf = binary.BigEndian.AppendUint16(buf, uint16(c.typ))
+		buf = binary.BigEndian.AppendUint16(buf, wire.ClassIN)
+		buf = binary.BigEndian.AppendUint32(buf, sig.OrigTtl) // RFC 4034 §6.2 (5)
+		buf = binary.BigEndian.AppendUint16(buf, uint16(len(rdata)))
+		buf = append(buf, rdata...)
+	}
+	return buf
+}
+
+// lowerNames folds the names in rdata, of type t, in place, if t is one of the
+// types whose names are (RFC 4034 §6.2 (3); RFC 6840 §5.1 takes NSEC and HINFO
+// out of that list). In all other types letters stay as they are, those of
+// later RFCs among them (RFC 3597 §7). RDATA that is not as its type wants it
+// is left alone: nobody has signed it otherwise.
+func lowerNames(t wire.Type, rdata []byte) {
+	skip, names := 0, 1
+	switch uint16(t) {
+	case dns.TypeNS, dns.TypeMD, dns.TypeMF, dns.TypeCNAME, dns.TypeMB, dns.TypeMG, dns.TypeMR, dns.TypePTR,
+		dns.TypeDNAME, dns.TypeNXT:
+	case dns.TypeSOA, dns.TypeMINFO, dns.TypeRP:
+		names = 2
+	case dns.TypeMX, dns.TypeAFSDB, dns.TypeRT, dns.TypeKX:
+		skip = 2 // a preference
+	case dns.TypePX:
+		skip, names = 2, 2
+	case dns.TypeSRV:
+		skip = 6 // priority, weight, port
+	case dns.TypeSIG, dns.TypeRRSIG:
+		skip = 18 // all before the signer
+	case dns.TypeNAPTR:
+		skip = naptrStrings(rdata)
+	case typeA6:
+		skip = a6Suffix(rdata)
+	default:
+		return
+	}
+	for range names {
+		n := 0
+		if skip < len(rdata) {
+			n = nameLen(rdata[skip:])
+		}
+		if n == 0 {
+			return
+		}
+		wire.AppendFolded(rdata[:skip], rdata[skip:skip+n])
+		skip += n
+	}
+}
+
+// typeA6 is an early form of AAAA records (RFC 2874, historic since RFC 6563).
+const typeA6 = 38
+
+// a6Suffix returns the length of what comes before the name of an A6 record:
+// the length of the prefix that the name stands for, in bits, and the rest of
+// the address (RFC 2874 §3.1).
+func a6Suffix(rdata []byte) int {
+	if len(rdata) == 0 || rdata[0] == 0 || rdata[0] > 128 {
+		return len(rdata)
+	}
+	return 1 + (128-int(rdata[0])+7)/8
+}
+
+// naptrStrings returns the length of what comes before the name of a NAPTR
+// record: order, preference and three strings (RFC 3403 §4.1).
+func naptrStrings(rdata []byte) int {
+	off := 4
+	for range 3 {
+		if off >= len(rdata) {
+			return len(rdata)
+		}
+		off += 1 + int(rdata[off])
+	}
+	return off
+}
+
+// nameLen returns the length of the uncompressed name that b begins with, or 0
+// when there is none.
+func nameLen(b []byte) int {
+	for off := 0; off < len(b) && off < wire.MaxNameLen; off += 1 + int(b[off]) {
+		switch {
+		case b[off] == 0:
+			return off + 1
+		case b[off] > wire.MaxLabelLen:
+			return 0
+		}
+	}
+	return 0
+}
