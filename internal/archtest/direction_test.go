@@ -211,6 +211,7 @@ func TestRulesBite(t *testing.T) {
 		{"config", "resolver/resolver.go", "shirube/internal/config"},
 		{"cmd", "internal/daemon/daemon_test.go", "github.com/spf13/cobra"},
 		{"gomemcache", "internal/daemon/daemon.go", "github.com/bradfitz/gomemcache/memcache"},
+		{"circl", "resolver/resolver.go", "github.com/cloudflare/circl/sign/ed448"},
 		{"golang-dnstap", "transport/udp.go", "github.com/dnstap/golang-dnstap"},
 		{"quic-and-http2", "internal/netx/udp.go", "golang.org/x/net/ipv4"},
 		{"gobgp", "internal/daemon/daemon.go", "github.com/osrg/gobgp/v3/pkg/server"},
