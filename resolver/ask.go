@@ -19,6 +19,10 @@ func (r *Resolver) askZone(ctx context.Context, q wire.Question, at authority, w
 	if rep, ok := r.askLocalRoot(q, at, w); ok {
 		return rep, nil
 	}
+	if err := r.crowd(at); err != nil {
+		return reply{}, err
+	}
+	defer r.disperse(at)
 	probe, err := r.dead.admit(zoneKey{at.cut.Zone, at.conf}, r.opt.Clock.Now())
 	if err != nil {
 		return reply{}, err

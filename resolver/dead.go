@@ -171,7 +171,7 @@ func (r *Resolver) conclude(q wire.Question, s *search, w *work, err error) {
 	case s.conf != nil && s.conf.Forward:
 		// A resolver may be silent because of others: its own health, which
 		// infra knows, has to do.
-	case len(s.tries) == 0 && s.looked > 0 && len(w.path) == 1 && !w.short() && s.ended:
+	case len(s.tries) == 0 && s.looked > 0 && len(w.path) == 1 && !w.short() && s.ended && !s.unasked:
 		// Not further in: there, it may be the way that led here which fails.
 		r.dead.dies(z, minLost, s.probe, err, now)
 	case len(s.tries) > 0 && s.silent() && slices.Contains(common[:], q.Type) &&

@@ -19,6 +19,7 @@ import (
 	"shirube/internal/ede"
 	"shirube/internal/exchange"
 	"shirube/internal/rrset"
+	"shirube/internal/share"
 	"shirube/internal/wire"
 	"shirube/resolver/infra"
 )
@@ -62,6 +63,11 @@ type Options struct {
 	AllowLoopback  bool // ask servers on loopback addresses: laboratories only
 	AnyGlue        bool // take glue for any server that a referral names, be it outside of the zone asked: old tests only
 
+	// ZoneInFlight is how many resolutions may wait for the servers of one zone
+	// at once; default 625. A top-level zone and a configured one have four times
+	// the room, and the root is not bounded.
+	ZoneInFlight int
+
 	TTL    TTLs
 	Limits Limits
 }
@@ -101,6 +107,7 @@ type Resolver struct {
 	zones   map[wire.Name]*Zone
 	infra   *infra.Table
 	dead    deadZones
+	crowds  share.Shares[zoneKey]
 	flights flights
 	hedges  hedges
 	priming atomic.Bool  // somebody is at it
@@ -120,6 +127,7 @@ func New(opt Options) (*Resolver, error) {
 		opt.Hints = RootHints()
 	}
 	setDefault(&opt.Port, 53)
+	setDefault(&opt.ZoneInFlight, 625)
 	setDefault(&opt.TTL.Max, 24*time.Hour)
 	setDefault(&opt.TTL.MaxNegative, time.Hour)
 	setDefault(&opt.Limits.Queries, 100)

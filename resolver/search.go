@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -29,6 +30,7 @@ type search struct {
 	network  bool          // no server was reached at all so far
 	heard    bool          // anything came from any server
 	unasked  bool          // this machine could not ask a server
+	crowded  error         // nor find its address, because of others' questions
 	silences int           // questions to which nothing came
 	waited   time.Duration // for servers, all in all
 	ended    bool          // there is no server left to ask
@@ -220,6 +222,9 @@ func (r *Resolver) findAddress(ctx context.Context, s *search, w *work) bool {
 			w.tellStep(StepLookup, wire.Question{Name: host, Type: typ}, s.cut.Zone)
 			ans, err := r.resolve(ctx, wire.Question{Name: host, Type: typ}, w)
 			if err != nil {
+				if errors.Is(err, ErrCrowded) {
+					s.unasked, s.crowded = true, err
+				}
 				s.note(fmt.Sprintf("%v: no address", host))
 				s.add(r.parentsGlue(host), r.reach(host, s.authority))
 			} else {
@@ -257,6 +262,9 @@ func (s *search) note(reason string) {
 func (s *search) rest() (reply, error) {
 	if s.fallback != nil {
 		return *s.fallback, nil
+	}
+	if s.crowded != nil && len(s.tries) == 0 {
+		return reply{}, s.crowded
 	}
 	return reply{}, s.failure()
 }

@@ -29,11 +29,15 @@ type Stats struct {
 	DeadSpared  uint64 // questions that were not asked because of it
 	DeadEvicted uint64 // forgotten for want of room
 
+	ZonesAsked  int    // whose servers some question waits for, now
+	ShedCrowded uint64 // questions turned away because too many wait for the same zone's servers
+
 	Infra infra.Stats
 }
 
 // Stats returns a snapshot.
 func (r *Resolver) Stats() Stats {
+	zones, crowded := r.crowds.Stats()
 	return Stats{
 		Resolutions: r.stats.resolutions.Load(),
 		Failures:    r.stats.failures.Load(),
@@ -51,6 +55,9 @@ func (r *Resolver) Stats() Stats {
 		DeadFound:   r.dead.found.Load(),
 		DeadSpared:  r.dead.spared.Load(),
 		DeadEvicted: r.dead.evicted.Load(),
+
+		ZonesAsked:  zones,
+		ShedCrowded: crowded,
 
 		Infra: r.infra.Stats(),
 	}

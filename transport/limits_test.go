@@ -12,33 +12,33 @@ import (
 )
 
 func TestSlotsAreBounded(t *testing.T) {
-	s := NewSlots(2)
-	if !s.take() || !s.take() || s.take() || s.take() {
+	s := NewSlots(2, 0)
+	if !s.take(1) || !s.take(1) || s.take(1) || s.take(1) {
 		t.Fatal("not two slots")
 	}
-	if got, want := s.Stats(), (SlotsStats{Limit: 2, InUse: 2, Peak: 2, Shed: 2}); got != want {
+	if got, want := s.Stats(), (SlotsStats{Limit: 2, PerNetwork: 2, InUse: 2, Networks: 1, Peak: 2, Shed: 2}); got != want {
 		t.Errorf("%+v, not %+v", got, want)
 	}
-	s.give()
-	if !s.take() {
+	s.give(1)
+	if !s.take(1) {
 		t.Error("a slot that was given back cannot be taken")
 	}
-	s.give()
-	s.give()
-	if got, want := s.Stats(), (SlotsStats{Limit: 2, InUse: 0, Peak: 2, Shed: 2}); got != want {
+	s.give(1)
+	s.give(1)
+	if got, want := s.Stats(), (SlotsStats{Limit: 2, PerNetwork: 2, InUse: 0, Peak: 2, Shed: 2}); got != want {
 		t.Errorf("%+v, not %+v", got, want)
 	}
 }
 
 func TestSlotsAreExactUnderContention(t *testing.T) {
 	const limit, takers, rounds = 4, 16, 2000
-	s := NewSlots(limit)
+	s := NewSlots(limit, 0)
 	var wg sync.WaitGroup
 	for range takers {
 		wg.Go(func() {
 			for range rounds {
-				if s.take() {
-					s.give()
+				if s.take(1) {
+					s.give(1)
 				}
 			}
 		})
@@ -50,8 +50,32 @@ func TestSlotsAreExactUnderContention(t *testing.T) {
 	}
 }
 
+func TestSlotsOfOneNetworkAreBounded(t *testing.T) {
+	const flood, other = 1, 2
+	s := NewSlots(4, 2)
+	if !s.take(flood) || !s.take(flood) || s.take(flood) || s.take(flood) {
+		t.Fatal("not two slots of four")
+	}
+	if !s.take(other) || !s.take(other) {
+		t.Error("another network is left none")
+	}
+	if s.take(3) {
+		t.Error("five slots of four")
+	}
+	if got, want := s.Stats(), (SlotsStats{Limit: 4, PerNetwork: 2, InUse: 4, Networks: 2, Peak: 4, Shed: 3, ShedNetwork: 2}); got != want {
+		t.Errorf("%+v, not %+v", got, want)
+	}
+	for range 2 {
+		s.give(flood)
+		s.give(other)
+	}
+	if got := s.Stats(); got.InUse != 0 || got.Networks != 0 {
+		t.Errorf("%+v after all was given back", got)
+	}
+}
+
 func TestSlotsDefault(t *testing.T) {
-	if n := NewSlots(0).Stats().Limit; n != DefaultSlots {
+	if n := NewSlots(0, 0).Stats().Limit; n != DefaultSlots {
 		t.Errorf("%d slots", n)
 	}
 }

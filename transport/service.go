@@ -48,7 +48,7 @@ type service struct {
 
 func newService(h Handler, slots *Slots, timeout time.Duration, udpSize int, log *slog.Logger) service {
 	if slots == nil {
-		slots = NewSlots(DefaultSlots)
+		slots = NewSlots(DefaultSlots, 0)
 	}
 	return service{
 		handler: h,
@@ -136,7 +136,7 @@ func (s *service) try(n *counters, buf []byte, q *wire.Query) (rsp []byte, outco
 // Handler that may panic. It gives back q's slot. The caller counts what
 // becomes of a response.
 func (s *service) serve(ctx context.Context, n *counters, buf []byte, q *wire.Query) (rsp []byte) {
-	defer s.slots.give()
+	defer s.slots.give(wire.NetworkOf(q.Client.Addr()))
 	defer func() {
 		if v := recover(); v != nil {
 			s.panicked(n, q, v)
@@ -166,7 +166,7 @@ func (s *service) fit(n *counters, buf, rsp []byte, q *wire.Query) []byte {
 // take takes a slot for q. When there is none left it appends the response that
 // says so to buf, and reports false.
 func (s *service) take(n *counters, buf []byte, q *wire.Query) ([]byte, bool) {
-	if s.slots.take() {
+	if s.slots.take(wire.NetworkOf(q.Client.Addr())) {
 		n.deferred.Add(1)
 		return buf, true
 	}

@@ -1,37 +1,58 @@
 package transport
 
-import "sync/atomic"
+import (
+	"sync/atomic"
 
-// Slots bounds the queries that a whole server has in flight: those that were
-// deferred and are not answered yet. All transports share one Slots. A query
-// that gets none is answered SERVFAIL at once, so that what the queries in
-// flight hold (goroutines, memory, sockets to name servers) is bounded too.
+	"shirube/internal/share"
+	"shirube/internal/wire"
+)
+
+// Slots bounds the queries that a whole server has in flight, and those of one
+// client network: those that were deferred and are not answered yet. All
+// transports share one Slots. A query that gets none is answered at once (see
+// [Handler]), so that what the queries in flight hold (goroutines, memory,
+// sockets to name servers) is bounded too, and one network's flood leaves room
+// for the others.
 type Slots struct {
-	limit int64
-	inUse atomic.Int64
-	peak  atomic.Int64
-	shed  atomic.Uint64
+	limit      int64
+	perNetwork int
+	networks   share.Shares[wire.Network]
+	inUse      atomic.Int64
+	peak       atomic.Int64
+	shed       atomic.Uint64
 }
 
 // SlotsStats is what a [Slots] has seen.
 type SlotsStats struct {
-	Limit int64
-	InUse int64  // now
-	Peak  int64  // the most at once
-	Shed  uint64 // queries that got none
+	Limit       int64
+	PerNetwork  int
+	InUse       int64  // now
+	Networks    int    // of clients that have one, now
+	Peak        int64  // the most at once
+	Shed        uint64 // queries that got none
+	ShedNetwork uint64 // of them, because their network had enough
 }
 
-// NewSlots returns n slots, [DefaultSlots] if n is not positive.
-func NewSlots(n int) *Slots { return &Slots{limit: int64(orDefault(n, DefaultSlots))} }
+// NewSlots returns n slots, [DefaultSlots] if n is not positive, of which the
+// clients of one network have perNetwork at most; all, if that is not positive.
+func NewSlots(n, perNetwork int) *Slots {
+	n = orDefault(n, DefaultSlots)
+	return &Slots{limit: int64(n), perNetwork: orDefault(perNetwork, n)}
+}
 
 // Stats returns the current numbers. Each is exact; together they are not of
 // one moment.
 func (s *Slots) Stats() SlotsStats {
-	return SlotsStats{Limit: s.limit, InUse: s.inUse.Load(), Peak: s.peak.Load(), Shed: s.shed.Load()}
+	networks, denied := s.networks.Stats()
+	return SlotsStats{
+		Limit: s.limit, PerNetwork: s.perNetwork, InUse: s.inUse.Load(), Networks: networks, Peak: s.peak.Load(),
+		Shed: s.shed.Load(), ShedNetwork: denied,
+	}
 }
 
-// take takes a slot, which give gives back, and reports whether one was left.
-func (s *Slots) take() bool {
+// take takes a slot for a client of network, which give gives back, and reports
+// whether one was left.
+func (s *Slots) take(network wire.Network) bool {
 	for {
 		n := s.inUse.Load()
 		if n >= s.limit {
@@ -39,10 +60,16 @@ func (s *Slots) take() bool {
 			return false
 		}
 		if s.inUse.CompareAndSwap(n, n+1) {
-			s.sawPeak(n + 1)
-			return true
+			break
 		}
 	}
+	if !s.networks.Take(network, s.perNetwork) {
+		s.inUse.Add(-1)
+		s.shed.Add(1)
+		return false
+	}
+	s.sawPeak(s.inUse.Load())
+	return true
 }
 
 func (s *Slots) sawPeak(n int64) {
@@ -54,4 +81,7 @@ func (s *Slots) sawPeak(n int64) {
 	}
 }
 
-func (s *Slots) give() { s.inUse.Add(-1) }
+func (s *Slots) give(network wire.Network) {
+	s.inUse.Add(-1)
+	s.networks.Give(network)
+}

@@ -143,7 +143,7 @@ func TestTCPAnswersOvertakeEachOther(t *testing.T) {
 
 func TestTCPMaxInFlightStopsReading(t *testing.T) {
 	h := newScripted()
-	slots := NewSlots(100)
+	slots := NewSlots(100, 0)
 	s, at := startTCP(t, TCPOptions{Handler: h, Slots: slots, MaxInFlight: 3}, "127.0.0.1:0")
 	c := dial(t, "tcp", at)
 	write(t, c, frame(packQuery(t, 99, "hit")))
@@ -320,7 +320,7 @@ func TestTCPCleansUpAfterHalfAFrame(t *testing.T) {
 func TestTCPResetCancelsQueriesInFlightAndDoesNotLog(t *testing.T) {
 	var out lockedBuffer
 	h := newScripted()
-	slots := NewSlots(10)
+	slots := NewSlots(10, 0)
 	s, at := startTCP(t, TCPOptions{
 		Handler: h, Slots: slots, Timeout: time.Hour, Log: slog.New(slog.NewTextHandler(&out, nil)),
 	}, "127.0.0.1:0")
@@ -585,7 +585,7 @@ func TestTCPKeepsNoBuffersOfLongAnswers(t *testing.T) {
 
 func TestTCPManyClientsAtOnce(t *testing.T) {
 	h := newScripted()
-	slots := NewSlots(1000)
+	slots := NewSlots(1000, 0)
 	s, at := startTCP(t, TCPOptions{Handler: h, Slots: slots}, "127.0.0.1:0")
 	var wg sync.WaitGroup
 	errs := make(chan error, 16)

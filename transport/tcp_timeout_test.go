@@ -156,7 +156,7 @@ func TestTCPCutsASlowReader(t *testing.T) {
 }
 
 func TestTCPCutsASlowReaderOfDeferredAnswers(t *testing.T) {
-	slots := NewSlots(1)
+	slots := NewSlots(1, 0)
 	timeoutTest(t, TCPOptions{Slots: slots}, func(t *testing.T, s *TCP, _ *scripted, c net.Conn) {
 		write(t, c, frame(packQuery(t, 1, "bigmiss")))
 		synctest.Wait()

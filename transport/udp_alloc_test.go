@@ -46,7 +46,7 @@ func TestUDPHitAllocatesNothing(t *testing.T) {
 // What a flood is answered with must not cost more than an answer.
 func TestUDPRejectionsAllocateNothing(t *testing.T) {
 	h := newScripted()
-	_, at := startUDP(t, UDPOptions{Handler: h, Slots: NewSlots(1), MaxSize: 1232}, "0.0.0.0:0")
+	_, at := startUDP(t, UDPOptions{Handler: h, Slots: NewSlots(1, 0), MaxSize: 1232}, "0.0.0.0:0")
 	c := dial(t, "udp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), at.Port()))
 	write(t, c, packQuery(t, 1, "slow"))
 	h.waitBegan(t, 1)

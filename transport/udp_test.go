@@ -71,7 +71,7 @@ func TestUDPFillsInTheQuery(t *testing.T) {
 
 func TestUDPShedsWithoutASlot(t *testing.T) {
 	h := newScripted()
-	slots := NewSlots(2)
+	slots := NewSlots(2, 0)
 	u, at := startUDP(t, UDPOptions{Handler: h, Slots: slots}, "127.0.0.1:0")
 	c := dial(t, "udp", at)
 	write(t, c, packQuery(t, 1, "slow"))
@@ -106,7 +106,7 @@ func TestUDPShedsWithoutASlot(t *testing.T) {
 
 func TestSlotsAreSharedByTransports(t *testing.T) {
 	h := newScripted()
-	slots := NewSlots(1)
+	slots := NewSlots(1, 0)
 	_, udpAt := startUDP(t, UDPOptions{Handler: h, Slots: slots}, "127.0.0.1:0")
 	tcp, tcpAt := startTCP(t, TCPOptions{Handler: h, Slots: slots}, "127.0.0.1:0")
 	write(t, dial(t, "udp", udpAt), packQuery(t, 1, "slow"))
@@ -147,7 +147,7 @@ func TestUDPDiscardsLateAnswers(t *testing.T) {
 
 func TestUDPEndsDeferredQueriesAtTheirDeadline(t *testing.T) {
 	h := newScripted() // nobody releases
-	slots := NewSlots(1)
+	slots := NewSlots(1, 0)
 	u, at := startUDP(t, UDPOptions{Handler: h, Slots: slots, Timeout: 30 * time.Millisecond}, "127.0.0.1:0")
 	write(t, dial(t, "udp", at), packQuery(t, 1, "slow"))
 	eventually(t, "the query is given up", func() bool { return u.Stats().Dropped == 1 && slots.Stats().InUse == 0 })
@@ -162,7 +162,7 @@ func TestPanicCostsOneQuery(t *testing.T) {
 		return out.Write(b)
 	}), nil))
 	h := newScripted()
-	slots := NewSlots(4)
+	slots := NewSlots(4, 0)
 	u, at := startUDP(t, UDPOptions{Handler: h, Slots: slots, Log: log}, "127.0.0.1:0")
 	tcp, tcpAt := startTCP(t, TCPOptions{Handler: h, Slots: slots, Log: log}, "127.0.0.1:0")
 	c, tc := dial(t, "udp", at), dial(t, "tcp", tcpAt)

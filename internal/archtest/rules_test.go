@@ -58,6 +58,10 @@ var rules = []rule{
 		reason: "clock is a leaf: whoever keeps data asks it for the time",
 	},
 	{
+		name: "share", in: []string{"internal/share"}, deny: []string{ours, miekg},
+		reason: "share is a leaf: it counts who holds how much, of whatever it is",
+	},
+	{
 		name: "netx", in: []string{"internal/netx"},
 		deny:   []string{ours, miekg},
 		reason: "netx is sockets and system calls: it knows datagrams, not DNS",
@@ -67,6 +71,7 @@ var rules = []rule{
 		deny: []string{ours, miekg},
 		allow: []string{
 			module + "/transport", module + "/internal/wire", module + "/internal/ede", module + "/internal/netx",
+			module + "/internal/share",
 		},
 		reason: "transport knows bytes and a Handler: what a message means is the frontend's business",
 	},

@@ -222,8 +222,17 @@ func (Minimisation) values() []string {
 type Limits struct {
 	// Client queries being resolved at once. One more is answered SERVFAIL.
 	InFlight int `yaml:"in_flight" range:"1..1000000"`
-	// Client queries waiting for the same question at once. One more is
-	// answered SERVFAIL.
+	// How many of the `in_flight` queries may come from one client network, an
+	// IPv4 /24 or an IPv6 /56. One more gets SERVFAIL. 0: one sixteenth of
+	// them. If all clients are behind one proxy, set it to `in_flight`.
+	InFlightPerNetwork int `yaml:"in_flight_per_network" range:"0..1000000"`
+	// How many of the `in_flight` queries may wait for the servers of one zone.
+	// One more gets the stale answer, or SERVFAIL. Four times as many may wait
+	// for a top-level zone and for one whose servers are configured, and all for
+	// the root. 0: one sixteenth of them.
+	InFlightPerZone int `yaml:"in_flight_per_zone" range:"0..1000000"`
+	// Client queries waiting for the same question at once. One more gets the
+	// stale answer, or SERVFAIL.
 	Waiters int `yaml:"waiters" range:"1..1000000"`
 	// Sockets, each with its reader, for every UDP address. 0: one per CPU.
 	UDPReaders int `yaml:"udp_readers" range:"0..1024"`

@@ -199,7 +199,7 @@ func TestRandomSubdomainsOfADeadZoneAreNoReasonToAskIt(t *testing.T) {
 // a packet, and the places are free again when the flood is over.
 func TestRandomSubdomainsTakeNoMoreThanAllPlaces(t *testing.T) {
 	inBubble(t, func(cfg *config.Config, n *simnet.Net) {
-		cfg.Limits.InFlight = 50
+		cfg.Limits.InFlight, cfg.Limits.InFlightPerZone = 50, 50
 		n.Break("192.0.2.11", simnet.Silent())
 	}, func(t *testing.T, p *Pipeline, n *simnet.Net) {
 		got := flood(t, p, 1000, time.Second, func(i int) string { return fmt.Sprintf("r%d.example.com. A", i) })

@@ -57,8 +57,12 @@ func failed(t *testing.T, m *dns.Msg, ede int) {
 	})
 }
 
+// neighbour returns the i-th of many addresses, each in a network of its own,
+// that may ask.
+func neighbour(i int) string { return fmt.Sprintf("127.%d.%d.1", 1+i/250%250, i%250) }
+
 // flood asks rate questions a second for d, spec(i) the i-th, from clients
-// that do not wait for each other, and returns how many got which rcode when
+// in many networks that do not wait for each other, and returns how many got which rcode when
 // all have been served.
 func flood(t *testing.T, p *Pipeline, rate int, d time.Duration, spec func(i int) string) map[wire.Rcode]int {
 	t.Helper()
@@ -68,7 +72,7 @@ func flood(t *testing.T, p *Pipeline, rate int, d time.Duration, spec func(i int
 	for i := range int(d.Seconds() * float64(rate)) {
 		wg.Go(func() {
 			time.Sleep(time.Duration(i) * time.Second / time.Duration(rate))
-			m := ask(t, p, spec(i))
+			m := ask(t, p, spec(i)+" +from="+neighbour(i))
 			mu.Lock()
 			defer mu.Unlock()
 			if m != nil {

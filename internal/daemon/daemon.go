@@ -53,7 +53,7 @@ func New(cfg config.Config, log *slog.Logger) (*Daemon, error) {
 	}
 	return &Daemon{
 		Pipeline: p, cfg: cfg, log: log, upstream: up,
-		slots:   transport.NewSlots(cfg.Limits.InFlight),
+		slots:   transport.NewSlots(cfg.Limits.InFlight, portion(cfg.Limits.InFlightPerNetwork, cfg.Limits.InFlight)),
 		started: make(chan struct{}),
 	}, nil
 }

@@ -33,7 +33,7 @@ type step struct {
 	after time.Duration       // to wait before
 	do    func(n *simnet.Net) // what changes in the world before
 
-	ask string // "name type [+do] [+cd] [+ad] [+noedns] [+tcp] [+bufsize=n] [+nord]"
+	ask string // "name type [+do] [+cd] [+ad] [+noedns] [+tcp] [+bufsize=n] [+nord] [+from=addr]"
 
 	rcode  wire.Rcode
 	answer []string // the answer section without TTLs and class, in order: "name type data"
@@ -277,6 +277,10 @@ func parseAsk(t *testing.T, spec string) ([]byte, *wire.Query) {
 		case "+ch":
 			m.Question[0].Qclass = dns.ClassCHAOS
 		default:
+			if from, ok := strings.CutPrefix(w, "+from="); ok {
+				q.Client = netip.AddrPortFrom(netip.MustParseAddr(from), 40000)
+				continue
+			}
 			var size uint16
 			if _, err := fmt.Sscanf(w, "+bufsize=%d", &size); err != nil {
 				t.Fatalf("%s: unknown word %s", spec, w)

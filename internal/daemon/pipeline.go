@@ -68,6 +68,8 @@ func NewPipeline(cfg config.Config, exchanger resolver.Exchanger, log *slog.Logg
 		Flights:  cfg.Limits.InFlight,
 		Waiters:  cfg.Limits.Waiters,
 
+		FlightsPerNetwork: portion(cfg.Limits.InFlightPerNetwork, cfg.Limits.InFlight),
+
 		ClientTimeout: clientTimeout(cfg.Cache.ServeStale),
 	})
 	return p, err
@@ -83,6 +85,19 @@ func newClock(cfg config.Debug, log *slog.Logger) *clock.Clock {
 	log.Warn("THE CLOCK IS MOVED BY A FILE: debug.clock_offset_file is set. This is for tests; in production, expired data and signatures pass for good",
 		"file", cfg.ClockOffsetFile, "offset", c.Offset())
 	return c
+}
+
+// fairShare is the part of all queries in flight that one client network, and
+// the questions below one zone cut, may have: one in so many. A flood of names
+// of a zone whose servers are silent costs the others that much and no more.
+const fairShare = 16
+
+// portion returns the configured part of all, which is the fair one when it is 0.
+func portion(part, all int) int {
+	if part > 0 {
+		return part
+	}
+	return max(all/fairShare, 1)
 }
 
 // answersOptions translates the configuration of the answer cache.
@@ -154,6 +169,8 @@ func resolverOptions(conf config.Config, exchanger resolver.Exchanger, memory re
 			Max:         conf.Cache.MaxTTL,
 			MaxNegative: conf.Cache.MaxNegativeTTL,
 		},
+		ZoneInFlight: portion(conf.Limits.InFlightPerZone, conf.Limits.InFlight),
+
 		Limits: resolver.Limits{Queries: cfg.MaxQueries, Aliases: cfg.MaxAliases},
 	}, nil
 }

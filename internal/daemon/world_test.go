@@ -122,7 +122,9 @@ func TestPipelineTurnsAwayTooManyWaiters(t *testing.T) {
 }
 
 func TestPipelineTurnsAwayTooManyQuestions(t *testing.T) {
-	inBubble(t, func(cfg *config.Config, _ *simnet.Net) { cfg.Limits.InFlight = 5 }, func(t *testing.T, p *Pipeline, _ *simnet.Net) {
+	inBubble(t, func(cfg *config.Config, _ *simnet.Net) {
+		cfg.Limits.InFlight, cfg.Limits.InFlightPerNetwork, cfg.Limits.InFlightPerZone = 5, 5, 5
+	}, func(t *testing.T, p *Pipeline, _ *simnet.Net) {
 		var refused atomic.Int32
 		var wg sync.WaitGroup
 		for i := range 20 {

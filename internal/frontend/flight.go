@@ -5,6 +5,9 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"shirube/internal/share"
+	"shirube/internal/wire"
 )
 
 // flights lets callers that want the same thing at the same time share the
@@ -13,12 +16,14 @@ import (
 type flights[K comparable, V any] struct {
 	server  context.Context // ends when the server does
 	most    int             // flights at once
+	share   int             // of them, started by one network; 0: all
 	waiters int             // callers of one flight at once
 
-	mu   sync.Mutex
-	m    map[K]*flight[V]
-	wg   sync.WaitGroup
-	shed [2]uint64 // callers turned away: too many flights, too many waiters
+	mu       sync.Mutex
+	m        map[K]*flight[V]
+	networks share.Shares[wire.Network] // who started the flights
+	wg       sync.WaitGroup
+	shed     [2]uint64 // callers turned away: too many flights, too many waiters
 }
 
 type flight[V any] struct {
@@ -30,6 +35,7 @@ type flight[V any] struct {
 // Reasons to turn a caller away.
 var (
 	errFlights = errors.New("too many questions are being resolved")
+	errNetwork = errors.New("too many questions of your network are being resolved")
 	errWaiters = errors.New("too many clients wait for this question")
 )
 
@@ -58,9 +64,11 @@ func (f *flights[K, V]) leave(fl *flight[V]) {
 	fl.callers--
 }
 
-// join returns the flight for k, which it starts if there is none. Its error is
-// errFlights or errWaiters.
-func (f *flights[K, V]) join(k K, work func(context.Context) V) (*flight[V], error) {
+// join returns the flight for k, which it starts if there is none, on behalf of
+// a client of network; the zero one is this server's own. It counts against the
+// network to its end: who hangs up and asks the next question has no more for
+// it. Its error is errFlights, errNetwork or errWaiters.
+func (f *flights[K, V]) join(k K, network wire.Network, work func(context.Context) V) (*flight[V], error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if fl := f.m[k]; fl != nil {
@@ -75,6 +83,9 @@ func (f *flights[K, V]) join(k K, work func(context.Context) V) (*flight[V], err
 		f.shed[0]++
 		return nil, errFlights
 	}
+	if network != 0 && f.share > 0 && !f.networks.Take(network, f.share) {
+		return nil, errNetwork
+	}
 	fl := &flight[V]{done: make(chan struct{}), callers: 1}
 	if f.m == nil {
 		f.m = make(map[K]*flight[V])
@@ -88,6 +99,9 @@ func (f *flights[K, V]) join(k K, work func(context.Context) V) (*flight[V], err
 			f.mu.Lock()
 			delete(f.m, k)
 			f.mu.Unlock()
+			if network != 0 && f.share > 0 {
+				f.networks.Give(network)
+			}
 			close(fl.done)
 		}()
 		fl.val = work(f.server)
@@ -97,12 +111,13 @@ func (f *flights[K, V]) join(k K, work func(context.Context) V) (*flight[V], err
 
 // flightStats is a snapshot of flights.
 type flightStats struct {
-	underWay                 int
-	shedFlights, shedWaiters uint64
+	underWay, networks                    int
+	shedFlights, shedNetwork, shedWaiters uint64
 }
 
 func (f *flights[K, V]) stats() flightStats {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return flightStats{underWay: len(f.m), shedFlights: f.shed[0], shedWaiters: f.shed[1]}
+	networks, denied := f.networks.Stats()
+	return flightStats{underWay: len(f.m), networks: networks, shedFlights: f.shed[0], shedNetwork: denied, shedWaiters: f.shed[1]}
 }

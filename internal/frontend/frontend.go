@@ -37,6 +37,10 @@ type Options struct {
 	Flights int           // questions being resolved at once; default 10,000
 	Waiters int           // clients waiting for one question; default 100
 
+	// FlightsPerNetwork is how many of the flights the clients of one
+	// [wire.Network] may have started; default one sixteenth.
+	FlightsPerNetwork int
+
 	// ClientTimeout is how long a client waits for a new answer before it is
 	// given a stale one, from when its query came in; default 1.8 s (RFC 8767
 	// §5). Negative: no time at all.
@@ -81,12 +85,15 @@ func New(opt Options) (*Frontend, error) {
 	if opt.Waiters == 0 {
 		opt.Waiters = 100
 	}
+	if opt.FlightsPerNetwork == 0 {
+		opt.FlightsPerNetwork = max(opt.Flights/16, 1)
+	}
 	if opt.ClientTimeout == 0 {
 		opt.ClientTimeout = 1800 * time.Millisecond
 	}
 	f := &Frontend{opt: opt}
 	f.refresher.queue = make(chan cache.Due, maxRefreshQueue)
-	f.flights.most, f.flights.waiters = opt.Flights, opt.Waiters
+	f.flights.most, f.flights.share, f.flights.waiters = opt.Flights, opt.FlightsPerNetwork, opt.Waiters
 	f.flights.server, f.cancel = context.WithCancel(context.Background())
 	return f, nil
 }
@@ -172,7 +179,7 @@ func (f *Frontend) Serve(ctx context.Context, buf []byte, q *wire.Query) []byte 
 		}
 	}
 	k := flightKey{q.Question(), q.CD}
-	fl, err := f.flights.join(k, func(server context.Context) *outcome { return f.resolve(server, k, time.Time{}) })
+	fl, err := f.flights.join(k, wire.NetworkOf(q.Client.Addr()), func(server context.Context) *outcome { return f.resolve(server, k, time.Time{}) })
 	if err != nil {
 		if out, ok := f.stale(buf, q, &c.staleBusy, "no time for a new answer"); ok {
 			return out
@@ -214,7 +221,11 @@ func (f *Frontend) respond(buf []byte, q *wire.Query, out *outcome) []byte {
 			return f.finish(buf, start, q, a.EDE())
 		}
 	}
-	if out, ok := f.stale(buf, q, &c.staleFailed, "no new answer"); ok {
+	by, why := &c.staleFailed, "no new answer"
+	if errors.Is(fail, resolver.ErrCrowded) {
+		by, why = &c.staleBusy, "no time for a new answer"
+	}
+	if out, ok := f.stale(buf, q, by, why); ok {
 		return out
 	}
 	c.failures.Add(1)
@@ -243,7 +254,9 @@ func (f *Frontend) resolve(server context.Context, k flightKey, until time.Time)
 		return out
 	}
 	out.err = ede.Of(err)
-	if server.Err() == nil { // the server's end is no failure of the question
+	// Neither the server's end nor that others ask too much of a zone is a
+	// failure of the question.
+	if server.Err() == nil && !errors.Is(err, resolver.ErrCrowded) {
 		f.opt.Answers.Fail(k.q, k.cd, out.err, out.at)
 		f.opt.Log.Debug("cannot resolve", "question", k.q.String(), "error", err)
 	}

@@ -228,7 +228,7 @@ func TestServeEndsWithItsTimeout(t *testing.T) {
 
 // do joins the flight for k and waits for it.
 func do(ctx context.Context, f *flights[int, int], k int, work func(context.Context) int) (int, error) {
-	fl, err := f.join(k, work)
+	fl, err := f.join(k, 0, work)
 	if err != nil {
 		return 0, err
 	}
@@ -281,4 +281,42 @@ func TestNewNeedsItsParts(t *testing.T) {
 	if _, err := New(Options{}); err == nil {
 		t.Error("no error without parts")
 	}
+}
+
+// Who hangs up has started a flight nevertheless.
+func TestFlightsOfOneNetworkAreBounded(t *testing.T) {
+	const flood, other = 1, 2
+	synctest.Test(t, func(t *testing.T) {
+		f := flights[int, int]{server: t.Context(), most: 10, share: 2, waiters: 100}
+		slow := func(context.Context) int { time.Sleep(time.Second); return 1 }
+		for k := range 2 {
+			fl, err := f.join(k, flood, slow)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.leave(fl)
+		}
+		if _, err := f.join(2, flood, slow); !errors.Is(err, errNetwork) {
+			t.Error("a third one:", err)
+		}
+		if _, err := f.join(1, flood, slow); err != nil {
+			t.Error("one that is under way:", err)
+		}
+		for k, network := range map[int]wire.Network{3: other, 4: 0, 5: 0, 6: 0} { // 0: this server's own
+			if _, err := f.join(k, network, slow); err != nil {
+				t.Error("another network's:", err)
+			}
+		}
+		if s := f.stats(); s.underWay != 6 || s.networks != 2 || s.shedNetwork != 1 || s.shedFlights != 0 {
+			t.Errorf("%+v", s)
+		}
+		f.wg.Wait()
+		if s := f.stats(); s.underWay != 0 || s.networks != 0 {
+			t.Errorf("%+v", s)
+		}
+		if _, err := f.join(2, flood, slow); err != nil {
+			t.Error("when they have ended:", err)
+		}
+		f.wg.Wait()
+	})
 }

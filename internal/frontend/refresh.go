@@ -68,7 +68,7 @@ func (f *Frontend) refreshAll() {
 // the answer expired in the meantime join it.
 func (f *Frontend) refresh(server context.Context, d cache.Due) {
 	k := flightKey{d.Question, d.CD}
-	fl, err := f.flights.join(k, func(server context.Context) *outcome { return f.resolve(server, k, d.Until) })
+	fl, err := f.flights.join(k, 0, func(server context.Context) *outcome { return f.resolve(server, k, d.Until) })
 	switch {
 	case errors.Is(err, errWaiters): // many are at it already
 		return

@@ -52,8 +52,10 @@ type Stats struct {
 	RefreshDropped uint64 // such that were not tried: the queue was full, or too many questions were being resolved
 
 	ShedFlights uint64 // turned away: too many questions being resolved
+	ShedNetwork uint64 // turned away: too many questions of the client's network being resolved
 	ShedWaiters uint64 // turned away: too many clients wait for the question
 	Flights     int    // questions being resolved now
+	Networks    int    // of clients who asked them
 }
 
 // Stats returns a snapshot.
@@ -79,6 +81,7 @@ func (f *Frontend) Stats() Stats {
 	r := &f.refresher
 	s.Refreshed, s.RefreshFailed, s.RefreshDropped = r.renewed.Load(), r.failed.Load(), r.dropped.Load()
 	fl := f.flights.stats()
-	s.Flights, s.ShedFlights, s.ShedWaiters = fl.underWay, fl.shedFlights, fl.shedWaiters
+	s.Flights, s.Networks = fl.underWay, fl.networks
+	s.ShedFlights, s.ShedNetwork, s.ShedWaiters = fl.shedFlights, fl.shedNetwork, fl.shedWaiters
 	return s
 }
