@@ -23,6 +23,7 @@ type packedSet struct {
 	rank   rrset.Rank
 	trust  rrset.Trust
 	denied bool
+	maimed bool
 	rcode  wire.Rcode // of the denial
 	until  time.Time
 	life   time.Duration // when it was stored; 0 in a proof
@@ -43,7 +44,7 @@ var (
 // all are longer than [MaxAnswer] together: an answer made of them could not be
 // kept either.
 func packSet(s rrset.Set) (packedSet, error) {
-	p := packedSet{name: s.Name, typ: s.Type, rank: s.Rank, trust: s.Trust, until: s.Until}
+	p := packedSet{name: s.Name, typ: s.Type, rank: s.Rank, trust: s.Trust, maimed: s.Maimed, until: s.Until}
 	if len(s.RRs)+len(s.Sigs) > 0 {
 		// One record alone has nothing to be compressed against.
 		m := dns.Msg{Answer: s.RRs, Ns: make([]dns.RR, len(s.Sigs)), Compress: len(s.RRs)+len(s.Sigs) > 1}
@@ -147,7 +148,7 @@ func (p *packedSet) size() int64 {
 // unpack returns the set with records of the caller's own. It reports false if
 // the bytes are not what was packed.
 func (p *packedSet) unpack() (rrset.Set, bool) {
-	s := rrset.Set{Name: p.name, Type: p.typ, Rank: p.rank, Trust: p.trust, Until: p.until}
+	s := rrset.Set{Name: p.name, Type: p.typ, Rank: p.rank, Trust: p.trust, Maimed: p.maimed, Until: p.until}
 	if len(p.msg) > 0 {
 		var ok bool
 		if s.RRs, s.Sigs, ok = unpackRecords(p.msg); !ok {
@@ -169,8 +170,8 @@ func (p *packedSet) unpack() (rrset.Set, bool) {
 
 // unpackRecords returns the set and the signatures in msg.
 func unpackRecords(msg []byte) (rrs []dns.RR, sigs []*dns.RRSIG, ok bool) {
-	var m dns.Msg
-	if m.Unpack(msg) != nil {
+	m, err := rrset.Unpack(msg)
+	if err != nil {
 		return nil, nil, false
 	}
 	for _, rr := range m.Ns {

@@ -73,6 +73,7 @@ type reading struct {
 	aa        bool
 	recursive bool // from a resolver's cache, not from a zone: RA without AA
 	over      bool // a set has more records than are looked at
+	maimed    bool // a set is not whole: one of its records makes no sense
 	now       time.Time
 	ttls      TTLs
 }
@@ -97,6 +98,9 @@ func classify(msg *dns.Msg, q wire.Question, cut *rrset.Cut, now time.Time, ttls
 	rep := rd.judge(rcode)
 	if rd.over && rep.Verdict != Referral { // an RRset is whole or useless (RFC 2181 §5)
 		return lame(rcode, fmt.Sprintf("RRset of more than %d records", maxPerSet))
+	}
+	if rd.maimed && rep.Verdict != Referral { // alike
+		return lame(rcode, "malformed record")
 	}
 	if rep.Verdict != Referral && rep.Verdict != Lame {
 		rep.Apex = rd.apexNames()
@@ -127,6 +131,8 @@ func (rd *reading) positive(rep reply, rcode wire.Rcode) reply {
 	apex := rd.q == wire.Question{Name: rd.cut.Zone, Type: wire.TypeNS}
 	rep.Denial = rd.wildcardProof(rep.Sets)
 	switch {
+	case rcode == wire.YXDomain: // RFC 6672 §2.2: a DNAME record leads to no name, so to no data. Only who forges says both
+		return lame(rcode, "YXDOMAIN with the data")
 	case rcode != wire.NoError: // RFC 6604 §3: the rcode is of the last name, which has data
 		return doubtful(rcode, rcode.String()+" with the data", rep)
 	case apex && len(rep.Sets) > 1: // RFC 2181 §10.1: an alias has no NS set

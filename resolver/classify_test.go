@@ -368,7 +368,7 @@ func TestClassifyAlias(t *testing.T) {
 		{
 			name:     "without a target",
 			response: response{flags: aa, an: "www.example.com CNAME\nwww.example.com 300 TXT x"},
-			want:     "lame: answer to another question\nelse negative",
+			want:     "lame: malformed record",
 		},
 		{
 			name:     "loop: found by whoever goes on, and no denial ends it",
@@ -523,6 +523,17 @@ func TestClassifyDNAME(t *testing.T) {
 			name:     "YXDOMAIN without one",
 			response: response{flags: aa, rcode: dns.RcodeYXDomain, ns: soa},
 			want:     "lame YXDOMAIN: YXDOMAIN without a DNAME record",
+		},
+		{
+			name:     "YXDOMAIN with the data",
+			response: response{flags: aa, rcode: dns.RcodeYXDomain, an: "www.example.com 300 A 192.0.2.1"},
+			want:     "lame YXDOMAIN: YXDOMAIN with the data",
+		},
+		{
+			name:     "YXDOMAIN with a DNAME record and the data",
+			q:        "www.old.example.com A",
+			response: response{flags: aa, rcode: dns.RcodeYXDomain, an: "old.example.com 300 DNAME new.example.com\nwww.new.example.com 300 A 192.0.2.1"},
+			want:     "lame YXDOMAIN: YXDOMAIN with the data",
 		},
 	})
 }

@@ -127,7 +127,9 @@ func (rd *reading) apexGlue(set rrset.Set) map[wire.Name][]netip.Addr {
 	return glue
 }
 
-func isAddress(r record) bool { return r.typ == wire.TypeA || r.typ == wire.TypeAAAA }
+func isAddress(r record) bool { return isAddressType(r.typ) }
+
+func isAddressType(typ wire.Type) bool { return typ == wire.TypeA || typ == wire.TypeAAAA }
 
 // address returns the address in an A or AAAA record.
 func address(rr dns.RR) (netip.Addr, bool) {

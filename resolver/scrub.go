@@ -17,6 +17,7 @@ import (
 const (
 	maxRecords = 500 // of a section
 	maxPerSet  = 100 // of an RRset
+	maxSigs    = 8   // that cover an RRset: each may cost the validator (KeyTrap, CVE-2023-50387); Unbound's is the same
 )
 
 // record is a resource record with its owner, parsed once.
@@ -29,21 +30,25 @@ type record struct {
 // sections is what is left of a response after scrub.
 type sections struct {
 	answer, authority, additional []record
+
+	// broken lists the sets that lost a record whose RDATA makes no sense.
+	broken []wire.Question
 }
 
 // scrub drops from msg what a server of zone may not say: records of other
 // classes, of owners that are not in the zone, such that can only be asked for,
-// NSEC records that reach beyond the zone, and records cut short. The order is
-// kept.
+// NSEC records that reach beyond the zone, and records whose RDATA makes no
+// sense. The order is kept.
 func scrub(msg *dns.Msg, zone wire.Name) sections {
-	return sections{
-		answer:     scrubSection(msg.Answer, zone),
-		authority:  scrubSection(msg.Ns, zone),
-		additional: scrubSection(msg.Extra, zone),
-	}
+	var s sections
+	s.answer = s.scrub(msg.Answer, zone)
+	s.authority = s.scrub(msg.Ns, zone)
+	s.additional = s.scrub(msg.Extra, zone)
+	return s
 }
 
-func scrubSection(rrs []dns.RR, zone wire.Name) []record {
+// scrub returns what is left of one section.
+func (s *sections) scrub(rrs []dns.RR, zone wire.Name) []record {
 	if len(rrs) == 0 {
 		return nil
 	}
@@ -70,6 +75,7 @@ func scrubSection(rrs []dns.RR, zone wire.Name) []record {
 			continue
 		}
 		if !whole(rr) {
+			s.broken = append(s.broken, wire.Question{Name: last, Type: typ})
 			continue
 		}
 		keep = append(keep, record{last, typ, rr})
@@ -105,8 +111,24 @@ func whole(rr dns.RR) bool {
 		return rr.Mx != ""
 	case *dns.TXT:
 		return len(rr.Txt) > 0
+	case *dns.RFC3597:
+		return opaque(rr.Hdr.Rrtype)
 	}
 	return filled(reflect.ValueOf(rr).Elem())
+}
+
+// opaque reports whether RDATA that the parser makes no sense of is passed on as
+// it is (RFC 3597 §3): of a type that the parser does not know, or of one that
+// grows, so that what makes no sense today may be a newer version of it, and
+// that has no name in it which could be compressed. Of all other types it is
+// just wrong.
+func opaque(typ uint16) bool {
+	switch typ {
+	case dns.TypeSVCB, dns.TypeHTTPS, dns.TypeAPL, dns.TypeLOC, dns.TypeIPSECKEY, dns.TypeAMTRELAY:
+		return true
+	}
+	_, known := dns.TypeToRR[typ]
+	return !known
 }
 
 // filled is whole for a struct of miekg/dns, by the tags that tell its packer
@@ -134,6 +156,15 @@ func filled(v reflect.Value) bool {
 // set returns the RRset of name and typ in recs, with its signatures.
 func (rd *reading) set(recs []record, name wire.Name, typ wire.Type, rank rrset.Rank) (rrset.Set, bool) {
 	s := rrset.Set{Name: name, Type: typ, Rank: rank}
+	if slices.Contains(rd.broken, wire.Question{Name: name, Type: typ}) {
+		// An address is of use without the others, and nobody takes those of a
+		// name for all that there are. Any other set is whole or useless (RFC
+		// 2181 §5).
+		if s.Maimed = isAddressType(typ); !s.Maimed {
+			rd.maimed = true
+			return rrset.Set{}, false
+		}
+	}
 	owner := ""
 	ttl := rd.ttls.Max
 	seen := 0 // of typ, duplicates included: to find them is quadratic
@@ -150,7 +181,7 @@ func (rd *reading) set(recs []record, name wire.Name, typ wire.Type, rank rrset.
 		switch {
 		case rec.typ == typ && seen <= maxPerSet && !contains(s.RRs, rec.rr):
 			s.RRs = append(s.RRs, rec.rr)
-		case isSig && wire.Type(sig.TypeCovered) == typ && len(s.Sigs) < maxPerSet:
+		case isSig && wire.Type(sig.TypeCovered) == typ && len(s.Sigs) < maxSigs:
 			s.Sigs = append(s.Sigs, sig)
 		default:
 			continue

@@ -71,10 +71,10 @@ func TestSetIsBounded(t *testing.T) {
 			t.Errorf("%d records: %+v, want verdict %d", records, rep, want)
 		}
 	}
-	sigs := lines(maxPerSet+50, "www.example.com 300 RRSIG A 13 3 300 20261201000000 20261101000000 %d example.com AAAA")
+	sigs := lines(maxSigs+50, "www.example.com 300 RRSIG A 13 3 300 20261201000000 20261101000000 %d example.com AAAA")
 	r := response{flags: aa, an: "www.example.com 300 A 192.0.2.1\n" + sigs}
-	if set := classify(r.msg(t, q), q, testCut("example.com"), testNow, testTTLs).Sets[0]; len(set.Sigs) != maxPerSet {
-		t.Errorf("%d signatures, want %d", len(set.Sigs), maxPerSet)
+	if set := classify(r.msg(t, q), q, testCut("example.com"), testNow, testTTLs).Sets[0]; len(set.Sigs) != maxSigs {
+		t.Errorf("%d signatures, want %d", len(set.Sigs), maxSigs)
 	}
 }
 
@@ -341,11 +341,98 @@ func TestScrubParsesEveryOwner(t *testing.T) {
 	broken := &dns.A{Hdr: dns.RR_Header{Name: "no..name.", Rrtype: dns.TypeA, Class: dns.ClassINET}, A: []byte{192, 0, 2, 8}}
 	rrs = append([]dns.RR{broken}, append(rrs, broken)...)
 	var got []string
-	for _, rec := range scrubSection(rrs, wire.MustParseName("example.")) {
+	for _, rec := range scrub(&dns.Msg{Answer: rrs}, wire.MustParseName("example.")).answer {
 		got = append(got, rec.name.String()+rec.rr.(*dns.A).A.String())
 	}
 	want := []string{"a.example.192.0.2.1", "a.example.192.0.2.2", "b.example.192.0.2.3", "a.example.192.0.2.6", "a.example.192.0.2.7"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)
+	}
+}
+
+// raw returns a record of the given type whose RDATA, in hexadecimal, makes no
+// sense for it, as it comes out of the transport.
+func raw(name string, typ uint16, rdata string) dns.RR {
+	return &dns.RFC3597{
+		Hdr:   dns.RR_Header{Name: name, Rrtype: typ, Class: dns.ClassINET, Ttl: 300, Rdlength: uint16(len(rdata) / 2)},
+		Rdata: rdata,
+	}
+}
+
+func TestMalformedRecordsAreDroppedAloneOrWithTheirSet(t *testing.T) {
+	const www, svc = "www.example.com.", "1 . ipv4hint=192.0.2.1"
+	for name, tt := range map[string]struct {
+		q      string
+		an     string
+		bad    dns.RR
+		want   string
+		maimed bool
+	}{
+		"address among addresses": {
+			"www.example.com A", "www.example.com 300 A 192.0.2.1", raw(www, dns.TypeA, "030405"),
+			"positive\n= www.example.com. A 5m0s auth 192.0.2.1", true,
+		},
+		"IPv6 address among addresses": {
+			"www.example.com AAAA", "www.example.com 300 AAAA 2001:db8::1", raw(www, dns.TypeAAAA, strings.Repeat("07", 48)),
+			"positive\n= www.example.com. AAAA 5m0s auth 2001:db8::1", true,
+		},
+		"address that is empty": {
+			"www.example.com A", "www.example.com 300 A 192.0.2.1", &dns.A{Hdr: dns.RR_Header{Name: www, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 300}},
+			"positive\n= www.example.com. A 5m0s auth 192.0.2.1", true,
+		},
+		"the only address": {
+			"www.example.com A", "", raw(www, dns.TypeA, "030405"),
+			"lame: answer to another question\nelse negative", false,
+		},
+		"address of another name": {
+			"www.example.com A", "www.example.com 300 A 192.0.2.1", raw("a.example.com.", dns.TypeA, "030405"),
+			"positive\n= www.example.com. A 5m0s auth 192.0.2.1", false,
+		},
+		"signature": {
+			"www.example.com A", "www.example.com 300 A 192.0.2.1", raw(www, dns.TypeRRSIG, "0001"),
+			"positive\n= www.example.com. A 5m0s auth 192.0.2.1", false,
+		},
+		"MX among MX":  {"www.example.com MX", "www.example.com 300 MX 1 a.example.com", raw(www, dns.TypeMX, "000a0561"), "lame: malformed record", false},
+		"the only TXT": {"www.example.com TXT", "", raw(www, dns.TypeTXT, "0561"), "lame: malformed record", false},
+		"alias":        {"www.example.com A", "", raw(www, dns.TypeCNAME, "0561"), "lame: malformed record", false},
+		"DNSKEY":       {"example.com DNSKEY", "example.com 300 DNSKEY 257 3 13 AAAA", raw("example.com.", dns.TypeDNSKEY, "0101"), "lame: malformed record", false},
+		"service that may be newer than the parser": {
+			"www.example.com HTTPS", "www.example.com 300 HTTPS " + svc, raw(www, dns.TypeHTTPS, "000100000100040268"),
+			`positive` + "\n" + `= www.example.com. HTTPS 5m0s auth 1 . ipv4hint="192.0.2.1" www.example.com.	300	CLASS1	TYPE65	\# 9 000100000100040268`, false,
+		},
+		"type that the parser does not know": {
+			"www.example.com TYPE65280", "", raw(www, 65280, "00"),
+			`positive` + "\n" + `= www.example.com. TYPE65280 5m0s auth www.example.com.	300	CLASS1	TYPE65280	\# 1 00`, false,
+		},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
+			q := question(tt.q)
+			if q.Type == 0 {
+				q.Type = 65280
+			}
+			m := response{flags: aa, an: tt.an}.msg(t, q)
+			m.Answer = append(m.Answer, tt.bad)
+			rep := classify(m, q, testCut("example.com"), testNow, testTTLs)
+			if got := describe(rep); got != tt.want {
+				t.Errorf("got:\n%s\nwant:\n%s", got, tt.want)
+			}
+			if rep.Verdict == Positive && rep.Sets[0].Maimed != tt.maimed {
+				t.Errorf("Maimed is %v, want %v", rep.Sets[0].Maimed, tt.maimed)
+			}
+		})
+	}
+}
+
+func TestReferralIsOfUseWithoutItsMalformedRecords(t *testing.T) {
+	q := question("www.sub.example.com A")
+	m := response{
+		ns: "sub.example.com 300 NS ns.sub.example.com",
+		ar: "ns.sub.example.com 300 A 192.0.2.1\nns.sub.example.com 300 A 192.0.2.2",
+	}.msg(t, q)
+	m.Ns = append(m.Ns, raw("sub.example.com.", dns.TypeNS, "0561"))
+	m.Extra = append(m.Extra, raw("ns.sub.example.com.", dns.TypeA, "030407"))
+	const want = "referral\ncut sub.example.com. 5m0s\n@ ns.sub.example.com. 192.0.2.1 192.0.2.2"
+	if got := describe(classify(m, q, testCut("example.com"), testNow, testTTLs)); got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}
 }

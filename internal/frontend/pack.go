@@ -73,7 +73,7 @@ func (o *outcome) replace(until time.Time) {
 // DNSSEC records that were not asked for (RFC 4035 §3.2.1).
 func pack(q wire.Question, ans *resolver.Answer, do bool, now time.Time) (*cache.Answer, error) {
 	if msg := appendAddresses(make([]byte, 0, 128), q, ans, now); msg != nil {
-		return cache.NewAnswer(msg, nil, now, nil)
+		return cache.NewAnswer(msg, nil, now, remark(ans))
 	}
 	return packAny(q, ans, do, now)
 }
@@ -114,7 +114,17 @@ func packAny(q wire.Question, ans *resolver.Answer, do bool, now time.Time) (*ca
 		return nil, fmt.Errorf("the answer to %v has %d octets", q, len(msg))
 	}
 	// The sets are shared and must not be changed: their TTLs go into the bytes.
-	return cache.NewAnswer(msg, ttls, now, nil)
+	return cache.NewAnswer(msg, ttls, now, remark(ans))
+}
+
+// remark returns what is to be said to ans beside the data; nil for nothing.
+func remark(ans *resolver.Answer) *ede.Error {
+	for i := range ans.Records {
+		if ans.Records[i].Maimed {
+			return ede.Errorf(ede.Other, "malformed records were left out")
+		}
+	}
+	return nil
 }
 
 // appendAddresses appends the response to q if it is what most are: addresses

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"shirube/internal/rrset"
 )
 
 // FuzzRead reads anything. What is a scenario can be sent, and is like itself.
@@ -53,7 +55,7 @@ func checkAgainstItself(t *testing.T, sc *Scenario, e *Entry) {
 	if err != nil {
 		return // with its OPT record it is too long
 	}
-	m, err := unpack(octets)
+	m, err := rrset.Unpack(octets)
 	if err != nil && p.Options != nil {
 		return // there are options that can be sent, but not understood
 	}
@@ -73,7 +75,7 @@ func FuzzUnpack(f *testing.F) {
 	f.Add([]byte("\x00\x00\x84\x00\x00\x01\x00\x01\x00\x00\x00\x00\x01a\x00\x00\x01\x00\x01\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x05\x01\x02\x03\x04\x05"))
 	f.Add([]byte("\x00\x00\x84\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x29\x04\xd0\x01\x00\x00\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, octets []byte) {
-		m, err := unpack(octets)
+		m, err := rrset.Unpack(octets)
 		if (m == nil) != (err != nil) {
 			t.Errorf("%v, error %v", m, err)
 		}

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/miekg/dns"
+
+	"shirube/internal/rrset"
 )
 
 // base is an answer that the tables start from.
@@ -29,7 +31,7 @@ func messageOf(t *testing.T, lines string) *dns.Msg {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := unpack(octets)
+	m, err := rrset.Unpack(octets)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +168,7 @@ func TestUnpackRefusesWhatIsNoMessage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if m, err := unpack(octets); err == nil {
+		if m, err := rrset.Unpack(octets); err == nil {
 			t.Errorf("%s is a message: %v", what, m)
 		}
 	}

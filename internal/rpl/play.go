@@ -14,6 +14,7 @@ import (
 	"github.com/miekg/dns"
 
 	"shirube/internal/exchange"
+	"shirube/internal/rrset"
 	"shirube/internal/wire"
 	"shirube/transport"
 )
@@ -208,7 +209,7 @@ func (p *player) query(ctx context.Context, index int) error {
 		out, err := p.serve(ctx, msg, q)
 		a := &answer{step: st.Number, tcp: q.Proto == wire.TCP, err: err, took: time.Since(q.Received)}
 		if err == nil {
-			if a.msg, a.err = unpack(out); a.err != nil {
+			if a.msg, a.err = rrset.Unpack(out); a.err != nil {
 				a.err = fmt.Errorf("the answer does not unpack: %w: %x", a.err, out)
 			} else if len(msg) >= 2 && (out[0] != msg[0] || out[1] != msg[1]) {
 				a.err = errors.New("the answer has another ID than the query")

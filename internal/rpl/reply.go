@@ -9,6 +9,7 @@ import (
 	"github.com/miekg/dns"
 
 	"shirube/internal/exchange"
+	"shirube/internal/rrset"
 	"shirube/internal/wire"
 )
 
@@ -25,8 +26,8 @@ func (w *World) reply(h *held, f fate) (*dns.Msg, int, error) {
 	if err != nil {
 		return nil, 0, fmt.Errorf("rpl: %s:%d: %w", w.scenario.Name, f.entry.Line, err)
 	}
-	m := new(dns.Msg)
-	if err := m.Unpack(octets); err != nil {
+	m, err := rrset.Unpack(octets)
+	if err != nil {
 		return nil, len(octets), fmt.Errorf("%w: %w", exchange.ErrMalformed, err)
 	}
 	// RFC 5452 §9.1, as the upstream transport has it. A failure may come

@@ -21,6 +21,7 @@ type Set struct {
 	Denial *Denial      // why there are no RRs
 	Rank   Rank
 	Trust  Trust
+	Maimed bool      // addresses that made no sense were dropped from it
 	Until  time.Time // when it must be forgotten; the one TTL of all RRs (RFC 2181 §5.2)
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/miekg/dns"
 
 	"shirube/internal/exchange"
+	"shirube/internal/rrset"
 	"shirube/internal/wire"
 )
 
@@ -125,13 +126,15 @@ func parse(msg []byte) (*dns.Msg, error) {
 	return unpack(msg, err)
 }
 
-// unpack is parse for a message that vet says malformed of.
+// unpack is parse for a message that vet says malformed of. A record with RDATA
+// that makes no sense comes out as it is: whether the rest is of use without it
+// is the resolver's to judge.
 func unpack(msg []byte, malformed error) (*dns.Msg, error) {
 	if malformed != nil {
 		return nil, fmt.Errorf("%w: %w", exchange.ErrMalformed, malformed)
 	}
-	m := new(dns.Msg)
-	if err := m.Unpack(msg); err != nil {
+	m, err := rrset.Unpack(msg)
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", exchange.ErrMalformed, err)
 	}
 	return m, nil

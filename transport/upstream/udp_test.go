@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -250,8 +251,7 @@ func TestExchangeReportsAMalformedAnswer(t *testing.T) {
 	for name, f := range map[string]func([]byte) []byte{
 		"cut in a record":       func(q []byte) []byte { b := good(q); return b[:len(b)-2] },
 		"one record too many":   edited(good, func(b []byte) []byte { b[7]++; return b }),
-		"address of 3 octets":   edited(good, func(b []byte) []byte { b[len(b)-5] = 3; return b[:len(b)-1] }),
-		"address of no octets":  edited(good, func(b []byte) []byte { b[len(b)-5] = 0; return b[:len(b)-4] }),
+		"record past the end":   edited(good, func(b []byte) []byte { b[len(b)-5] = 5; return b }),
 		"65535 records claimed": edited(good, func(b []byte) []byte { b[6], b[7] = 0xFF, 0xFF; return b }),
 	} {
 		c := newClient(t, Options{})
@@ -261,6 +261,28 @@ func TestExchangeReportsAMalformedAnswer(t *testing.T) {
 		}
 		if got := c.Stats(); got.Malformed != 1 || got.Answers != 0 {
 			t.Errorf("%s: Stats are %+v", name, got)
+		}
+	}
+}
+
+// What is wrong inside of one record is for the resolver to judge.
+func TestExchangeReturnsAnswersWithMalformedRDATA(t *testing.T) {
+	for name, test := range map[string]struct {
+		f    func([]byte) []byte
+		want string
+	}{
+		"address of 3 octets":  {edited(good, func(b []byte) []byte { b[len(b)-5] = 3; return b[:len(b)-1] }), `\# 3 c00002`},
+		"address of no octets": {edited(good, func(b []byte) []byte { b[len(b)-5] = 0; return b[:len(b)-4] }), ""},
+	} {
+		c := newClient(t, Options{})
+		resp, err := c.Exchange(context.Background(), request(serveUDP(t, "127.0.0.1", replies(test.f))))
+		if err != nil || len(resp.Msg.Answer) != 1 {
+			t.Errorf("%s: %v, %v", name, resp.Msg, err)
+			continue
+		}
+		rr := resp.Msg.Answer[0]
+		if got := strings.Split(rr.String(), "\t")[4]; rr.Header().Rrtype != dns.TypeA || got != test.want {
+			t.Errorf("%s: %v, data %q, want %q", name, rr, got, test.want)
 		}
 	}
 }

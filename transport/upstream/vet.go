@@ -140,7 +140,9 @@ func (v *vetting) rdata(typ wire.Type, off, end int) error {
 		v.growth += growthOfHIP * (end - off)
 	case wire.Type(dns.TypeNAPTR), wire.Type(dns.TypeIPSECKEY), wire.Type(dns.TypeAMTRELAY):
 		v.growth += wire.MaxNameLen // one name, behind what varies
-	case wire.TypeNSEC, wire.TypeSVCB, wire.TypeHTTPS, wire.Type(dns.TypeNXT):
+	case wire.TypeSVCB, wire.TypeHTTPS: // RFC 9460 §2.2: its name is not compressed, so that to many it is all opaque
+		v.growth += growthOfDense*(end-off) + wire.MaxNameLen
+	case wire.TypeNSEC, wire.Type(dns.TypeNXT):
 		v.growth += growthOfDense * (end - off)
 		fallthrough
 	default:
@@ -150,10 +152,11 @@ func (v *vetting) rdata(typ wire.Type, off, end int) error {
 }
 
 // emptyRDATA refuses RDATA of no length where the type has to have some:
-// unpacked, it would be an address or a name that is none.
+// unpacked, it would be a name or a number that is none. An address that is none
+// is left to the resolver, as one of any other wrong length is.
 func emptyRDATA(typ wire.Type) error {
 	switch typ {
-	case wire.TypeOPT, wire.Type(dns.TypeAPL), wire.Type(dns.TypeNULL):
+	case wire.TypeOPT, wire.Type(dns.TypeAPL), wire.Type(dns.TypeNULL), wire.TypeA, wire.TypeAAAA:
 		return nil
 	}
 	if _, known := dns.TypeToRR[uint16(typ)]; known {
@@ -184,7 +187,7 @@ func namesIn(typ wire.Type) (skip, names int) {
 		return 0, 1
 	case dns.TypeSOA, dns.TypeMINFO, dns.TypeRP, dns.TypeTALINK:
 		return 0, 2
-	case dns.TypeMX, dns.TypeAFSDB, dns.TypeRT, dns.TypeKX, dns.TypeLP, dns.TypeSVCB, dns.TypeHTTPS:
+	case dns.TypeMX, dns.TypeAFSDB, dns.TypeRT, dns.TypeKX, dns.TypeLP:
 		return 2, 1
 	case dns.TypePX:
 		return 2, 2
