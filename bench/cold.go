@@ -169,16 +169,17 @@ func coldUsageNow(pid int) (coldUsage, error) {
 // peerName returns the name of the i-th of kinds, numbered if there are several
 // of its kind.
 func peerName(kinds []string, i int) string {
+	kind, _ := kindOf(kinds[i], "")
 	n := 1
 	for _, k := range kinds[:i] {
-		if k == kinds[i] {
+		if k, _ := kindOf(k, ""); k == kind {
 			n++
 		}
 	}
 	if n > 1 {
-		return fmt.Sprintf("%s-%d", kinds[i], n)
+		return fmt.Sprintf("%s-%d", kind, n)
 	}
-	return kinds[i]
+	return kind
 }
 
 // awaitAlive waits until a server answers at all, for at most 30 s. It asks

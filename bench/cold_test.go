@@ -248,8 +248,8 @@ func TestColdReportComparesWithTheFirstServer(t *testing.T) {
 }
 
 func TestPeersOfOneKindAreNumbered(t *testing.T) {
-	kinds := []string{"unbound", "shirube", "unbound"}
-	for i, want := range []string{"unbound", "shirube", "unbound-2"} {
+	kinds := []string{"unbound", "shirube", "unbound", "shirube=bin/before"}
+	for i, want := range []string{"unbound", "shirube", "unbound-2", "shirube-2"} {
 		if got := peerName(kinds, i); got != want {
 			t.Errorf("peer %d is %s, want %s", i, got, want)
 		}

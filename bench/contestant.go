@@ -47,6 +47,10 @@ func stopContestants(all []*contestant) {
 func (c *contestant) start(ctx context.Context, l *lab, kind, shirube string) (err error) {
 	var argv []string
 	var conf string
+	if c.version, err = peerVersion(ctx, kind, shirube); err != nil {
+		return err
+	}
+	kind, shirube = kindOf(kind, shirube)
 	switch kind {
 	case "unbound":
 		conf = filepath.Join(l.dir, c.name+".conf")
@@ -60,15 +64,23 @@ func (c *contestant) start(ctx context.Context, l *lab, kind, shirube string) (e
 	if err != nil {
 		return err
 	}
-	if c.version, err = peerVersion(ctx, kind, shirube); err != nil {
-		return err
-	}
 	c.proc, err = start(l.dir, c.name, argv)
 	return err
 }
 
+// kindOf splits an entry of the list of peers into the kind of server and its
+// binary, which is shirube unless the entry names one ("shirube=bin/before"):
+// so a change is measured beside what was before it.
+func kindOf(entry, shirube string) (kind, binary string) {
+	if kind, binary, ok := strings.Cut(entry, "="); ok {
+		return kind, binary
+	}
+	return entry, shirube
+}
+
 // peerVersion returns a kind of server with its version.
 func peerVersion(ctx context.Context, kind, shirube string) (string, error) {
+	kind, shirube = kindOf(kind, shirube)
 	switch kind {
 	case "unbound":
 		v, err := firstLine(ctx, "unbound", "-V") // "Version 1.17.1"
@@ -76,7 +88,7 @@ func peerVersion(ctx context.Context, kind, shirube string) (string, error) {
 	case "shirube":
 		return firstLine(ctx, shirube, "version")
 	}
-	return "", fmt.Errorf("unknown server %q: unbound and shirube are known", kind)
+	return "", fmt.Errorf("unknown server %q: unbound, shirube and shirube=BINARY are known", kind)
 }
 
 // firstLine returns the first line that a command prints.

@@ -106,7 +106,7 @@ func parseFlags(name string, args []string) (settings, error) {
 		set.run = time.Minute
 	} else {
 		fs.IntVar(&set.rounds, "rounds", 5, "runs of each server, in turn")
-		fs.StringVar(&set.peers, "peers", "unbound,shirube", "`servers` to compare: unbound, shirube; the first is the measure")
+		fs.StringVar(&set.peers, "peers", "unbound,shirube", "`servers` to compare: unbound, shirube, shirube=BINARY; the first is the measure")
 		fs.StringVar(&set.out, "out", "bench/results", "`directory` for the results")
 	}
 	if name == "cold" {
