@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"runtime"
@@ -42,6 +43,7 @@ func TestExchangeLeavesNothingBehind(t *testing.T) {
 
 	const exchanges, workers = 2000, 20
 	c := newClient(t, Options{})
+	exchangeOK(t, c, request(answers)) // so that the poller is there
 	goroutines, fds := runtime.NumGoroutine(), descriptors(t)
 	var all sync.WaitGroup
 	for w := range workers {
@@ -72,7 +74,33 @@ func TestExchangeLeavesNothingBehind(t *testing.T) {
 	settles(t, "goroutines", goroutines, runtime.NumGoroutine)
 	settles(t, "descriptors", fds, func() int { return descriptors(t) })
 	got := c.Stats()
-	if got.InFlight != 0 || got.Answers != exchanges*16/20 || got.Timeouts != exchanges/20 {
+	if got.InFlight != 0 || got.Answers != 1+exchanges*16/20 || got.Timeouts != exchanges/20 {
 		t.Errorf("Stats are %+v", got)
 	}
+}
+
+func TestCloseEndsQuestionsOverUDP(t *testing.T) {
+	silent := serveUDP(t, "127.0.0.1", func(datagram) {})
+	goroutines, fds := runtime.NumGoroutine(), descriptors(t)
+	const exchanges = 50
+	c := newClient(t, Options{})
+	errs := make(chan error, exchanges)
+	for range exchanges { // each ends with its exchange
+		go func() {
+			_, err := c.Exchange(context.Background(), request(silent))
+			errs <- err
+		}()
+	}
+	settles(t, "queries not sent", 0, func() int { return exchanges - int(c.Stats().UDP.IPv4) })
+	c.Close()
+	for range exchanges {
+		if err := <-errs; !errors.Is(err, ErrClosed) {
+			t.Errorf("error is %v", err)
+		}
+	}
+	if _, err := c.Exchange(context.Background(), request(silent)); !errors.Is(err, ErrClosed) {
+		t.Errorf("after Close the error is %v", err)
+	}
+	settles(t, "goroutines", goroutines, runtime.NumGoroutine)
+	settles(t, "descriptors", fds, func() int { return descriptors(t) })
 }

@@ -83,5 +83,5 @@ func (a *attempt) local() netip.Addr {
 	if a.overTCP {
 		return a.localTCP
 	}
-	return a.scratch.socket.local()
+	return a.scratch.socket.localAddr()
 }

@@ -34,6 +34,9 @@ const (
 	serialLife = 10 * time.Second
 )
 
+// longAgo is a deadline that is over.
+var longAgo = time.Unix(1, 0)
+
 // errGone ends what is on a connection that was closed here: idle, no longer
 // trusted, or by Close.
 var errGone = errors.New("the connection was closed")

@@ -189,6 +189,7 @@ func newClient(t testing.TB, o Options) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(c.Close)
 	return c
 }
 

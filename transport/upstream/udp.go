@@ -25,17 +25,7 @@ func (a *attempt) udp(ctx context.Context) (exchange.Response, detour, error) {
 	}
 	s := &a.scratch.socket
 	defer s.close()
-	if err := s.wakeAt(sent.Add(a.req.Timeout)); err != nil {
-		return exchange.Response{}, noDetour, a.fail(ctx, "receive", err)
-	}
-	// One goroutine at most, of context's, that ends at once: it only moves the
-	// deadline. A deadline of ctx's comes to us the same way. It may still run
-	// when the socket's memory is used again, so it has the file and not s.
-	file := s.file
-	defer context.AfterFunc(ctx, func() {
-		file.SetReadDeadline(longAgo) //nolint:errcheck // fails when closed, and is not needed then
-	})()
-
+	s.wakeAt(ctx, a.req.Timeout)
 	r, d, err := a.await(s, q)
 	rtt := time.Since(sent)
 	switch {
@@ -64,6 +54,10 @@ func (a *attempt) udp(ctx context.Context) (exchange.Response, detour, error) {
 // of the range, and by rules of its own.
 func (a *attempt) send(ctx context.Context) (q query, sent time.Time, err error) {
 	s := &a.scratch.socket
+	p, err := a.client.pollers.get()
+	if err != nil {
+		return q, sent, a.fail(ctx, "make poller", err)
+	}
 	for range maxPortDraws {
 		port, id := a.client.draw()
 		op, err := s.open(a.req.Server, port)
@@ -74,9 +68,9 @@ func (a *attempt) send(ctx context.Context) (q query, sent time.Time, err error)
 		if err != nil {
 			return q, sent, a.fail(ctx, op, err)
 		}
-		q = a.scratch.build(a.draft(id, s.local))
+		q = a.scratch.build(a.draft(id, s.localAddr))
 		sent = time.Now()
-		if op, err := s.send(q.msg); err != nil {
+		if op, err := s.send(p, q.msg); err != nil {
 			return q, sent, a.fail(ctx, op, err)
 		}
 		a.sends++
@@ -85,9 +79,6 @@ func (a *attempt) send(ctx context.Context) (q query, sent time.Time, err error)
 	}
 	return q, sent, a.fail(ctx, "bind", ErrNoPort)
 }
-
-// longAgo is a deadline that is over.
-var longAgo = time.Unix(1, 0)
 
 // receiver is what await waits on: a [socket], but in tests.
 type receiver interface {

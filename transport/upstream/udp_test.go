@@ -189,13 +189,25 @@ func TestAwaitDropsWhatCameBeforeTheSocketWasConnected(t *testing.T) {
 		datagram{conn: server, from: at(ours)}.reply(good(q.msg))
 
 		s := &a.scratch.socket
-		raw, err := ours.SyscallConn()
+		file, err := ours.File()
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.raw = raw
-		s.remote4.Port, s.remote6.Port = int(at(server).Port()), int(at(server).Port())
-		s.remote4.Addr, s.remote6.Addr = [4]byte{127, 0, 0, 1}, netip.IPv6Loopback().As16()
+		defer file.Close()
+		s.fd = int(file.Fd())
+		if err := unix.SetNonblock(s.fd, true); err != nil { // Fd says otherwise
+			t.Fatal(err)
+		}
+		p, err := c.pollers.get()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.watch(p); err != nil {
+			t.Fatal(err)
+		}
+		defer p.forget(s)
+		s.wakeAt(t.Context(), 5*time.Second)
+		s.remote.set(at(server).Addr(), at(server).Port())
 		r, _, err := a.await(s, q)
 		if err != nil || string(r.msg) != string(good(q.msg)) {
 			t.Errorf("%s: accepted %x, %v", host, r.msg, err)
@@ -398,17 +410,13 @@ func TestSocketIgnoresPathMTU(t *testing.T) {
 			port, _ := drawPortAndID()
 			op, err = s.open(server, port)
 		}
-		if err == nil {
-			op, err = s.send([]byte("hello"))
-		}
 		if err != nil {
 			t.Fatalf("%s: %v", op, err)
 		}
-		defer s.close()
-		var got int
-		var optErr error
-		if err := s.raw.Control(func(fd uintptr) { got, optErr = unix.GetsockoptInt(int(fd), test.level, test.option) }); err != nil || optErr != nil {
-			t.Fatal(err, optErr)
+		defer closeNow(s.fd)
+		got, err := unix.GetsockoptInt(s.fd, test.level, test.option)
+		if err != nil {
+			t.Fatal(err)
 		}
 		if got != test.want {
 			t.Errorf("%s: path MTU discovery is %d, want %d", test.host, got, test.want)

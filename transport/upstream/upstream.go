@@ -126,12 +126,15 @@ type Options struct {
 
 // Client asks servers. Its methods may be called concurrently. Beside the
 // exchanges under way it has connections that may be used again, each with a
-// descriptor and a goroutine. They end by themselves when idle, or with Close.
+// descriptor and a goroutine, which end by themselves when idle, or with Close;
+// and from the first question over UDP on one descriptor and one goroutine that
+// waits for all sockets, until Close.
 type Client struct {
 	opt      Options                  // with defaults filled in
 	draw     func() (port, id uint16) // replaced in tests only
 	servers  *servers                 // what is remembered of them
 	pool     *pool                    // of connections
+	pollers  pollers                  // of sockets
 	sessions tls.ClientSessionCache   // of TLS, of all servers
 	closed   atomic.Bool
 
@@ -155,7 +158,7 @@ type scratch struct {
 
 func newScratch(ednsSize int) *scratch {
 	s := &scratch{in: make([]byte, ednsSize+1)}
-	s.socket.read = s.socket.recvfrom
+	s.socket.init()
 	return s
 }
 
@@ -203,12 +206,12 @@ func (o *Options) check() error {
 	return nil
 }
 
-// Close closes all connections, and waits until they are. Questions under way on
-// them fail with [ErrClosed], as do all later ones; those over UDP end by
-// themselves. It may be called more than once.
+// Close closes all connections, and waits until they are. Questions under way
+// fail with [ErrClosed], as do all later ones. It may be called more than once.
 func (c *Client) Close() {
 	c.closed.Store(true)
 	c.pool.close()
+	c.pollers.close()
 }
 
 // Exchange asks req.Server req.Question and returns its answer, whatever the

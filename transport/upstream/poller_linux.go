@@ -1,0 +1,167 @@
+package upstream
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// poller tells sockets when there is something to be read from them.
+//
+// The runtime has a poller of its own, made for files that are open for long:
+// to put a socket under it and to take it out again costs two system calls more
+// than are needed, a finaliser, seven allocations, and a timer for each deadline.
+// So it watches only one descriptor for us, that of an epoll instance, which
+// watches all sockets.
+//
+// A word from it is a hint. Whoever gets one tries to read, and finds perhaps
+// nothing: it was meant for who had the descriptor before.
+type poller struct {
+	epoll  *os.File // under the runtime's poller
+	raw    syscall.RawConn
+	events [64]unix.EpollEvent // of the last look
+
+	// By descriptor, in blocks that are made when they are needed and never
+	// go away.
+	sockets [descriptorBlocks]atomic.Pointer[descriptorBlock]
+	closed  atomic.Bool
+	done    chan struct{} // closed when run has ended
+}
+
+// The table of sockets: as many as Linux lets a process open unless told
+// otherwise (fs.nr_open).
+const (
+	descriptorBlocks = 1024
+	descriptorsEach  = 1024
+)
+
+type descriptorBlock [descriptorsEach]atomic.Pointer[socket]
+
+// newPoller returns a poller, and starts it.
+func newPoller() (*poller, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make an epoll instance: %w", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil { // else the runtime's poller does not take it
+		unix.Close(fd)
+		return nil, fmt.Errorf("make an epoll instance non-blocking: %w", err)
+	}
+	p := &poller{epoll: os.NewFile(uintptr(fd), "epoll"), done: make(chan struct{})}
+	if p.raw, err = p.epoll.SyscallConn(); err != nil {
+		p.epoll.Close()
+		return nil, err
+	}
+	// Owner: the Client. End: close. Bound: one.
+	go func() {
+		defer close(p.done)
+		p.raw.Read(p.wakeAll) //nolint:errcheck // it ends when the file is closed, and only then
+	}()
+	return p, nil
+}
+
+// wakeAll wakes all sockets that have something. It never says that it is done:
+// the runtime calls it again when there is more.
+func (p *poller) wakeAll(fd uintptr) (done bool) {
+	for {
+		n := epollNow(int(fd), p.events[:])
+		for i := range p.events[:n] {
+			if s := p.slot(int(p.events[i].Fd)).Load(); s != nil {
+				s.wake()
+			}
+		}
+		if n < len(p.events) { // whatever comes after this makes the runtime call again
+			return false
+		}
+	}
+}
+
+// slot returns the place of descriptor fd, which was watched before.
+func (p *poller) slot(fd int) *atomic.Pointer[socket] {
+	return &p.sockets[fd/descriptorsEach].Load()[fd%descriptorsEach]
+}
+
+// watch has s woken from now on: once for what is there already, and then each
+// time that something more comes.
+func (p *poller) watch(s *socket) error {
+	if s.fd >= descriptorBlocks*descriptorsEach {
+		return syscall.EMFILE
+	}
+	block := &p.sockets[s.fd/descriptorsEach]
+	if block.Load() == nil {
+		block.CompareAndSwap(nil, new(descriptorBlock))
+	}
+	p.slot(s.fd).Store(s)
+	if p.raw.Control(s.add) != nil {
+		return ErrClosed
+	}
+	return s.err
+}
+
+// forget takes the descriptor of s, which is about to be closed, out of the
+// table. The kernel takes it out of the epoll instance when it is closed.
+func (p *poller) forget(s *socket) {
+	if s.fd < descriptorBlocks*descriptorsEach {
+		p.slot(s.fd).Store(nil)
+	}
+}
+
+// close ends p, and every wait.
+func (p *poller) close() {
+	p.closed.Store(true)
+	p.epoll.Close()
+	<-p.done
+	for i := range p.sockets {
+		block := p.sockets[i].Load()
+		if block == nil {
+			continue
+		}
+		for j := range block {
+			if s := block[j].Load(); s != nil {
+				s.wake()
+			}
+		}
+	}
+}
+
+// pollers makes the poller of a Client when it is needed for the first time.
+type pollers struct {
+	the    atomic.Pointer[poller]
+	mu     sync.Mutex
+	closed bool
+}
+
+// get returns the poller.
+func (p *pollers) get() (*poller, error) {
+	if the := p.the.Load(); the != nil {
+		return the, nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if the := p.the.Load(); the != nil {
+		return the, nil
+	}
+	if p.closed {
+		return nil, ErrClosed
+	}
+	the, err := newPoller()
+	if err == nil {
+		p.the.Store(the)
+	}
+	return the, err
+}
+
+// close ends the poller, if there is one, and sees to it that there will be none.
+func (p *pollers) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	first := !p.closed
+	p.closed = true
+	if the := p.the.Load(); the != nil && first {
+		the.close()
+	}
+}
