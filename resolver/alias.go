@@ -141,3 +141,15 @@ func substitute(name wire.Name, d rrset.Set) (wire.Name, []rrset.Set, bool) {
 	}
 	return next, []rrset.Set{d, synthesized}, true
 }
+
+// appendNew appends the sets of more that section does not have: aliases may
+// pass one DNAME record, or one proof, several times, and a section has no
+// record twice (RFC 2181 §5).
+func appendNew(section, more []rrset.Set) []rrset.Set {
+	for _, s := range more {
+		if !slices.ContainsFunc(section, func(have rrset.Set) bool { return have.Name == s.Name && have.Type == s.Type }) {
+			section = append(section, s)
+		}
+	}
+	return section
+}

@@ -153,8 +153,9 @@ func (r *Resolver) askServer(ctx context.Context, server ZoneServer, how infra.H
 	if err == nil && !how.Bare && failsOnEDNS(resp) {
 		how.Bare = true
 		a.resent++
+		proven := resp.TCP || resp.Cookie
 		if resp, err = r.exchange(ctx, &a, how, q, w); err == nil && !failsOnEDNS(resp) {
-			r.infra.Bare(server.Addr, zone)
+			r.infra.Bare(server.Addr, zone, proven, r.opt.Clock.Now())
 		}
 	}
 	now := r.opt.Clock.Now()
@@ -221,6 +222,7 @@ func (r *Resolver) exchange(ctx context.Context, a *asked, how infra.Hint, q wir
 		TCP:      a.server.TCP || how.TCP,
 		TLS:      a.server.TLS,
 		RD:       a.server.recurse,
+		CD:       a.server.recurse && r.opt.Validate, // RFC 6840 §5.9
 	}
 	resp, err := r.opt.Exchanger.Exchange(ctx, req)
 	w.tellQuery(req, resp, err)

@@ -57,6 +57,10 @@ type Options struct {
 	// resolver's own.
 	LocalRoot func(wire.Question) *dns.Msg
 
+	// Validate says that what is found is validated here. Forwarders are asked
+	// not to do it, so that they say what there is.
+	Validate bool
+
 	Minimise       Minimisation
 	NoPriming      bool // use the hints as they are (against RFC 9609 §3)
 	NoIPv4, NoIPv6 bool
@@ -272,8 +276,8 @@ func (r *Resolver) resolve(ctx context.Context, q wire.Question, w *work) (*Answ
 // add appends what rep says to a.
 func (a *Answer) add(rep reply) {
 	a.Rcode = rep.Rcode
-	a.Records = append(a.Records, rep.Sets...)
-	a.Denial = append(a.Denial, rep.Denial...)
+	a.Records = appendNew(a.Records, rep.Sets)
+	a.Denial = appendNew(a.Denial, rep.Denial)
 	for _, s := range rep.Sets {
 		a.Trust = min(a.Trust, s.Trust)
 	}

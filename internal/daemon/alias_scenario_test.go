@@ -83,6 +83,14 @@ func TestScenariosAliases(t *testing.T) {
 				"old.example.com. DNAME other.net.", "www.old.example.com. CNAME www.other.net.", "www.other.net. A 198.51.100.9",
 			}},
 		}},
+		{name: "passes a DNAME twice and gives it once", world: func(n *simnet.Net) { // RFC 2181 §5
+			n.Serve("192.0.2.11", "example.com.", "old.example.com. 300 DNAME example.com.\na.example.com. 300 CNAME b.old.example.com.\nb.example.com. 60 A 198.51.100.5")
+		}, steps: []step{
+			{ask: "a.old.example.com. A", answer: []string{
+				"old.example.com. DNAME example.com.", "a.old.example.com. CNAME a.example.com.", "a.example.com. CNAME b.old.example.com.",
+				"b.old.example.com. CNAME b.example.com.", "b.example.com. A 198.51.100.5",
+			}},
+		}},
 		{name: "says that a DNAME makes too long a name", world: func(n *simnet.Net) {
 			long := strings.Repeat(strings.Repeat("l", 60)+".", 3)
 			n.Serve("192.0.2.11", "example.com.", "d.example.com. 300 DNAME "+long+"other.net.")

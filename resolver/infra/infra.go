@@ -62,6 +62,10 @@ const (
 	// that is silent over UDP.
 	BareFor = 50
 	TCPFor  = 50
+	// BareAgain is within what time a server has to fail on EDNS again when
+	// the first failure may have been forged. Whoever forged both had to guess
+	// the port, the ID and the spelling twice in that time.
+	BareAgain = time.Minute
 	// After tcpAfter silences in a row the next question to a server that was
 	// never heard over UDP goes over TCP, and then one in tcpEvery for as long
 	// as the silence lasts. Other servers have to be dead first.
@@ -139,6 +143,7 @@ type server struct {
 	heard        time.Time // the last time that anything came from it
 	silences     uint8     // in a row
 	bare         uint8     // questions yet to be asked without EDNS
+	bareSeen     time.Time // the last time that it seemed to fail on EDNS
 	tcp          uint8     // questions yet to be asked over TCP
 	triedTCP     bool      // since the last silence that counted
 	tcpWorks     bool      // when UDP did not
@@ -393,11 +398,18 @@ func (s *server) bury(now time.Time) {
 	s.deadUntil = now.Add(s.backoff)
 }
 
-// Bare records that the server answers without EDNS only.
-func (t *Table) Bare(addr netip.AddrPort, zone wire.Name) {
+// Bare records that the server failed on EDNS at now, and answered without. A
+// failure that is not proven to be the server's own counts when it is the second
+// within BareAgain: that it answers without EDNS proves nothing, as all servers
+// do.
+func (t *Table) Bare(addr netip.AddrPort, zone wire.Name, proven bool, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.at(addr, zone).bare = BareFor
+	s := t.at(addr, zone)
+	if proven || !s.bareSeen.IsZero() && now.Sub(s.bareSeen) <= BareAgain {
+		s.bare = BareFor
+	}
+	s.bareSeen = now
 }
 
 // TCPOnly records that the server answers over TCP, having been silent over

@@ -323,7 +323,7 @@ func TestServersAreKnownByZone(t *testing.T) {
 	tab.Answered(a[1], zone, time.Millisecond, start)
 	tab.Answered(a[0], other, 100*time.Millisecond, start)
 	tab.Failed(a[0], other, Lame, start)
-	tab.Bare(a[0], other)
+	tab.Bare(a[0], other, true, start)
 	if share := shares(tab, a, start); math.Abs(share[0]-0.5) > 0.02 {
 		t.Errorf("server lame for another zone chosen %.3f of the time, want 0.5 ± 0.02", share[0])
 	}
@@ -335,7 +335,7 @@ func TestServersAreKnownByZone(t *testing.T) {
 
 func TestBareServerIsAskedWithoutEDNSForAWhile(t *testing.T) {
 	tab := New(Options{})
-	tab.Bare(addr(1), zone)
+	tab.Bare(addr(1), zone, true, start)
 	for i := range BareFor {
 		if _, hint := tab.Choose(zone, addrs(1), start); !hint.Bare {
 			t.Fatalf("question %d is asked with EDNS", i+1)
@@ -343,6 +343,26 @@ func TestBareServerIsAskedWithoutEDNSForAWhile(t *testing.T) {
 	}
 	if _, hint := tab.Choose(zone, addrs(1), start); hint.Bare {
 		t.Errorf("question %d is still asked without EDNS", BareFor+1)
+	}
+}
+
+func TestFailureOnEDNSThatMayBeForgedHasToComeTwiceSoon(t *testing.T) {
+	bare := func(tab *Table) bool {
+		_, hint := tab.Choose(zone, addrs(1), start)
+		return hint.Bare
+	}
+	tab := New(Options{})
+	tab.Bare(addr(1), zone, false, start)
+	if bare(tab) {
+		t.Error("one failure is enough")
+	}
+	tab.Bare(addr(1), zone, false, start.Add(BareAgain+1))
+	if bare(tab) {
+		t.Errorf("a second failure after more than %v is enough", BareAgain)
+	}
+	tab.Bare(addr(1), zone, false, start.Add(2*BareAgain+1))
+	if !bare(tab) {
+		t.Errorf("a second failure after %v is not enough", BareAgain)
 	}
 }
 
@@ -546,7 +566,7 @@ func TestTableIsSafeForConcurrentUse(t *testing.T) {
 				case 0:
 					tab.Failed(a[n], zone, Cause(i%int(numCauses)), now)
 				case 1:
-					tab.Bare(a[n], zone)
+					tab.Bare(a[n], zone, i%8 == 1, now)
 				default:
 					tab.Answered(a[n], zone, time.Duration(i)*time.Millisecond, start)
 				}
