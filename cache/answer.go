@@ -18,12 +18,13 @@ const MaxAnswer = 16 << 10
 // Answer is one finished response in wire format, without an OPT record. It is
 // never changed: readers copy it out and edit their own copy.
 type Answer struct {
-	msg    []byte        // its AD bit says what validation found
-	ttls   []uint16      // offsets of the TTL fields in msg
-	stored time.Time     // when msg was as it is
-	life   time.Duration // from then on
-	ede    *ede.Error
-	ring   ring // of its records
+	msg     []byte    // its AD bit says what validation found
+	ttls    []uint16  // offsets of the TTL fields in msg
+	stored  time.Time // when msg was as it is
+	ede     *ede.Error
+	seconds uint32 // that it lives from then on
+	plain   bool   // the same with and without DO
+	ring    ring   // of its records
 	// refresh is the one thing that changes: what is known of how much the
 	// answer is asked for, and when it is to be renewed. See due.
 	refresh atomic.Uint32
@@ -78,11 +79,16 @@ func NewAnswer(msg []byte, ttls []uint32, stored time.Time, extended *ede.Error)
 			least = ttl
 		}
 	}
-	a := &Answer{msg: msg, ttls: offsets, stored: stored, life: time.Duration(least) * time.Second, ede: sendable(extended)}
+	a := &Answer{msg: msg, ttls: offsets, stored: stored, seconds: least, ede: sendable(extended)}
 	a.ring = findRing(msg, offsets)
 	a.refresh.Store(unasked)
 	return a, nil
 }
+
+// MarkPlain records that a has no DNSSEC records that were left out for want of
+// DO, nor any that are there because of it: with and without it is the same. It
+// is for whoever made a, before anybody else has it.
+func (a *Answer) MarkPlain() { a.plain = true }
 
 // sendable returns what a client gets to see of err: its cause is for the log,
 // and may hold on to much memory.
@@ -118,14 +124,17 @@ func (a *Answer) age(now time.Time) uint32 {
 	return uint32(min(max(now.Sub(a.stored), 0)/time.Second, math.MaxUint32))
 }
 
+// life returns how long a lives after it was stored.
+func (a *Answer) life() time.Duration { return time.Duration(a.seconds) * time.Second }
+
 // alive reports whether a may still be used at now.
-func (a *Answer) alive(now time.Time) bool { return within(now, a.Expires(), a.life) }
+func (a *Answer) alive(now time.Time) bool { return within(now, a.Expires(), a.life()) }
 
 // EDE returns the Extended DNS Error that goes with a, or nil.
 func (a *Answer) EDE() *ede.Error { return a.ede }
 
 // Expires returns when a must not be used any more.
-func (a *Answer) Expires() time.Time { return a.stored.Add(a.life) }
+func (a *Answer) Expires() time.Time { return a.stored.Add(a.life()) }
 
 // answerOverhead is what an Answer takes in memory beside its bytes.
 const answerOverhead = 96

@@ -105,8 +105,8 @@ func TestNewAnswerTakesATTLWithItsTopBitSetFor0(t *testing.T) { // RFC 2181 §8
 		if err != nil {
 			t.Fatal(err)
 		}
-		if a.life != 0 {
-			t.Errorf("with the TTLs %d it lives %v", ttls, a.life)
+		if a.life() != 0 {
+			t.Errorf("with the TTLs %d it lives %v", ttls, a.life())
 		}
 		for i, got := range ttlsOf(unpack(t, a.Append(nil, query(t, "www.example.", wire.TypeA), epoch))) {
 			if want := ttls[i] & (300 * (1 - ttls[i]>>31)); got != want {

@@ -171,7 +171,7 @@ func (c *Answers) Put(q wire.Question, do, cd bool, a *Answer) {
 	}
 	var b [maxKey]byte
 	key := appendKey(b[:0], []byte(q.Name), q.Type, do, cd)
-	if len(a.msg) <= MaxAnswer && a.life > 0 {
+	if len(a.msg) <= MaxAnswer && a.life() > 0 {
 		c.answers.put(maphash.Bytes(c.answers.seed, key), string(key), a, a.size()+keySize(key),
 			func(old *Answer) bool { return old.stored.After(a.stored) && old.alive(a.stored) })
 	} else if lookup(c.answers, key) != nil {

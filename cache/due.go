@@ -55,10 +55,10 @@ func (a *Answer) due(now time.Time, again time.Duration) bool {
 
 // dueAge returns the age from which on a is due, in milliseconds.
 func (a *Answer) dueAge() uint32 {
-	if a.life < minPrefetch || a.life > maxPrefetch {
+	if a.life() < minPrefetch || a.life() > maxPrefetch {
 		return never
 	}
-	return uint32((a.life - a.life/10) / time.Millisecond)
+	return uint32((a.life() - a.life()/10) / time.Millisecond)
 }
 
 // dueOf returns what is due about e. It allocates nothing: the name is the

@@ -11,7 +11,7 @@ import (
 // isStale reports whether a has expired at now, and may be of use all the same
 // (RFC 8767 §5, the maximum stale timer).
 func (c *Answers) isStale(a *Answer, now time.Time) bool {
-	over := now.Sub(a.stored) - a.life
+	over := now.Sub(a.stored) - a.life()
 	return over >= 0 && over < c.opt.MaxStale
 }
 
@@ -21,11 +21,15 @@ func (c *Answers) stale(q *wire.Query, now time.Time) *entry[string, *Answer] {
 		return nil
 	}
 	var b [maxKey]byte
-	e := lookup(c.answers, appendKey(b[:0], q.RawName(), q.Type, q.DO, q.CD))
-	if e == nil || !c.isStale(e.val, now) {
-		return nil
+	key := appendKey(b[:0], q.RawName(), q.Type, q.DO, q.CD)
+	if e := lookup(c.answers, key); e != nil && c.isStale(e.val, now) {
+		return e
 	}
-	return e
+	key[len(key)-1] ^= keyDO // nobody may have asked with this one while the zone was reached
+	if e := lookup(c.answers, key); e != nil && e.val.plain && c.isStale(e.val, now) {
+		return e
+	}
+	return nil
 }
 
 // HoldsStale reports whether [Answers.Stale] has an answer to q, and whether

@@ -41,8 +41,7 @@ type reply struct {
 	// Positive, of the zone's own NS set: the addresses that came with it.
 	Glue map[wire.Name][]netip.Addr
 
-	// Positive, Negative and Alias: the zone's own NS set that came along, if
-	// it names servers that the parent does not.
+	// Positive, Negative and Alias: the zone's own NS set that came along.
 	Apex *rrset.Set
 }
 
@@ -103,7 +102,7 @@ func classify(msg *dns.Msg, q wire.Question, cut *rrset.Cut, now time.Time, ttls
 		return lame(rcode, "malformed record")
 	}
 	if rep.Verdict != Referral && rep.Verdict != Lame {
-		rep.Apex = rd.apexNames()
+		rep.Apex = rd.apexSet()
 	}
 	return rep
 }

@@ -109,3 +109,10 @@ func expanded(s rrset.Set) bool {
 	}
 	return slices.ContainsFunc(s.Sigs, func(sig *dns.RRSIG) bool { return int(sig.Labels) < labels })
 }
+
+// noSOA returns what stands for the SOA record of a denial that came without
+// one: it must not be kept (RFC 2308 §5), but for the least time that the
+// operator has everything kept for.
+func (r *Resolver) noSOA() rrset.Set {
+	return rrset.Set{Rank: rrset.Authority, Until: r.opt.Clock.Now().Add(min(r.opt.TTL.Min, r.opt.TTL.MaxNegative))}
+}

@@ -70,7 +70,11 @@ func (r *Resolver) askRoot(ctx context.Context, q wire.Question, w *work) (*rrse
 		return nil, reply{}, err
 	}
 	if rep.Verdict == Positive {
-		if cut := r.rootCut(rep); cut != nil {
+		cut := r.rootCut(rep)
+		if cut == nil && r.findRoot(ctx, &rep, w) {
+			cut = r.rootCut(rep)
+		}
+		if cut != nil {
 			return cut, rep, nil
 		}
 	}
@@ -105,6 +109,40 @@ func (r *Resolver) rootCut(rep reply) *rrset.Cut {
 		return nil
 	}
 	return cut
+}
+
+// findRootTime is how long the look-up of root servers' addresses may take: the
+// hints serve as well.
+const findRootTime = time.Second
+
+// findRoot asks the servers of the hints for the addresses of those that rep
+// names, when none came with it (RFC 9609 §4.2). It reports whether it found
+// any.
+func (r *Resolver) findRoot(ctx context.Context, rep *reply, w *work) (found bool) {
+	ctx, cancel := context.WithTimeout(ctx, findRootTime)
+	defer cancel()
+	rrs := rep.Sets[len(rep.Sets)-1].RRs
+	for _, rr := range rrs[:min(len(rrs), maxGlueless)] {
+		ns, ok := rr.(*dns.NS)
+		if !ok {
+			continue
+		}
+		host, err := wire.ParseName(ns.Ns)
+		for _, typ := range r.families() {
+			if err != nil || rep.Glue[host] != nil || !w.lookup() {
+				break
+			}
+			r.stats.lookups.Add(1)
+			got, err := r.askZone(ctx, wire.Question{Name: host, Type: typ}, authority{cut: &r.root}, w)
+			if err != nil || got.Verdict != Positive {
+				continue
+			}
+			if addrs := r.addresses(&Answer{Records: got.Sets}); len(addrs) > 0 {
+				rep.Glue[host], found = addrs, true
+			}
+		}
+	}
+	return found
 }
 
 // hinted returns the addresses of host in the hints.

@@ -363,10 +363,13 @@ func (r *Resolver) learn(q wire.Question, rep reply) {
 			r.opt.Memory.PutSet(s)
 		}
 	}
-	if rep.Verdict != Negative || len(rep.Denial) == 0 || len(rep.Sets) > 0 {
+	if rep.Verdict != Negative || len(rep.Sets) > 0 {
 		return
 	}
-	soa := rep.Denial[0]
+	soa := r.noSOA()
+	if len(rep.Denial) > 0 {
+		soa = rep.Denial[0]
+	}
 	s := rrset.Set{
 		Name: q.Name, Type: q.Type, Rank: soa.Rank, Trust: soa.Trust, Until: soa.Until,
 		Denial: &rrset.Denial{Rcode: rep.Rcode, Sets: rep.Denial},

@@ -176,43 +176,66 @@ func (r *Resolver) addToCut(cut *rrset.Cut, host wire.Name, addrs []netip.Addr, 
 	r.opt.Memory.PutCut(&more)
 }
 
-// rememberApex remembers the servers that a zone names itself and its parent
-// does not, no longer than the parent's word on the zone is good: a zone must
-// not keep itself alive (ghost domains).
+// minApexTTL is the least time that a zone can have its parent's word on it
+// forgotten after. To ask the parent more often is of no use to anybody.
+const minApexTTL = time.Minute
+
+// rememberApex draws from a zone's own NS set what it may say of itself: that
+// its parent is to be asked again sooner than the parent says, as before it
+// moves (draft-ietf-dnsop-ns-revalidation §4: the lesser TTL of the two holds),
+// and that it has servers which the parent does not name. These are remembered
+// no longer than the parent's word is good: a zone must not keep itself alive
+// (ghost domains).
 func (r *Resolver) rememberApex(at authority, rep *reply) {
 	if at.conf != nil || at.failed != nil || rep.Apex == nil || at.cut.Until.IsZero() {
 		return
 	}
-	set := *rep.Apex
+	set, cut := *rep.Apex, at.cut
+	if until := later(set.Until, r.opt.Clock.Now().Add(minApexTTL)); until.Before(cut.Until) && r.opt.Memory.Cut(cut.Zone) == cut {
+		shorter := *cut
+		shorter.Until = until
+		cut = &shorter
+		r.opt.Memory.PutCut(cut)
+	}
+	if !slices.ContainsFunc(set.RRs, func(rr dns.RR) bool { return isNews(rr, cut) }) || len(set.RRs) > maxServers {
+		return
+	}
 	set.Type, set.Sigs, set.Rank = apexServers, nil, rrset.AuthAuthority
-	set.Until = earlier(set.Until, at.cut.Until)
+	set.Until = earlier(set.Until, cut.Until)
 	r.opt.Memory.PutSet(set)
 }
 
-// apexNames returns the servers that the authority or answer section names for
-// the zone asked, if there are any among them that its parent does not name.
-func (rd *reading) apexNames() *rrset.Set {
+// isNews reports whether rr names a server that is none of cut's.
+func isNews(rr dns.RR, cut *rrset.Cut) bool {
+	ns, ok := rr.(*dns.NS)
+	if !ok {
+		return false
+	}
+	host, err := wire.ParseName(ns.Ns)
+	return err == nil && !slices.ContainsFunc(cut.Servers, func(srv rrset.Server) bool { return srv.Host == host })
+}
+
+// later returns the later of two times.
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// apexSet returns the NS set of the zone asked that the response holds, if the
+// zone itself says it.
+func (rd *reading) apexSet() *rrset.Set {
 	recs := rd.authority
 	if rd.q == (wire.Question{Name: rd.cut.Zone, Type: wire.TypeNS}) {
 		recs = rd.answer
 	}
-	if !rd.aa || !slices.ContainsFunc(recs, rd.isNews) {
+	if !rd.aa {
 		return nil
 	}
 	set, ok := rd.set(recs, rd.cut.Zone, wire.TypeNS, rrset.AuthAuthority)
-	if !ok || len(set.RRs) > maxServers {
+	if !ok {
 		return nil
 	}
 	return &set
-}
-
-// isNews reports whether rec names a server of the zone asked that its parent
-// does not name.
-func (rd *reading) isNews(rec record) bool {
-	ns, ok := rec.rr.(*dns.NS)
-	if !ok || rec.name != rd.cut.Zone {
-		return false
-	}
-	host, err := wire.ParseName(ns.Ns)
-	return err == nil && !slices.ContainsFunc(rd.cut.Servers, func(srv rrset.Server) bool { return srv.Host == host })
 }

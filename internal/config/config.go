@@ -107,7 +107,8 @@ type Cache struct {
 	// the one that RFC 8767 §4 recommends.
 	MaxTTL time.Duration `yaml:"max_ttl" range:"1s..7d"`
 	// Data is kept at least this long. Anything but 0 breaks the word of the
-	// data's owner. At most `max_ttl`.
+	// data's owner. At most `max_ttl`. A denial that comes without a TTL is kept
+	// so long, too; with 0 it is not kept (RFC 2308 §5).
 	MinTTL time.Duration `yaml:"min_ttl" range:"0..7d"`
 	// Proof that a name or type does not exist is kept no longer than this
 	// (RFC 2308 §5).
@@ -148,9 +149,9 @@ type ServeStale struct {
 	// (RFC 8767 §4).
 	ReplyTTL time.Duration `yaml:"reply_ttl" range:"1s..1h"`
 	// A client that has waited this long for a new answer is given the expired
-	// one; the search for the new one goes on (RFC 8767 §5). `0`: at once. At
-	// most `limits.udp_discard_timeout`, or the answer would not be sent over
-	// UDP.
+	// one; the search for the new one goes on (RFC 8767 §5). `0`: at once, and
+	// so are clients with `allow_snoop` that do not ask for recursion. At most
+	// `limits.udp_discard_timeout`, or the answer would not be sent over UDP.
 	ClientTimeout time.Duration `yaml:"client_timeout" range:"0..1m"`
 	// After a failure to renew an answer, clients are given the expired one
 	// for so long before it is tried again (RFC 8767 §5; the bounds are those

@@ -8,6 +8,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"shirube/internal/config"
 	"shirube/internal/simnet"
 	"shirube/internal/wire"
 )
@@ -90,6 +91,45 @@ mail.more.com. 60 A 198.51.100.55
 					n.Serve("192.0.2.2", "com.", "com. 900 SOA ns.com. host.com. 1 1800 900 604800 60")
 				},
 			},
+		}},
+		{name: "asks the parent again when the zone says so", world: func(n *simnet.Net) {
+			// As before a move: the child's TTL is 5 minutes, the parent's a day.
+			n.Serve("192.0.2.2", "com.", "moving.com. 86400 NS ns.moving.com.\nns.moving.com. 86400 A 192.0.2.56")
+			for i, addr := range []string{"192.0.2.56", "192.0.2.57"} {
+				n.Serve(addr, "moving.com.", fmt.Sprintf("*.moving.com. 60 A 198.51.100.%d", 56+i))
+				n.Break(addr, simnet.Mutate(func(m *dns.Msg) { m.Ns = simnet.RRs("moving.com. 300 NS ns.moving.com.") }))
+			}
+		}, steps: []step{
+			{ask: "a.moving.com. A", answer: []string{"a.moving.com. A 198.51.100.56"}, most: 3},
+			{after: 299 * time.Second, ask: "b.moving.com. A", answer: []string{"b.moving.com. A 198.51.100.56"}, sent: []string{"192.0.2.56 b.moving.com. A"}},
+			{
+				do: func(n *simnet.Net) {
+					n.Serve("192.0.2.2", "com.", "moving.com. 86400 NS ns.moving.com.\nns.moving.com. 86400 A 192.0.2.57")
+				},
+				after: time.Second, ask: "c.moving.com. A", answer: []string{"c.moving.com. A 198.51.100.57"},
+				sent: []string{"192.0.2.2 moving.com. A", "192.0.2.57 c.moving.com. A"},
+			},
+		}},
+		{name: "asks the parent once a minute at most, whatever the zone says", world: func(n *simnet.Net) {
+			n.Break("192.0.2.11", simnet.Mutate(func(m *dns.Msg) { m.Ns = simnet.RRs("example.com. 0 NS ns1.example.com.") }))
+		}, steps: []step{
+			{ask: "www.example.com. A", most: 3},
+			{after: 59 * time.Second, ask: "www.example.com. AAAA", sent: []string{"192.0.2.11 www.example.com. AAAA"}},
+			{after: time.Second, ask: "example.com. MX", sent: []string{"192.0.2.2 example.com. MX", "192.0.2.11 example.com. MX"}},
+		}},
+		{name: "looks up the root's servers when the root does not say where they are", cfg: func(cfg *config.Config) {
+			cfg.Resolver.PrimeRoot = true
+		}, world: func(n *simnet.Net) {
+			n.Break("192.0.2.1", simnet.Mutate(func(m *dns.Msg) {
+				m.Answer = simnet.RRs(". 518400 NS m.root-servers.net.")
+				m.Extra = nil
+			}).If(simnet.Question(".", wire.TypeNS)), simnet.Mutate(func(m *dns.Msg) {
+				m.Authoritative, m.Rcode, m.Ns, m.Extra = true, 0, nil, nil
+				m.Answer = simnet.RRs("m.root-servers.net. 518400 A 192.0.2.1")
+			}).If(simnet.Question("m.root-servers.net.", wire.TypeA)))
+		}, steps: []step{
+			{ask: "com. NS", sent: []string{"192.0.2.1 . NS", "192.0.2.1 m.root-servers.net. A", "192.0.2.1 com. NS", "192.0.2.2 com. NS"}},
+			{after: time.Hour, ask: "net. A", sent: []string{"192.0.2.1 net. A", "192.0.2.3 net. A"}},
 		}},
 	})
 }

@@ -43,7 +43,7 @@ type Options struct {
 
 	// ClientTimeout is how long a client waits for a new answer before it is
 	// given a stale one, from when its query came in; default 1.8 s (RFC 8767
-	// §5). Negative: no time at all.
+	// §5). Negative: no time at all, and who may ask without RD is given it too.
 	ClientTimeout time.Duration
 }
 
@@ -135,7 +135,7 @@ func (f *Frontend) TryServe(buf []byte, q *wire.Query) ([]byte, transport.Outcom
 			f.refreshSoon(hit.Due)
 		}
 		return f.finish(buf, start, q, hit.EDE), transport.Answered
-	case !q.RD: // allow_snoop: from memory only
+	case !q.RD && !f.staleAtOnce(q): // allow_snoop: from memory only
 		c.rejected.Add(1)
 		return f.reply(buf, q, wire.Refused, &errNotCached), transport.Answered
 	}
@@ -186,9 +186,15 @@ func (f *Frontend) Serve(ctx context.Context, buf []byte, q *wire.Query) []byte 
 		}
 		return f.reply(buf, q, wire.ServFail, &ede.Error{Code: ede.Other, Text: err.Error()})
 	}
+	if stale && f.opt.ClientTimeout < 0 { // not even if the new answer is there already: who asks next gets it
+		if out, ok := f.stale(buf, q, &c.staleLate, "no new answer in time"); ok {
+			f.flights.leave(fl)
+			return out
+		}
+	}
 	var patience <-chan time.Time
 	if stale {
-		timer := time.NewTimer(time.Until(q.Received.Add(max(f.opt.ClientTimeout, 0))))
+		timer := time.NewTimer(time.Until(q.Received.Add(f.opt.ClientTimeout)))
 		defer timer.Stop()
 		patience = timer.C
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -72,10 +73,26 @@ func (o *outcome) replace(until time.Time) {
 // pack makes the response to q in wire format. Without do it leaves out the
 // DNSSEC records that were not asked for (RFC 4035 §3.2.1).
 func pack(q wire.Question, ans *resolver.Answer, do bool, now time.Time) (*cache.Answer, error) {
+	a, err := packForm(q, ans, do, now)
+	if err == nil && plain(ans) {
+		a.MarkPlain()
+	}
+	return a, err
+}
+
+// packForm is pack, in the shorter way if there is one.
+func packForm(q wire.Question, ans *resolver.Answer, do bool, now time.Time) (*cache.Answer, error) {
 	if msg := appendAddresses(make([]byte, 0, 128), q, ans, now); msg != nil {
 		return cache.NewAnswer(msg, nil, now, remark(ans))
 	}
 	return packAny(q, ans, do, now)
+}
+
+// plain reports whether ans has no DNSSEC records.
+func plain(ans *resolver.Answer) bool {
+	signed := func(s rrset.Set) bool { return len(s.Sigs) > 0 }
+	return !slices.ContainsFunc(ans.Records, signed) &&
+		!slices.ContainsFunc(ans.Denial, func(s rrset.Set) bool { return signed(s) || s.Type != wire.TypeSOA })
 }
 
 // packAny is pack for all answers.

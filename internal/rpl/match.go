@@ -229,15 +229,15 @@ func (c *comparison) sections() string {
 	return ""
 }
 
-// affirmed reports whether m answers a recursive query, and does not deny that
-// there is data.
+// affirmed reports whether m answers a query, not with a referral as one that is
+// not recursive may be, and does not deny that there is data.
 func affirmed(m *dns.Msg, rcode int) bool {
 	for _, rr := range m.Ns {
 		if rr.Header().Rrtype == dns.TypeSOA {
 			return false
 		}
 	}
-	return m.RecursionDesired && rcode == dns.RcodeSuccess
+	return (m.RecursionDesired || len(m.Answer) > 0) && rcode == dns.RcodeSuccess
 }
 
 // without returns rrs without the sets of the given types and their
