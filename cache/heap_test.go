@@ -92,6 +92,10 @@ func fillings(t *testing.T) []filling {
 			"cuts", func(i int, _ *Answers, m *Memory) { m.PutCut(cutOf(t, rng, i)) },
 			func(_ *Answers, m *Memory) StoreStats { return m.Stats().Cuts },
 		},
+		{
+			"links", func(i int, _ *Answers, m *Memory) { m.PutLink(linkOf(t, rng, i)) },
+			func(_ *Answers, m *Memory) StoreStats { return m.Stats().Links },
+		},
 	}
 }
 

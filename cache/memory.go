@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"strings"
 	"time"
+	"unsafe"
 
 	"github.com/miekg/dns"
 
@@ -15,17 +16,19 @@ import (
 // MemoryOptions configures [Memory]. Zero means the default.
 type MemoryOptions struct {
 	// Bytes is how much memory may be taken; default 64 MiB. One quarter of it
-	// is for zone cuts. What needs more than 1/64 of its share is not kept.
+	// is for zone cuts, one eighth for links of the chain of trust. What needs
+	// more than 1/64 of its share is not kept.
 	Bytes int64
 	Clock *clock.Clock // nil: the real time
 }
 
-// Memory holds the RRsets and zone cuts that resolution works with. It is safe
-// for concurrent use.
+// Memory holds the RRsets, zone cuts and links of the chain of trust that
+// resolution works with. It is safe for concurrent use.
 type Memory struct {
 	clock *clock.Clock
 	sets  *store[wire.Question, packedSet]
 	cuts  *store[wire.Name, keptCut]
+	links *store[wire.Name, *rrset.Link]
 }
 
 // keptCut is a cut as it is kept.
@@ -54,8 +57,9 @@ func NewMemory(opt MemoryOptions) *Memory {
 	}
 	return &Memory{
 		clock: opt.Clock,
-		sets:  newStore[wire.Question, packedSet](opt.Bytes - opt.Bytes/4),
+		sets:  newStore[wire.Question, packedSet](opt.Bytes - opt.Bytes/4 - opt.Bytes/8),
 		cuts:  newStore[wire.Name, keptCut](opt.Bytes / 4),
+		links: newStore[wire.Name, *rrset.Link](opt.Bytes / 8),
 	}
 }
 
@@ -87,6 +91,31 @@ func (m *Memory) PutCut(c *rrset.Cut) {
 	m.cuts.put(h, c.Zone, kept, cutSize(c), nil)
 }
 
+// Link returns the live link closest to n, at or above it, or nil. It is
+// shared, and must not be changed.
+func (m *Memory) Link(n wire.Name) *rrset.Link {
+	now := m.clock.Now()
+	for ok := true; ok; n, ok = n.Parent() {
+		e := m.links.get(maphash.String(m.links.seed, string(n)), n)
+		if e != nil && within(now, e.val.Until, e.val.Until.Sub(e.val.Since)) {
+			e.touch()
+			return e.val
+		}
+	}
+	return nil
+}
+
+// PutLink stores a link in place of the zone's old one. One without life left
+// only ends the old one. It keeps l.
+func (m *Memory) PutLink(l *rrset.Link) {
+	h := maphash.String(m.links.seed, string(l.Zone))
+	if !m.clock.Now().Before(l.Until) {
+		m.links.drop(h, l.Zone, func(*rrset.Link) bool { return true })
+		return
+	}
+	m.links.put(h, l.Zone, l, linkSize(l), nil)
+}
+
 // Set returns the live set of n and typ, if there is one. Its records are the
 // caller's own.
 func (m *Memory) Set(n wire.Name, typ wire.Type) (rrset.Set, bool) {
@@ -99,14 +128,15 @@ func (m *Memory) Set(n wire.Name, typ wire.Type) (rrset.Set, bool) {
 	return e.val.unpack()
 }
 
-// PutSet stores a set, unless a live one of higher rank (RFC 2181 §5.4.1) or
-// of better trust is there. One without life left, of more than [MaxAnswer]
-// octets, or that would not come back the same is not stored; without life it
-// still ends the old one, which is outdated. It keeps nothing of s.
+// PutSet stores a set, unless a live one of better trust is there, or of the
+// same trust and higher rank (RFC 2181 §5.4.1). One without life left, of more
+// than [MaxAnswer] octets, or that would not come back the same is not stored;
+// without life it still ends the old one, which is outdated. It keeps nothing
+// of s.
 func (m *Memory) PutSet(s rrset.Set) {
 	now := m.clock.Now()
 	keep := func(old packedSet) bool {
-		return old.alive(now) && (old.rank > s.Rank || old.trust > s.Trust)
+		return old.alive(now) && (old.trust > s.Trust || old.trust == s.Trust && old.rank > s.Rank)
 	}
 	q := wire.Question{Name: s.Name, Type: s.Type}
 	h := maphash.Comparable(m.sets.seed, q)
@@ -126,32 +156,58 @@ func (m *Memory) PutSet(s rrset.Set) {
 
 // cutSize returns about how many bytes c takes in memory.
 func cutSize(c *rrset.Cut) int64 {
-	size := int64(len(c.Zone)) + 160 + 8*int64(cap(c.DS)+cap(c.Keys))
+	size := int64(len(c.Zone)) + 112
 	size += 40 * int64(cap(c.Servers))
 	for _, s := range c.Servers {
 		size += int64(len(s.Host)+len(s.Host)/8+8) + 24*int64(cap(s.Addrs))
 	}
-	for _, ds := range c.DS {
-		size += rrSize(ds)
-	}
-	for _, k := range c.Keys {
-		size += rrSize(k)
+	if c.DS != nil {
+		size += setSize(c.DS)
 	}
 	return size
 }
 
-// rrSize returns about how many bytes rr, a DS or DNSKEY record, takes in
-// memory: its name and data are about as long as on the wire, twice over for
+// setSize returns about how many bytes s takes in memory.
+func setSize(s *rrset.Set) int64 {
+	size := int64(unsafe.Sizeof(*s)) + int64(len(s.Name)) + 16*int64(cap(s.RRs)) + 8*int64(cap(s.Sigs))
+	for _, rr := range s.RRs {
+		size += rrSize(rr)
+	}
+	for _, sig := range s.Sigs {
+		size += rrSize(sig)
+	}
+	if s.Denial != nil {
+		for i := range s.Denial.Sets {
+			size += setSize(&s.Denial.Sets[i])
+		}
+	}
+	return size
+}
+
+// linkSize returns about how many bytes l takes in memory.
+func linkSize(l *rrset.Link) int64 {
+	size := int64(len(l.Zone)) + 128 + 8*int64(cap(l.Keys))
+	for _, k := range l.Keys {
+		size += rrSize(k)
+	}
+	if l.Err != nil {
+		size += 96 + 2*int64(len(l.Err.Error()))
+	}
+	return size
+}
+
+// rrSize returns about how many bytes rr, a record of DNSSEC, takes in memory: its name and data are about as long as on the wire, twice over for
 // text forms, and then there is the Go value.
 func rrSize(rr dns.RR) int64 { return int64(2*dns.Len(rr)) + 128 }
 
 // MemoryStats is a snapshot of [Memory].
 type MemoryStats struct {
-	Sets StoreStats
-	Cuts StoreStats
+	Sets  StoreStats
+	Cuts  StoreStats
+	Links StoreStats
 }
 
 // Stats returns a snapshot.
 func (m *Memory) Stats() MemoryStats {
-	return MemoryStats{Sets: m.sets.stats(), Cuts: m.cuts.stats()}
+	return MemoryStats{Sets: m.sets.stats(), Cuts: m.cuts.stats(), Links: m.links.stats()}
 }

@@ -29,13 +29,23 @@ func cutOf(tb testing.TB, rng *rand.Rand, i int) *rrset.Cut {
 		}
 		c.Servers = append(c.Servers, s)
 	}
-	for range rng.IntN(3) {
-		c.DS = append(c.DS, rr(tb, "example. 300 IN DS 1 13 2 "+strings.Repeat("AB", 32)).(*dns.DS))
-	}
-	for range rng.IntN(3) {
-		c.Keys = append(c.Keys, rr(tb, "example. 300 IN DNSKEY 257 3 8 "+strings.Repeat("A", 342)+"==").(*dns.DNSKEY))
+	if n := rng.IntN(4); n > 0 {
+		c.DS = &rrset.Set{Name: c.Zone, Type: wire.TypeDS}
+		for range n {
+			c.DS.RRs = append(c.DS.RRs, rr(tb, "example. 300 IN DS 1 13 2 "+strings.Repeat("AB", 32)))
+		}
 	}
 	return c
+}
+
+// linkOf returns a link for host<i>.example.
+func linkOf(tb testing.TB, rng *rand.Rand, i int) *rrset.Link {
+	tb.Helper()
+	l := &rrset.Link{Zone: name(fmt.Sprintf("host%d.example.", i)), Trust: rrset.Secure, Since: time.Now(), Until: time.Now().Add(time.Hour)}
+	for range rng.IntN(4) {
+		l.Keys = append(l.Keys, rr(tb, "example. 300 IN DNSKEY 257 3 8 "+strings.Repeat("A", 342)+"==").(*dns.DNSKEY))
+	}
+	return l
 }
 
 // zoneCut returns a cut that lives for the given time.
@@ -88,11 +98,40 @@ func TestCutWithoutAnEndLivesForEver(t *testing.T) {
 	})
 }
 
+func TestLinkIsTheClosestLiveOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMemory(MemoryOptions{})
+		link := func(zone string, life time.Duration) *rrset.Link {
+			return &rrset.Link{Zone: name(zone), Trust: rrset.Insecure, Since: time.Now(), Until: time.Now().Add(life)}
+		}
+		com, example := link("com.", time.Hour), link("example.com.", time.Minute)
+		m.PutLink(com)
+		m.PutLink(example)
+		m.PutLink(link("www.example.com.", 0)) // without life
+		for _, tt := range []struct {
+			name string
+			want *rrset.Link
+		}{{"www.example.com.", example}, {"example.com.", example}, {"other.com.", com}, {"com.", com}, {".", nil}, {"net.", nil}} {
+			if got := m.Link(name(tt.name)); got != tt.want {
+				t.Errorf("%s: the link is %+v, want %+v", tt.name, got, tt.want)
+			}
+		}
+		time.Sleep(time.Minute)
+		if got := m.Link(name("www.example.com.")); got != com {
+			t.Errorf("the link is %+v, after the closer one has ended", got)
+		}
+		m.PutLink(&rrset.Link{Zone: com.Zone, Until: time.Now()})
+		if got := m.Link(name("www.example.com.")); got != nil {
+			t.Errorf("the link is %+v, after it was taken back", got)
+		}
+	})
+}
+
 func TestPutCutReplacesWhatWasKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := NewMemory(MemoryOptions{})
 		long := zoneCut("example.", time.Hour)
-		long.Trust = rrset.Secure
+		long.DS = &rrset.Set{Name: long.Zone, Type: wire.TypeDS, Trust: rrset.Secure}
 		short := zoneCut("example.", time.Second)
 		m.PutCut(long)
 		m.PutCut(short)
@@ -138,7 +177,7 @@ func TestPutSetNeverLowersRankOrTrustWhileAlive(t *testing.T) { // RFC 2181 §5.
 						m.PutSet(addrSet(t, oldAddr, oldRank, oldTrust, time.Second))
 						m.PutSet(addrSet(t, newAddr, newRank, newTrust, time.Minute))
 						want := newAddr
-						if newRank < oldRank || newTrust < oldTrust {
+						if newTrust < oldTrust || newTrust == oldTrust && newRank < oldRank { // what was proven counts for more than where it stood
 							want = oldAddr
 						}
 						if got := addrIn(m); got != want {
@@ -359,16 +398,23 @@ func TestMemoryIsBounded(t *testing.T) {
 		}
 		m.PutSet(s)
 		m.PutCut(cutOf(t, rng, rng.IntN(3000)))
+		m.PutLink(linkOf(t, rng, rng.IntN(3000)))
 		m.Cut(name(n))
+		m.Link(name(n))
 		if i%1000 == 0 {
 			check(t, m.sets)
 			check(t, m.cuts)
+			check(t, m.links)
 		}
 	}
 	check(t, m.sets)
 	check(t, m.cuts)
+	check(t, m.links)
 	st := m.Stats()
-	if st.Sets.Bytes > limit*3/4 || st.Cuts.Bytes > limit/4 || st.Sets.Evicted == 0 || st.Cuts.Evicted == 0 || st.Sets.Entries == 0 || st.Cuts.Entries == 0 {
+	if st.Links.Bytes > limit/8 || st.Links.Evicted == 0 || st.Links.Entries == 0 {
+		t.Errorf("the statistics of links are %+v", st.Links)
+	}
+	if st.Sets.Bytes > limit*5/8 || st.Cuts.Bytes > limit/4 || st.Sets.Evicted == 0 || st.Cuts.Evicted == 0 || st.Sets.Entries == 0 || st.Cuts.Entries == 0 {
 		t.Errorf("the statistics are %+v", st)
 	}
 }

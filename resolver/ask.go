@@ -27,7 +27,7 @@ func (r *Resolver) askZone(ctx context.Context, q wire.Question, at authority, w
 	if err != nil {
 		return reply{}, err
 	}
-	s := r.search(at)
+	s := r.search(at, w.avoid)
 	s.probe = probe
 	w.tellZone(q, s)
 	r.findHosts(ctx, s, w)
@@ -164,7 +164,7 @@ func (r *Resolver) askServer(ctx context.Context, server ZoneServer, how infra.H
 		return a
 	}
 	a.heard = true
-	a.rep = r.judge(resp.Msg, q, at, now)
+	a.rep = r.judge(resp.Msg, q, at, now).said(zone, server.Addr)
 	w.tellVerdict(StepVerdict, q, &a.rep)
 	if a.rep.Verdict == Lame && (!server.recurse || a.rep.Rcode != wire.ServFail) { // which is of the name, not of the forwarder
 		r.infra.Failed(server.Addr, zone, infra.Lame, now)
@@ -222,7 +222,7 @@ func (r *Resolver) exchange(ctx context.Context, a *asked, how infra.Hint, q wir
 		TCP:      a.server.TCP || how.TCP,
 		TLS:      a.server.TLS,
 		RD:       a.server.recurse,
-		CD:       a.server.recurse && r.opt.Validate, // RFC 6840 §5.9
+		CD:       a.server.recurse && r.opt.Anchors != nil, // RFC 6840 §5.9
 	}
 	resp, err := r.opt.Exchanger.Exchange(ctx, req)
 	w.tellQuery(req, resp, err)

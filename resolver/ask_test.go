@@ -9,8 +9,15 @@ import (
 	"github.com/miekg/dns"
 
 	"shirube/internal/exchange"
+	"shirube/internal/wire"
 	"shirube/resolver/infra"
 )
+
+// noAnchors has validation on, and nothing to validate by.
+type noAnchors struct{}
+
+func (noAnchors) Closest(wire.Name) (wire.Name, []*dns.DS, bool) { return "", nil, false }
+func (noAnchors) Negative(wire.Name) bool                        { return false }
 
 func TestForwardersAreAskedNotToValidateWhatIsValidatedHere(t *testing.T) { // RFC 6840 §5.9
 	for _, tt := range []struct{ validate, recurse, want bool }{
@@ -24,7 +31,9 @@ func TestForwardersAreAskedNotToValidateWhatIsValidatedHere(t *testing.T) { // R
 			},
 		}}
 		r, at := newScripted(t, ex)
-		r.opt.Validate = tt.validate
+		if tt.validate {
+			r.opt.Anchors = noAnchors{}
+		}
 		q := question("www.example.com A")
 		a := r.askServer(t.Context(), ZoneServer{Addr: ipPort(1), recurse: tt.recurse}, infra.Hint{Timeout: time.Second}, q, at, r.work(Query{Question: q}))
 		if !a.useful() || got.CD != tt.want || got.RD != tt.recurse {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"shirube/internal/ede"
 	"shirube/internal/rrset"
 	"shirube/internal/wire"
 )
@@ -41,6 +42,10 @@ type reply struct {
 	// Positive, of the zone's own NS set: the addresses that came with it.
 	Glue map[wire.Name][]netip.Addr
 
+	Note *ede.Error // what clients are to be told beside the answer
+	zone wire.Name  // whose servers said it
+	from netip.AddrPort
+
 	// Positive, Negative and Alias: the zone's own NS set that came along.
 	Apex *rrset.Set
 }
@@ -53,6 +58,16 @@ func (r *reply) aliases() (n int) {
 		}
 	}
 	return n
+}
+
+// said returns rep with who said it: a server of zone.
+func (rep reply) said(zone wire.Name, from netip.AddrPort) reply {
+	rep.zone, rep.from = zone, from
+	if rep.Fallback != nil {
+		f := rep.Fallback.said(zone, from)
+		rep.Fallback = &f
+	}
+	return rep
 }
 
 func lame(rcode wire.Rcode, why string) reply { return reply{Verdict: Lame, Rcode: rcode, Why: why} }
@@ -95,6 +110,11 @@ func classify(msg *dns.Msg, q wire.Question, cut *rrset.Cut, now time.Time, ttls
 		now: now, ttls: ttls,
 	}
 	rep := rd.judge(rcode)
+	for _, r := range []*reply{&rep, rep.Fallback} {
+		if r != nil && r.Verdict == Negative && r.Denial == nil { // it may be proven without SOA record, though not kept (RFC 2308 §5)
+			r.Denial = rd.proofs()
+		}
+	}
 	if rd.over && rep.Verdict != Referral { // an RRset is whole or useless (RFC 2181 §5)
 		return lame(rcode, fmt.Sprintf("RRset of more than %d records", maxPerSet))
 	}

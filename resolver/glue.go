@@ -68,7 +68,25 @@ func (rd *reading) referral(zone wire.Name, recs []record) reply {
 	if !rd.cut.Until.IsZero() {
 		cut.Until = earlier(cut.Until, rd.cut.Until)
 	}
+	cut.DS = rd.delegatedDS(zone)
 	return reply{Verdict: Referral, Cut: cut}
+}
+
+// delegatedDS returns what the authority section says of the keys of zone, to
+// which it refers: its DS set, or the denial of it (RFC 4035 §3.1.4).
+func (rd *reading) delegatedDS(zone wire.Name) *rrset.Set {
+	if s, ok := rd.set(rd.authority, zone, wire.TypeDS, rrset.Authority); ok {
+		return &s
+	}
+	proofs := rd.proofs()
+	if len(proofs) == 0 {
+		return nil
+	}
+	s := rrset.Set{Name: zone, Type: wire.TypeDS, Rank: rrset.Authority, Until: proofs[0].Until, Denial: &rrset.Denial{Sets: proofs}}
+	for _, p := range proofs {
+		s.Until = earlier(s.Until, p.Until)
+	}
+	return &s
 }
 
 // referredDS judges a referral to the zone whose DS set was asked for: its

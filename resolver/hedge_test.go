@@ -75,6 +75,8 @@ type nothing struct{}
 
 func (nothing) Cut(wire.Name) *rrset.Cut                   { return nil }
 func (nothing) PutCut(*rrset.Cut)                          {}
+func (nothing) Link(wire.Name) *rrset.Link                 { return nil }
+func (nothing) PutLink(*rrset.Link)                        {}
 func (nothing) Set(wire.Name, wire.Type) (rrset.Set, bool) { return rrset.Set{}, false }
 func (nothing) PutSet(rrset.Set)                           {}
 func ip(n int) netip.Addr                                  { return netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}) }
@@ -104,7 +106,7 @@ func newScripted(t *testing.T, ex *scripted) (*Resolver, authority) {
 func askFirst(t *testing.T, r *Resolver, at authority, w *work) ([]asked, time.Duration) {
 	t.Helper()
 	begun := time.Now()
-	s := r.search(at)
+	s := r.search(at, nil)
 	for i := range s.tries {
 		if s.tries[i].Addr == ipPort(1) {
 			found := r.askPair(t.Context(), i, infra.Hint{Timeout: 400 * time.Millisecond, Late: 100 * time.Millisecond}, question("www.example.com A"), s, w)

@@ -1,6 +1,10 @@
 package resolver
 
-import "shirube/internal/wire"
+import (
+	"net/netip"
+
+	"shirube/internal/wire"
+)
 
 // askLocalRoot asks the local copy of the root zone in place of the root's
 // servers (RFC 8806 §2): same question, same judgement, no packet. Whoever is
@@ -14,7 +18,7 @@ func (r *Resolver) askLocalRoot(q wire.Question, at authority, w *work) (reply, 
 		return reply{}, false
 	}
 	w.tellStep(StepZone, q, at.cut.Zone) // and no query follows
-	rep := r.judge(msg, q, at, r.opt.Clock.Now())
+	rep := r.judge(msg, q, at, r.opt.Clock.Now()).said(at.cut.Zone, netip.AddrPort{})
 	w.tellVerdict(StepVerdict, q, &rep)
 	return rep, rep.Verdict != Lame
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"shirube/internal/rrset"
 	"shirube/internal/wire"
 )
 
@@ -82,7 +83,7 @@ func (r *Resolver) askStep(ctx context.Context, ask, q wire.Question, at authori
 	if ask == q {
 		return r.askPatiently(ctx, ask, at, w)
 	}
-	if rep, ok := r.recall(ask, time.Time{}); ok && knows(rep, at.cut.Zone) {
+	if rep, ok := r.recall(ask, time.Time{}, rrset.Unchecked); ok && knows(rep, at.cut.Zone) {
 		m.unasked()
 		r.stats.unasked.Add(1)
 		return rep, nil
@@ -101,7 +102,7 @@ func (r *Resolver) askStep(ctx context.Context, ask, q wire.Question, at authori
 // the name.
 func knows(rep reply, zone wire.Name) bool {
 	if rep.Verdict == Negative {
-		return len(rep.Denial) > 0 && rep.Denial[0].Name == zone
+		return len(rep.Denial) > 0 && rep.Denial[0].Type == wire.TypeSOA && rep.Denial[0].Name == zone
 	}
 	return zone.Labels() > 1
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -36,6 +37,11 @@ type Memory interface {
 	// Cut returns the live cut closest to n, at or above it, or nil.
 	Cut(n wire.Name) *rrset.Cut
 	PutCut(*rrset.Cut)
+	// Link returns the live link of the chain of trust closest to n, at or above
+	// it, or nil.
+	Link(n wire.Name) *rrset.Link
+	// PutLink stores a link in place of the zone's old one.
+	PutLink(*rrset.Link)
 	// Set returns the live set, if there is one.
 	Set(n wire.Name, typ wire.Type) (rrset.Set, bool)
 	// PutSet stores a set, unless a live one of higher rank or trust is there.
@@ -57,9 +63,11 @@ type Options struct {
 	// resolver's own.
 	LocalRoot func(wire.Question) *dns.Msg
 
-	// Validate says that what is found is validated here. Forwarders are asked
-	// not to do it, so that they say what there is.
-	Validate bool
+	// Anchors says what is validated; nil: nothing is. With it, forwarders are
+	// asked with CD, so that they hand on what they find bogus (RFC 6840 §5.9).
+	Anchors       Anchors
+	SignatureTime time.Time // that signatures are held against instead of the present one: for zones of the past
+	Permissive    bool      // bogus answers are given all the same, without AD
 
 	Minimise       Minimisation
 	NoPriming      bool // use the hints as they are (against RFC 9609 §3)
@@ -114,8 +122,9 @@ type Resolver struct {
 	crowds  share.Shares[zoneKey]
 	flights flights
 	hedges  hedges
-	priming atomic.Bool  // somebody is at it
-	primeAt atomic.Int64 // not before this Unix time, in nanoseconds
+	crypto  chan struct{} // a place for each who verifies signatures
+	priming atomic.Bool   // somebody is at it
+	primeAt atomic.Int64  // not before this Unix time, in nanoseconds
 	stats   counters
 }
 
@@ -141,6 +150,7 @@ func New(opt Options) (*Resolver, error) {
 	setDefault(&opt.Limits.Referrals, 16)
 	setDefault(&opt.Limits.Depth, 8)
 	r := &Resolver{opt: opt, infra: infra.New(infra.Options{Log: opt.Log}), dead: deadZones{limit: maxDeadZones}}
+	r.crypto = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
 	r.root = rrset.Cut{Zone: wire.Root, Servers: opt.Hints}
 	if err := r.configure(opt.Zones); err != nil {
 		return nil, err
@@ -194,6 +204,7 @@ type Answer struct {
 	Records []rrset.Set // the answer section: aliases in order, then the data
 	Denial  []rrset.Set // the authority section: what proves that there is no more
 	Trust   rrset.Trust // the least of all parts
+	Note    *ede.Error  // what clients are to be told beside it; nil: nothing
 }
 
 // Query is what a resolution is asked for.
@@ -241,17 +252,20 @@ func (r *Resolver) resolve(ctx context.Context, q wire.Question, w *work) (*Answ
 		return nil, err
 	}
 	defer w.leave()
+	avoid := w.avoid
+	defer func() { w.avoid = avoid }()
+	w.avoid = nil
 
 	ans := &Answer{Trust: rrset.Secure}
 	seen := []wire.Name{q.Name}
 	for {
 		w.tellStep(StepQuestion, q, "")
-		rep, ok := r.recall(q, w.outlive())
+		rep, ok := r.recall(q, w.outlive(), r.least(w))
 		if ok {
 			w.tellVerdict(StepMemory, q, &rep)
 		} else {
 			var err error
-			if rep, err = r.descend(ctx, q, w); err != nil {
+			if rep, err = r.find(ctx, q, w); err != nil {
 				return nil, err
 			}
 			r.learn(q, rep)
@@ -276,6 +290,9 @@ func (r *Resolver) resolve(ctx context.Context, q wire.Question, w *work) (*Answ
 // add appends what rep says to a.
 func (a *Answer) add(rep reply) {
 	a.Rcode = rep.Rcode
+	if a.Note == nil {
+		a.Note = rep.Note
+	}
 	a.Records = appendNew(a.Records, rep.Sets)
 	a.Denial = appendNew(a.Denial, rep.Denial)
 	for _, s := range rep.Sets {
@@ -327,8 +344,8 @@ func (r *Resolver) descend(ctx context.Context, q wire.Question, w *work) (reply
 }
 
 // recall answers q from memory, one step of an alias chain at most, with what
-// lives on after until.
-func (r *Resolver) recall(q wire.Question, until time.Time) (reply, bool) {
+// lives on after until and is trusted as far as least at least.
+func (r *Resolver) recall(q wire.Question, until time.Time, least rrset.Trust) (reply, bool) {
 	types := []wire.Type{q.Type, wire.TypeCNAME, rrset.AnyType}
 	if r.parental(q) { // the rest is the zone's word, not its parent's
 		types = types[:1]
@@ -336,7 +353,7 @@ func (r *Resolver) recall(q wire.Question, until time.Time) (reply, bool) {
 	for _, typ := range types {
 		s, ok := r.opt.Memory.Set(q.Name, typ)
 		switch {
-		case !ok, !s.Until.After(until):
+		case !ok, s.Trust < least, !s.Until.After(until):
 		case s.Denial != nil:
 			if typ != wire.TypeCNAME || q.Type == wire.TypeCNAME {
 				return reply{Verdict: Negative, Rcode: s.Denial.Rcode, Denial: s.Denial.Sets}, true
@@ -347,6 +364,22 @@ func (r *Resolver) recall(q wire.Question, until time.Time) (reply, bool) {
 			if target, ok := aliasTarget(s); ok {
 				return reply{Verdict: Alias, Sets: []rrset.Set{s}, Target: target}, true
 			}
+		}
+	}
+	return r.recallCut(q, until)
+}
+
+// recallCut answers q from the proof that a name above it does not exist:
+// nothing does below it (RFC 8020 §2). Without a proof that is not said, for
+// there are servers that deny names which have others below them.
+func (r *Resolver) recallCut(q wire.Question, until time.Time) (reply, bool) {
+	if r.opt.Anchors == nil || r.configured(q.Name) != nil {
+		return reply{}, false
+	}
+	for n, ok := q.Name.Parent(); ok && n != wire.Root; n, ok = n.Parent() {
+		s, found := r.opt.Memory.Set(n, rrset.AnyType)
+		if found && s.Trust == rrset.Secure && s.Denial != nil && s.Until.After(until) {
+			return reply{Verdict: Negative, Rcode: s.Denial.Rcode, Denial: s.Denial.Sets}, true
 		}
 	}
 	return reply{}, false
@@ -368,6 +401,9 @@ func (r *Resolver) learn(q wire.Question, rep reply) {
 	}
 	soa := r.noSOA()
 	if len(rep.Denial) > 0 {
+		soa.Trust = rep.Denial[0].Trust
+	}
+	if len(rep.Denial) > 0 && rep.Denial[0].Type == wire.TypeSOA {
 		soa = rep.Denial[0]
 	}
 	s := rrset.Set{

@@ -20,6 +20,7 @@ import (
 // belongs to one goroutine.
 type search struct {
 	authority
+	avoid    []netip.Addr // servers not to ask
 	tries    []try
 	glueless []wire.Name   // servers whose addresses are not known yet, in random order
 	looked   int           // of them looked up
@@ -48,12 +49,15 @@ type try struct {
 // maxReasons bounds the EXTRA-TEXT of an error.
 const maxReasons = 4
 
-// search begins the search through the servers of a zone.
-func (r *Resolver) search(at authority) *search {
-	s := &search{authority: at, network: true, begun: r.opt.Clock.Now()}
+// search begins the search through the servers of a zone, except those to
+// avoid.
+func (r *Resolver) search(at authority, avoid []netip.Addr) *search {
+	s := &search{authority: at, avoid: avoid, network: true, begun: r.opt.Clock.Now()}
 	if at.conf != nil {
 		for _, srv := range at.conf.Servers {
-			s.tries = append(s.tries, try{ZoneServer: srv})
+			if !slices.Contains(avoid, srv.Addr.Addr()) {
+				s.tries = append(s.tries, try{ZoneServer: srv})
+			}
 		}
 		for _, host := range at.conf.Hosts {
 			r.offer(s, rrset.Server{Host: host.Name})
@@ -113,7 +117,8 @@ func (r *Resolver) families() []wire.Type {
 func (s *search) add(addrs []netip.Addr, like ZoneServer) {
 	for _, a := range addrs {
 		like.Addr = netip.AddrPortFrom(a, like.Addr.Port())
-		if !slices.ContainsFunc(s.tries, func(t try) bool { return t.Addr == like.Addr }) {
+		known := slices.ContainsFunc(s.tries, func(t try) bool { return t.Addr == like.Addr })
+		if !known && !slices.Contains(s.avoid, a) {
 			s.tries = append(s.tries, try{ZoneServer: like})
 		}
 	}

@@ -3,11 +3,26 @@ package resolver
 import (
 	"sync/atomic"
 
+	"shirube/internal/rrset"
 	"shirube/resolver/infra"
 )
 
 type counters struct {
 	resolutions, failures, queries, lookups, primings, unasked atomic.Uint64
+	secure, insecure, bogus, verifications, hashes             atomic.Uint64
+}
+
+// judged counts the verdict of one validation.
+func (c *counters) judged(trust rrset.Trust, err error) {
+	switch {
+	case isBogus(err):
+		c.bogus.Add(1)
+	case err != nil:
+	case trust == rrset.Secure:
+		c.secure.Add(1)
+	default:
+		c.insecure.Add(1)
+	}
 }
 
 // Stats is a snapshot of what a [Resolver] has done.
@@ -23,6 +38,12 @@ type Stats struct {
 	Hedged       uint64 // queries to a second server because the first was late
 	HedgesWon    uint64 // of them, answered before the first was
 	HedgesDenied uint64 // not sent, because they would have been too many
+
+	Secure        uint64 // answers that were proven
+	Insecure      uint64 // that were proven not to be signed, or need not be
+	Bogus         uint64 // refused
+	Verifications uint64 // of signatures
+	Hashes        uint64 // of NSEC3
 
 	DeadZones   int    // of which no server answers, now
 	DeadFound   uint64 // times that one was found
@@ -50,6 +71,12 @@ func (r *Resolver) Stats() Stats {
 		Hedged:       r.hedges.sent.Load(),
 		HedgesWon:    r.hedges.won.Load(),
 		HedgesDenied: r.hedges.denied.Load(),
+
+		Secure:        r.stats.secure.Load(),
+		Insecure:      r.stats.insecure.Load(),
+		Bogus:         r.stats.bogus.Load(),
+		Verifications: r.stats.verifications.Load(),
+		Hashes:        r.stats.hashes.Load(),
 
 		DeadZones:   r.dead.count(),
 		DeadFound:   r.dead.found.Load(),

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"shirube/internal/exchange"
+	"shirube/internal/rrset"
 	"shirube/internal/wire"
 )
 
@@ -21,6 +22,7 @@ const (
 	StepLookup   Step = "lookup"   // a name server's address is looked up first
 	StepQuery    Step = "query"    // a server was asked, and answered or did not
 	StepVerdict  Step = "verdict"  // what the answer means
+	StepTrust    Step = "trust"    // what was proven of a zone's keys
 	StepFailure  Step = "failure"  // the question cannot be answered
 )
 
@@ -149,6 +151,21 @@ func (w *work) tellVerdict(step Step, q wire.Question, rep *reply) {
 		e.Detail = fmt.Sprintf("referral to %d servers", len(rep.Cut.Servers))
 	case Alias:
 		e.Detail = "alias of " + rep.Target.String()
+	}
+	w.tell(e)
+}
+
+// tellLink tells what was proven of a zone's keys.
+func (w *work) tellLink(l *rrset.Link) {
+	if w.trace == nil {
+		return
+	}
+	e := Event{Step: StepTrust, Zone: l.Zone.String(), Detail: l.Trust.String()}
+	if l.Trust == rrset.Secure {
+		e.Detail = fmt.Sprintf("%v, %d keys", l.Trust, len(l.Keys))
+	}
+	if l.Err != nil {
+		e.Detail += ": " + l.Err.Error()
 	}
 	w.tell(e)
 }

@@ -1,10 +1,12 @@
 package resolver
 
 import (
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
+	"shirube/dnssec"
 	"shirube/internal/ede"
 	"shirube/internal/wire"
 )
@@ -21,6 +23,9 @@ type work struct {
 	aliases int
 	path    []wire.Question // what is being resolved, outermost first
 	trace   *trace
+	cd      bool          // nothing is validated
+	budget  dnssec.Budget // for validation
+	avoid   []netip.Addr  // servers that gave bogus answers to what is asked now
 
 	mu      sync.Mutex
 	queries int
@@ -29,7 +34,7 @@ type work struct {
 
 // work returns the account of q.
 func (r *Resolver) work(q Query) *work {
-	return &work{limits: r.opt.Limits, until: q.Until}
+	return &work{limits: r.opt.Limits, until: q.Until, cd: q.CD, budget: *dnssec.NewBudget()}
 }
 
 // spend pays for one query.

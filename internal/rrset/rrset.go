@@ -86,11 +86,25 @@ type Cut struct {
 	Servers []Server
 	Until   time.Time // zero: for ever (root hints)
 
-	// What validation knows of the zone. With Trust Secure, DS is the zone's
-	// authenticated DS set and Keys, once fetched, its DNSKEY set.
-	Trust Trust
-	DS    []*dns.DS
-	Keys  []*dns.DNSKEY
+	// DS is what the referral said of the zone's keys: its DS set, or the
+	// denial of it; nil: nothing. It is as it came: whoever uses it verifies it.
+	DS *Set
+}
+
+// Link is one link of the chain of trust: what is proven of the keys of a zone
+// (RFC 4035 §5). It is kept apart from the cut, for it holds whoever told it: a
+// zone's own servers, a forwarder, or the parent's that has the child's zone
+// too and never refers to it. It is immutable once it has been handed on.
+type Link struct {
+	Zone  wire.Name
+	Trust Trust         // Secure; Insecure: nothing at or below Zone is signed for us; Bogus: Err says why
+	Keys  []*dns.DNSKEY // with Trust Secure: those that sign the zone
+	Until time.Time
+	Since time.Time // when it was established
+
+	// Err, an [*ede.Error], is what clients are told of a bogus link, or of an
+	// insecure one where there is something to tell.
+	Err error
 }
 
 // Server is a name server of a cut.

@@ -1,0 +1,324 @@
+package resolver
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"shirube/dnssec"
+	"shirube/internal/ede"
+	"shirube/internal/rrset"
+	"shirube/internal/wire"
+)
+
+// Anchors says where validation begins, and where it is switched off.
+type Anchors interface {
+	// Closest returns the zone of the trust anchor closest to n, at or above it,
+	// and its keys' digests; false when there is none: nothing is validated.
+	Closest(n wire.Name) (zone wire.Name, ds []*dns.DS, ok bool)
+	// Negative reports whether a negative trust anchor at or above n, and below
+	// the trust anchor, has switched validation off (RFC 7646).
+	Negative(n wire.Name) bool
+}
+
+// maxLabels is how many labels a name can have (RFC 1035 §3.1).
+const maxLabels = 127
+
+// The times of links.
+const (
+	bogusLink = time.Minute     // a broken one is remembered for, as Unbound does it
+	agedLink  = 2 * time.Minute // one that is older is established anew before an answer is called bogus by it: its keys may have been rolled without care
+)
+
+// errChain is wrapped by the error of what could not be judged because a link
+// above it is broken: to ask other servers for it again would be of no use.
+var errChain = errors.New("the chain of trust is broken")
+
+// insecureLink is that of names which no trust anchor covers.
+var insecureLink = &rrset.Link{Zone: wire.Root, Trust: rrset.Insecure}
+
+// link returns the link of the zone that n is in: the deepest that is proven to
+// exist, at n or above it, or the insecure one above which nothing need be
+// looked for. Its error, when the chain is broken, wraps errChain.
+//
+// It goes from the link already known straight to n, and by the names between
+// the two only if it must: where the answer comes from another zone than was
+// thought.
+func (r *Resolver) link(ctx context.Context, n wire.Name, w *work) (*rrset.Link, error) {
+	l, err := r.knownLink(ctx, n, w)
+	if err != nil {
+		return nil, err
+	}
+	target, stepwise, claimed := n, false, false
+	for range 2 * maxLabels { // each turn goes a label down, or towards the link
+		if l.Trust != rrset.Secure || l.Zone == n {
+			return l, nil
+		}
+		step, err := r.linkStep(ctx, l, target, w)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case step.link != nil:
+			l, target, claimed = step.link, n, false
+			if stepwise && l.Trust == rrset.Secure && l.Zone != n {
+				target = n.Tail(l.Zone.Labels() + 1)
+			}
+		case step.denied && claimed:
+			return nil, brokenChain(ede.Errorf(ede.Bogus, "%v is said to be a zone by what is below it, and not by %v", target, l.Zone))
+		case step.denied && target == n:
+			return l, nil
+		case step.denied:
+			target = n.Tail(target.Labels() + 1)
+		case step.signer != "" && step.signer.Labels() < target.Labels():
+			target, claimed = step.signer, true
+		case !stepwise && target.Labels() > l.Zone.Labels()+1:
+			target, stepwise = n.Tail(l.Zone.Labels()+1), true
+		default:
+			return nil, brokenChain(ede.Errorf(ede.RRSIGsMissing, "%v does not say, signed, whether %v is a zone of its own", l.Zone, target))
+		}
+	}
+	return nil, brokenChain(ede.Errorf(ede.Bogus, "no way from %v to %v", l.Zone, n))
+}
+
+// brokenChain gives err, the reason why a link is broken, its place above what
+// was to be judged.
+func brokenChain(err error) error {
+	e := ede.Of(err)
+	return ede.Wrap(errors.Join(errChain, err), e.Code, "%s", e.Text)
+}
+
+// knownLink returns the deepest link that is known already, at n or above it;
+// that of the trust anchor if it has to be established first.
+func (r *Resolver) knownLink(ctx context.Context, n wire.Name, w *work) (*rrset.Link, error) {
+	zone, ds, ok := r.opt.Anchors.Closest(n)
+	if !ok || r.opt.Anchors.Negative(n) {
+		return insecureLink, nil
+	}
+	l := r.opt.Memory.Link(n)
+	if l == nil || !l.Zone.Within(zone) {
+		var err error
+		if l, err = r.newLink(ctx, zone, ds, r.opt.Clock.Now().Add(r.opt.TTL.Max), w); err != nil {
+			return nil, err
+		}
+	}
+	if l.Trust == rrset.Bogus {
+		return nil, brokenChain(l.Err)
+	}
+	return l, nil
+}
+
+// linkStep is what one look at a name below a secure link came to: one of the
+// fields says it. None: what came is not signed.
+type linkStep struct {
+	link   *rrset.Link // the name is a zone
+	denied bool        // it is none
+	signer wire.Name   // what is said of it is said by this zone, between the two
+}
+
+// linkStep looks whether n, a name below the zone of l, which is secure, is a
+// zone, and which keys it has: by what was remembered, else by asking for its
+// DS set.
+func (r *Resolver) linkStep(ctx context.Context, l *rrset.Link, n wire.Name, w *work) (linkStep, error) {
+	q := wire.Question{Name: n, Type: wire.TypeDS}
+	var step linkStep
+	var ds *rrset.Set
+	judge := func(rep *reply) (err error) {
+		step, ds, err = r.judgeDS(ctx, l, q, rep, w)
+		return err
+	}
+	if !r.recallDS(q, judge) || ds == nil && step.undecided() {
+		rep, err := r.fetch(ctx, q, w, judge)
+		if err != nil {
+			return linkStep{}, r.breakLink(n, err)
+		}
+		if ds != nil || !step.undecided() {
+			r.learn(q, rep)
+		}
+	}
+	if ds == nil {
+		if step.link != nil {
+			r.opt.Memory.PutLink(step.link)
+			w.tellLink(step.link)
+		}
+		return step, nil
+	}
+	var err error
+	step.link, err = r.newLink(ctx, n, digests(ds), ds.Until, w)
+	return step, err
+}
+
+// undecided reports whether s says nothing of the name itself.
+func (s linkStep) undecided() bool { return s.link == nil && !s.denied && s.signer == "" }
+
+// recallDS has what is remembered of a DS set judged: what its referral brought
+// along, and what was asked for. It reports whether there was anything that
+// counts.
+func (r *Resolver) recallDS(q wire.Question, judge func(*reply) error) bool {
+	if cut := r.opt.Memory.Cut(q.Name); cut != nil && cut.Zone == q.Name && cut.DS != nil && cut.DS.Until.After(r.opt.Clock.Now()) {
+		rep := reply{Verdict: Positive, Sets: []rrset.Set{*cut.DS}}
+		if cut.DS.Denial != nil {
+			rep = reply{Verdict: Negative, Denial: cut.DS.Denial.Sets}
+		}
+		if judge(&rep) == nil {
+			return true
+		}
+	}
+	rep, ok := r.recall(q, time.Time{}, rrset.Unchecked)
+	return ok && judge(&rep) == nil
+}
+
+// judgeDS judges rep, an answer to q, which is for a DS set in the zone of l or
+// in one between the two. ds is the set, when there is one of use.
+func (r *Resolver) judgeDS(ctx context.Context, l *rrset.Link, q wire.Question, rep *reply, w *work) (step linkStep, ds *rrset.Set, err error) {
+	sets := rep.Sets
+	if len(sets) == 0 {
+		sets = rep.Denial
+	}
+	switch signer := signerOfAny(sets, q); {
+	case signer == "":
+		return linkStep{}, nil, nil
+	case signer != l.Zone && signer.Within(l.Zone):
+		return linkStep{signer: signer}, nil, nil
+	case signer != l.Zone:
+		return linkStep{}, nil, ede.Errorf(ede.Bogus, "%v is signed by %v", q, signer)
+	}
+	if rep.Verdict == Negative && len(rep.Sets) == 0 {
+		step, err = r.judgeNoDS(ctx, l, q, rep, w)
+		return step, nil, err
+	}
+	if len(rep.Sets) == 0 {
+		return linkStep{}, nil, nil
+	}
+	s := rep.Sets[0]
+	p, err := r.verify(ctx, &s, l, w)
+	if err != nil {
+		return linkStep{}, nil, err
+	}
+	if s.Type != wire.TypeDS { // an alias: there is no cut at its owner, nor below a DNAME record
+		return linkStep{denied: true}, nil, nil
+	}
+	if p.Wildcard != "" {
+		return linkStep{}, nil, ede.Errorf(ede.Bogus, "%v is made of a wildcard", q)
+	}
+	s.Trust, s.Until = p.Trust, r.endOf(s.Until, p)
+	rep.Sets = []rrset.Set{s}
+	keys := digests(&s)
+	if ok, why := dnssec.Supported(keys); !ok {
+		return linkStep{link: r.insecure(q.Name, s.Until, why)}, nil, nil
+	}
+	return linkStep{}, &s, nil
+}
+
+// judgeNoDS judges the denial of a DS set.
+func (r *Resolver) judgeNoDS(ctx context.Context, l *rrset.Link, q wire.Question, rep *reply, w *work) (linkStep, error) {
+	proofs, until, err := r.proofs(ctx, rep.Denial, l, w)
+	if err != nil {
+		return linkStep{}, err
+	}
+	var kind dnssec.DSDenial
+	var p dnssec.Proof
+	err = r.compute(ctx, w, func() (err error) {
+		kind, p, err = dnssec.DenyDS(q.Name, l.Zone, proofs, &w.budget)
+		return err
+	})
+	if err != nil {
+		return linkStep{}, err
+	}
+	until = r.endOf(until, p)
+	rep.Denial = trusted(rep.Denial, p.Trust, until)
+	if kind == dnssec.Unsigned {
+		return linkStep{link: r.insecure(q.Name, until, p.Note)}, nil
+	}
+	return linkStep{denied: true}, nil
+}
+
+// insecure returns the link of a zone that is proven to be unsigned, or signed
+// with what nobody here understands, which is then why.
+func (r *Resolver) insecure(zone wire.Name, until time.Time, why *ede.Error) *rrset.Link {
+	return reasoned(&rrset.Link{Zone: zone, Trust: rrset.Insecure, Until: until, Since: r.opt.Clock.Now()}, why)
+}
+
+// reasoned gives l its reason, if there is one.
+func reasoned(l *rrset.Link, why *ede.Error) *rrset.Link {
+	if why != nil {
+		l.Err = why
+	}
+	return l
+}
+
+// digests returns the records of a DS set.
+func digests(s *rrset.Set) []*dns.DS {
+	out := make([]*dns.DS, 0, len(s.RRs))
+	for _, rr := range s.RRs {
+		if ds, ok := rr.(*dns.DS); ok {
+			out = append(out, ds)
+		}
+	}
+	return out
+}
+
+// newLink establishes the link of zone, whose DS set is ds and ends at until:
+// it finds the zone's keys.
+func (r *Resolver) newLink(ctx context.Context, zone wire.Name, ds []*dns.DS, until time.Time, w *work) (*rrset.Link, error) {
+	if ok, why := dnssec.Supported(ds); !ok {
+		l := r.insecure(zone, until, why)
+		r.opt.Memory.PutLink(l)
+		w.tellLink(l)
+		return l, nil
+	}
+	q := wire.Question{Name: zone, Type: wire.TypeDNSKEY}
+	var l *rrset.Link
+	judge := func(rep *reply) (err error) {
+		l, err = r.judgeKeys(ctx, zone, ds, rep, w)
+		return err
+	}
+	if rep, ok := r.recall(q, time.Time{}, rrset.Unchecked); !ok || judge(&rep) != nil {
+		rep, err := r.fetch(ctx, q, w, judge)
+		if err != nil {
+			return nil, r.breakLink(zone, err)
+		}
+		r.learn(q, rep)
+	}
+	l.Until = earlier(l.Until, until)
+	r.opt.Memory.PutLink(l)
+	w.tellLink(l)
+	return l, nil
+}
+
+// judgeKeys judges rep, an answer to the question for the keys of zone.
+func (r *Resolver) judgeKeys(ctx context.Context, zone wire.Name, ds []*dns.DS, rep *reply, w *work) (*rrset.Link, error) {
+	if rep.Verdict != Positive || len(rep.Sets) != 1 || rep.Sets[0].Type != wire.TypeDNSKEY {
+		return nil, ede.Errorf(ede.DNSKEYMissing, "%v has a DS set and no keys", zone)
+	}
+	s := rep.Sets[0]
+	var keys []*dns.DNSKEY
+	var p dnssec.Proof
+	err := r.compute(ctx, w, func() (err error) {
+		keys, p, err = dnssec.VerifyKeys(zone, ds, s, r.sigTime(), &w.budget)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.Trust, s.Until = p.Trust, r.endOf(s.Until, p)
+	rep.Sets = []rrset.Set{s}
+	return reasoned(&rrset.Link{Zone: zone, Trust: p.Trust, Keys: keys, Until: s.Until, Since: r.opt.Clock.Now()}, p.Note), nil
+}
+
+// breakLink remembers that the link of zone is broken, if that is what err
+// says: that too much was to be done, or that nobody answered, breaks nothing.
+func (r *Resolver) breakLink(zone wire.Name, err error) error {
+	e := ede.Of(err)
+	switch {
+	case errors.Is(err, errChain): // further up
+		return err
+	case !isBogus(err):
+		return ede.Wrap(errors.Join(errChain, err), ede.DNSKEYMissing, "the keys of %v cannot be had: %s", zone, e.Text)
+	}
+	now := r.opt.Clock.Now()
+	r.opt.Memory.PutLink(&rrset.Link{Zone: zone, Trust: rrset.Bogus, Until: now.Add(bogusLink), Since: now, Err: e})
+	return brokenChain(err)
+}

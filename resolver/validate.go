@@ -1,0 +1,372 @@
+package resolver
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"shirube/dnssec"
+	"shirube/internal/ede"
+	"shirube/internal/rrset"
+	"shirube/internal/wire"
+)
+
+// maxElsewhere is how many other servers are asked when what one said is
+// bogus: it may be the only one that is wrong (RFC 4035 §5.5 leaves it open).
+const maxElsewhere = 2
+
+// validates reports whether what is found now for w has to be proven: the
+// answer, not what is looked up on the way to it. An address that somebody made
+// up leads to a server whose answers prove nothing.
+func (r *Resolver) validates(w *work) bool {
+	return r.opt.Anchors != nil && !w.cd && len(w.path) == 1
+}
+
+// least returns the trust that remembered data must have to be of use now.
+func (r *Resolver) least(w *work) rrset.Trust {
+	if r.validates(w) {
+		return rrset.Insecure
+	}
+	return rrset.Unchecked
+}
+
+// find asks for q, and proves what comes if it has to be.
+func (r *Resolver) find(ctx context.Context, q wire.Question, w *work) (reply, error) {
+	if !r.validates(w) {
+		return r.descend(ctx, q, w)
+	}
+	rep, err := r.proven(ctx, q, w, func(rep *reply) error { return r.validate(ctx, q, rep, w) })
+	r.stats.judged(rep.trust(), err)
+	if isBogus(err) && r.opt.Permissive && rep.Verdict != Lame {
+		rep.Sets, rep.Denial = trusted(rep.Sets, rrset.Bogus, r.opt.Clock.Now().Add(r.opt.TTL.Max)), trusted(rep.Denial, rrset.Bogus, r.opt.Clock.Now().Add(r.opt.TTL.Max))
+		rep.note(ede.Of(err))
+		return rep, nil
+	}
+	return rep, err
+}
+
+// fetch asks for q, which is needed to prove something else.
+func (r *Resolver) fetch(ctx context.Context, q wire.Question, w *work, check func(*reply) error) (reply, error) {
+	if err := w.enter(q); err != nil {
+		return reply{}, err
+	}
+	defer w.leave()
+	return r.proven(ctx, q, w, check)
+}
+
+// proven asks for q until what comes passes check, of different servers and as
+// often as is worth it. Its error is the first that check has to say, if there
+// is one; the reply is then the one it is about.
+func (r *Resolver) proven(ctx context.Context, q wire.Question, w *work, check func(*reply) error) (reply, error) {
+	outer := w.avoid
+	defer func() { w.avoid = outer }()
+	w.avoid = nil
+	var first reply
+	var bogus error
+	for {
+		rep, err := r.descend(ctx, q, w)
+		switch {
+		case err != nil && bogus != nil:
+			return first, bogus
+		case err != nil:
+			return reply{}, err
+		}
+		if err = check(&rep); err == nil {
+			return rep, nil
+		}
+		if bogus == nil {
+			first, bogus = rep, err
+		}
+		if !isBogus(err) || errors.Is(err, errChain) || len(w.avoid) == maxElsewhere || !rep.from.IsValid() {
+			return first, bogus
+		}
+		w.avoid = append(w.avoid, rep.from.Addr())
+	}
+}
+
+// isBogus reports whether err is the verdict that data is bogus (RFC 4035
+// §4.3), or that a link above it is.
+func isBogus(err error) bool {
+	e, ok := errors.AsType[*ede.Error](err)
+	if !ok || errors.Is(err, dnssec.ErrBudget) {
+		return false
+	}
+	switch e.Code {
+	case ede.Indeterminate, ede.Bogus, ede.SignatureExpired, ede.SignatureNotYetValid, ede.DNSKEYMissing, ede.RRSIGsMissing,
+		ede.NoZoneKeyBitSet, ede.NSECMissing, ede.SignatureExpiredBeforeValid, ede.UnsupportedDNSKEYAlgorithm, ede.UnsupportedDSDigest:
+		return true
+	}
+	return false
+}
+
+// validate decides whether rep is a proven answer to q, and sets the trust and
+// the end of its sets. The error says why it is none.
+func (r *Resolver) validate(ctx context.Context, q wire.Question, rep *reply, w *work) error {
+	rep.Sets, rep.Denial = slices.Clone(rep.Sets), slices.Clone(rep.Denial) // others may look at the same
+	if q.Type == wire.TypeRRSIG && rep.Verdict == Positive {
+		return nil // signatures are not signed (RFC 4035 §2.2): it stays unchecked
+	}
+	denied := q.Name
+	for i := range rep.Sets {
+		s := &rep.Sets[i]
+		if made := rep.madeOf(i); made != nil {
+			s.Trust, s.Until = made.Trust, made.Until
+		} else if err := r.validateSet(ctx, s, rep, w); err != nil {
+			return err
+		}
+		if target, ok := aliasTarget(*s); ok {
+			denied = target
+		}
+	}
+	if rep.Verdict != Negative || rep.Rcode == wire.YXDomain { // the DNAME record says it all
+		return nil
+	}
+	return r.validateDenial(ctx, wire.Question{Name: denied, Type: q.Type}, rep, w)
+}
+
+// madeOf returns the DNAME set that the set at index i was made of (RFC 6672
+// §5.3.1: it is not signed itself), or nil.
+func (rep *reply) madeOf(i int) *rrset.Set {
+	if i > 0 && rep.Sets[i].Type == wire.TypeCNAME && len(rep.Sets[i].Sigs) == 0 && rep.Sets[i-1].Type == wire.TypeDNAME {
+		return &rep.Sets[i-1]
+	}
+	return nil
+}
+
+// validateSet validates one set of rep.
+func (r *Resolver) validateSet(ctx context.Context, s *rrset.Set, rep *reply, w *work) error {
+	signer := signerOf(s)
+	l, err := r.linkFor(ctx, s.Name, s.Type, signer, rep.zone, w)
+	switch {
+	case err != nil:
+		return err
+	case l.Trust != rrset.Secure:
+		s.Trust = rrset.Insecure
+		rep.note(l.Err)
+		return nil
+	case signer == "":
+		return r.doubtLink(l, ede.Errorf(ede.RRSIGsMissing, "%v %v is not signed, and %v is", s.Name, s.Type, l.Zone))
+	case l.Zone != signer:
+		return r.doubtLink(l, ede.Errorf(ede.Bogus, "%v %v is signed by %v, which is no zone", s.Name, s.Type, signer))
+	}
+	p, err := r.verify(ctx, s, l, w)
+	if err != nil {
+		return r.doubtLink(l, err)
+	}
+	s.Trust, s.Until = p.Trust, r.endOf(s.Until, p)
+	rep.note(p.Note)
+	if p.Wildcard == "" {
+		return nil
+	}
+	proofs, until, err := r.proofs(ctx, rep.Denial, l, w)
+	if err != nil {
+		return err
+	}
+	err = r.compute(ctx, w, func() (err error) {
+		p, err = dnssec.DenyCloser(s.Name, p.Wildcard, l.Zone, proofs, &w.budget)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.Trust, s.Until = min(s.Trust, p.Trust), r.endOf(earlier(s.Until, until), p)
+	rep.Denial = trusted(rep.Denial, s.Trust, s.Until)
+	rep.note(p.Note)
+	return nil
+}
+
+// validateDenial validates the denial of q in rep.
+func (r *Resolver) validateDenial(ctx context.Context, q wire.Question, rep *reply, w *work) error {
+	signer := signerOfAny(rep.Denial, q)
+	l, err := r.linkFor(ctx, q.Name, q.Type, signer, rep.zone, w)
+	switch {
+	case err != nil:
+		return err
+	case l.Trust != rrset.Secure:
+		rep.note(l.Err)
+		for i := range rep.Denial {
+			rep.Denial[i].Trust = rrset.Insecure
+		}
+		return nil
+	case signer == "":
+		return r.doubtLink(l, ede.Errorf(ede.RRSIGsMissing, "the denial of %v is not signed, and %v is", q, l.Zone))
+	case l.Zone != signer:
+		return r.doubtLink(l, ede.Errorf(ede.Bogus, "the denial of %v is signed by %v, which is no zone", q, signer))
+	}
+	proofs, until, err := r.proofs(ctx, rep.Denial, l, w)
+	if err != nil {
+		return r.doubtLink(l, err)
+	}
+	var p dnssec.Proof
+	err = r.compute(ctx, w, func() (err error) {
+		if rep.Rcode == wire.NXDomain {
+			p, err = dnssec.DenyName(q.Name, l.Zone, proofs, &w.budget)
+		} else {
+			p, err = dnssec.DenyType(q, l.Zone, proofs, &w.budget)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	rep.Denial = trusted(rep.Denial, p.Trust, r.endOf(until, p))
+	rep.note(p.Note)
+	return nil
+}
+
+// linkFor returns the link that data of owner and typ has to be judged by.
+// Signed data names its zone itself. For unsigned data it is looked whether
+// there is an insecure zone somewhere on the way down to it: first the one
+// whose servers gave it, then every name below that.
+func (r *Resolver) linkFor(ctx context.Context, owner wire.Name, typ wire.Type, signer, zone wire.Name, w *work) (*rrset.Link, error) {
+	if signer != "" {
+		return r.link(ctx, signer, w)
+	}
+	if parent, ok := owner.Parent(); ok && typ == wire.TypeDS {
+		owner = parent
+	}
+	if zone == "" || !owner.Within(zone) { // of no server, or of one further down
+		zone = wire.Root
+	}
+	l, err := r.link(ctx, zone, w)
+	for labels := zone.Labels() + 1; err == nil && l.Trust == rrset.Secure && labels <= owner.Labels(); labels++ {
+		l, err = r.link(ctx, owner.Tail(labels), w)
+	}
+	return l, err
+}
+
+// doubtLink is on the way when err is about to be said of data because of l. If
+// l is not of today, it is forgotten first, and whoever asks elsewhere finds
+// the zone's new keys.
+func (r *Resolver) doubtLink(l *rrset.Link, err error) error {
+	if now := r.opt.Clock.Now(); isBogus(err) && now.Sub(l.Since) > agedLink && l != insecureLink {
+		r.opt.Memory.PutLink(&rrset.Link{Zone: l.Zone, Until: now})
+		r.opt.Memory.PutSet(rrset.Set{Name: l.Zone, Type: wire.TypeDNSKEY, Rank: rrset.AuthAnswer, Trust: rrset.Secure, Until: now})
+	}
+	return err
+}
+
+// verify verifies s, which l's zone has signed.
+func (r *Resolver) verify(ctx context.Context, s *rrset.Set, l *rrset.Link, w *work) (p dnssec.Proof, err error) {
+	if s.Trust == rrset.Secure { // it was remembered, and no wildcard's is
+		return dnssec.Proof{Trust: rrset.Secure}, nil
+	}
+	err = r.compute(ctx, w, func() (err error) {
+		p, err = dnssec.VerifySet(s, l.Zone, l.Keys, r.sigTime(), &w.budget)
+		return err
+	})
+	return p, err
+}
+
+// proofs returns the sets of a denial that l's zone has signed and that deny
+// something, and the end of what they say. A record that came from a wildcard
+// denies nothing: its owner is not there. The SOA record has to be right too,
+// for the time that the denial lasts comes from it.
+func (r *Resolver) proofs(ctx context.Context, denial []rrset.Set, l *rrset.Link, w *work) (proofs []rrset.Set, until time.Time, err error) {
+	for i := range denial {
+		s := &denial[i]
+		if i == 0 {
+			until = s.Until
+		}
+		until = earlier(until, s.Until)
+		p, err := r.verify(ctx, s, l, w)
+		switch {
+		case err != nil && (s.Type == wire.TypeSOA || errors.Is(err, dnssec.ErrBudget)):
+			return nil, until, err
+		case err != nil, p.Wildcard != "":
+			continue
+		}
+		until = r.endOf(until, p)
+		proofs = append(proofs, *s)
+	}
+	return slices.DeleteFunc(proofs, func(s rrset.Set) bool { return s.Type == wire.TypeSOA }), until, nil
+}
+
+// trusted returns sets with one trust and one end.
+func trusted(sets []rrset.Set, trust rrset.Trust, until time.Time) []rrset.Set {
+	out := slices.Clone(sets)
+	for i := range out {
+		out[i].Trust, out[i].Until = trust, earlier(out[i].Until, until)
+	}
+	return out
+}
+
+// trust returns the least trust of the sets of rep.
+func (rep *reply) trust() rrset.Trust {
+	if len(rep.Sets)+len(rep.Denial) == 0 {
+		return rrset.Unchecked
+	}
+	least := rrset.Secure
+	for _, s := range rep.Sets {
+		least = min(least, s.Trust)
+	}
+	for _, s := range rep.Denial {
+		least = min(least, s.Trust)
+	}
+	return least
+}
+
+// note keeps what is to be told to clients, the first of it.
+func (rep *reply) note(err error) {
+	if e, ok := errors.AsType[*ede.Error](err); ok && e != nil && rep.Note == nil {
+		rep.Note = e
+	}
+}
+
+// signerOfAny returns the zone that has signed the first of sets that is
+// signed, which say something about q; "" if none is.
+func signerOfAny(sets []rrset.Set, q wire.Question) wire.Name {
+	for i := range sets {
+		if z := signerOf(&sets[i]); z != "" && q.Name.Within(z) && (q.Type != wire.TypeDS || z != q.Name || z == wire.Root) {
+			return z
+		}
+	}
+	return ""
+}
+
+// signerOf returns the zone that has signed s, as its signatures claim; "" if
+// none of them can be of a zone that has the set (RFC 4035 §5.3.1).
+func signerOf(s *rrset.Set) wire.Name {
+	for _, sig := range s.Sigs {
+		z, err := wire.ParseName(sig.SignerName)
+		if err == nil && s.Name.Within(z) && (s.Type != wire.TypeDS || z != s.Name) {
+			return z
+		}
+	}
+	return ""
+}
+
+// endOf returns the earlier end of what was remembered until then and is proven
+// by p. The clock of signatures need not be that of memory.
+func (r *Resolver) endOf(until time.Time, p dnssec.Proof) time.Time {
+	if p.Until.IsZero() {
+		return until
+	}
+	return earlier(until, r.opt.Clock.Now().Add(p.Until.Sub(r.sigTime())))
+}
+
+// sigTime returns the time that signatures are held against.
+func (r *Resolver) sigTime() time.Time {
+	if !r.opt.SignatureTime.IsZero() {
+		return r.opt.SignatureTime
+	}
+	return r.opt.Clock.Now()
+}
+
+// compute does what takes time on a processor when one of the places for that
+// is free. They are fewer than there are processors, so that those who answer
+// from memory need not wait for others' computations to end.
+func (r *Resolver) compute(ctx context.Context, w *work, do func() error) error {
+	select {
+	case r.crypto <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-r.crypto }()
+	before := w.budget
+	err := do()
+	r.stats.verifications.Add(uint64(before.Verifications - w.budget.Verifications))
+	r.stats.hashes.Add(uint64(before.Hashes - w.budget.Hashes))
+	return err
+}
