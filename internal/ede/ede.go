@@ -46,6 +46,7 @@ const (
 	UnableToConform             Code = 28
 	Synthesized                 Code = 29
 	InvalidQueryType            Code = 30
+	NegativeTrustAnchor         Code = 33 // an answer that was not validated by the operator's will (RFC 7646)
 )
 
 // Error is a failure that a client is told about by its code.
