@@ -202,6 +202,8 @@ func TestRulesBite(t *testing.T) {
 		{"resolver", "resolver/infra/infra.go", "shirube/transport/upstream"},
 		{"resolver", "resolver/resolver.go", "shirube/internal/frontend"},
 		{"localroot", "resolver/localroot/localroot.go", "shirube/resolver"},
+		{"anchor", "resolver/anchor/tracker.go", "shirube/resolver"},
+		{"anchor", "resolver/anchor/tracker.go", "net/netip"},
 		{"cache", "cache/memory.go", "shirube/transport"},
 		{"policy", "policy/acl.go", "github.com/miekg/dns"},
 		{"hit-path", "cache/answers.go", "github.com/miekg/dns"},

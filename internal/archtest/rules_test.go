@@ -97,6 +97,15 @@ var rules = []rule{
 		reason: "the local copy of the root is a source of messages like any server: it does not know who asks it",
 	},
 	{
+		name: "anchor", in: []string{"resolver/anchor"},
+		deny: []string{ours, "net/..."},
+		allow: []string{
+			module + "/dnssec", module + "/internal/clock", module + "/internal/ede", module + "/internal/rrset",
+			module + "/internal/wire",
+		},
+		reason: "trust anchors are told what a zone's keys are, and ask nobody: they know no resolver and no sockets",
+	},
+	{
 		name: "cache", in: []string{"cache/..."},
 		deny: []string{
 			module + "/transport/...", module + "/policy/...",
