@@ -21,6 +21,9 @@ const (
 	// maxDead is well below the RFC's limit: when a network comes back, what
 	// was not reached through it should too.
 	maxDead = 10 * time.Second
+	// maxLoop is the RFC's limit, for a zone whose servers' names depend on
+	// themselves: no network is to blame, and only its parent can mend it.
+	maxLoop = 5 * time.Minute
 	// lostSilences and lostWait are how many servers have to be silent, or for
 	// how long in all, before the zone counts as dead, if there are more to ask
 	// and no time is left.
@@ -53,6 +56,7 @@ type deadZones struct {
 	some  atomic.Bool // whether there is any: nobody takes the lock while all is well
 	mu    sync.Mutex
 	zones map[zoneKey]*deadZone
+	loops atomic.Int64 // of them
 
 	found, spared, evicted atomic.Uint64
 }
@@ -61,11 +65,33 @@ type deadZone struct {
 	until  time.Time
 	lasted time.Duration
 	why    *ede.Error
+	loop   bool // its servers' names depend on themselves
 }
+
+// errLoop is wrapped by errors that are due to servers whose names depend on
+// themselves (TsuNAME: Moura et al., IMC 2021).
+var errLoop = errors.New("a loop of delegations")
+
+// death is how a zone is found dead.
+type death struct {
+	least, most time.Duration // to remember it for
+	loop        bool
+}
+
+// The ways to find a zone dead.
+var (
+	silentDeath = death{least: minDead, most: maxDead}
+	lostDeath   = death{least: minLost, most: maxDead}
+	loopDeath   = death{least: minLost, most: maxLoop, loop: true}
+)
 
 // pending reports whether z is not to be asked at now.
 func (z *deadZone) pending(now time.Time) bool {
-	return within(now, z.until, max(maxDead, deadProbe))
+	most := max(maxDead, deadProbe)
+	if z.loop {
+		most = maxLoop
+	}
+	return within(now, z.until, most)
 }
 
 // admit returns an error if z is dead at now. Otherwise it may be asked: with
@@ -91,6 +117,25 @@ func (d *deadZones) admit(z zoneKey, now time.Time) (probe bool, err error) {
 	return true, nil
 }
 
+// looped returns an error if n is in a zone, below the one at top, that is
+// dead at now because of a loop. The cut of such a zone may end sooner than the
+// failure is remembered, and its parent is not to be asked for it all over again
+// (TsuNAME: with a TTL of a second, it was asked each second).
+func (d *deadZones) looped(n, top wire.Name, now time.Time) error {
+	if d.loops.Load() == 0 {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for ok := true; ok && n != top; n, ok = n.Parent() {
+		if dead := d.zones[zoneKey{zone: n}]; dead != nil && dead.loop && dead.pending(now) {
+			d.spared.Add(1)
+			return dead.why
+		}
+	}
+	return nil
+}
+
 // alive records that z is not dead.
 func (d *deadZones) alive(z zoneKey) {
 	if !d.some.Load() {
@@ -110,9 +155,9 @@ func (d *deadZones) unknown(z zoneKey, now time.Time) {
 	}
 }
 
-// dies records that z is dead, for at least the given time. Of several
-// questions that found out together, one counts.
-func (d *deadZones) dies(z zoneKey, least time.Duration, probe bool, why error, now time.Time) {
+// dies records that z is dead, and how. Of several questions that found out
+// together, one counts.
+func (d *deadZones) dies(z zoneKey, how death, probe bool, why error, now time.Time) {
 	text, ok := errors.AsType[*ede.Error](why)
 	if !ok {
 		return
@@ -139,13 +184,20 @@ func (d *deadZones) dies(z zoneKey, least time.Duration, probe bool, why error, 
 		d.some.Store(true)
 		d.found.Add(1)
 	}
-	dead.lasted = min(max(2*dead.lasted, least), maxDead)
+	if dead.loop != how.loop {
+		dead.loop = how.loop
+		d.loops.Add(map[bool]int64{false: -1, true: 1}[how.loop])
+	}
+	dead.lasted = min(max(2*dead.lasted, how.least), how.most)
 	dead.until = now.Add(dead.lasted)
 	dead.why = text
 }
 
 // remove forgets z. The caller has the lock.
 func (d *deadZones) remove(z zoneKey) {
+	if dead := d.zones[z]; dead != nil && dead.loop {
+		d.loops.Add(-1)
+	}
 	delete(d.zones, z)
 	d.some.Store(len(d.zones) > 0)
 }
@@ -171,15 +223,33 @@ func (r *Resolver) conclude(q wire.Question, s *search, w *work, err error) {
 	case s.conf != nil && s.conf.Forward:
 		// A resolver may be silent because of others: its own health, which
 		// infra knows, has to do.
-	case len(s.tries) == 0 && s.looked > 0 && len(w.path) == 1 && !w.short() && s.ended && !s.unasked:
+	case s.lost() && len(w.path) == 1 && s.looped && (w.aliases == 0 || !w.short()):
+		// What a loop uses up is its own fault, but not what an alias on the way
+		// here did.
+		r.dead.dies(z, loopDeath, s.probe, err, now)
+	case s.lost() && len(w.path) == 1 && !w.short():
 		// Not further in: there, it may be the way that led here which fails.
-		r.dead.dies(z, minLost, s.probe, err, now)
+		r.dead.dies(z, lostDeath, s.probe, err, now)
 	case len(s.tries) > 0 && s.silent() && slices.Contains(common[:], q.Type) &&
 		!r.infra.Heard(z.zone, s.addrs(), s.begun): // and it is not only this question
-		r.dead.dies(z, minDead, s.probe, s.failure(), now)
+		r.dead.dies(z, silentDeath, s.probe, s.failure(), now)
 	case s.probe:
 		r.dead.unknown(z, now)
 	}
+}
+
+// looped returns an error if the way from at to q leads through a zone that is
+// known to depend on itself.
+func (r *Resolver) looped(q wire.Question, at authority) error {
+	if at.conf != nil && at.conf.Forward {
+		return nil // it does not walk there
+	}
+	return r.dead.looped(above(q), at.cut.Zone, r.opt.Clock.Now())
+}
+
+// lost reports whether none of the servers has an address.
+func (s *search) lost() bool {
+	return len(s.tries) == 0 && s.looked > 0 && s.ended && !s.unasked
 }
 
 // silent reports whether enough was asked to say that nobody answers. Of a

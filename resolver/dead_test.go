@@ -22,7 +22,7 @@ func TestDeadZoneRestsForLongerEachTime(t *testing.T) {
 	if probe, err := d.admit(deadKey, now); probe || err != nil {
 		t.Fatalf("unknown zone: %v, %v", probe, err)
 	}
-	d.dies(deadKey, minDead, false, errSilent, now)
+	d.dies(deadKey, silentDeath, false, errSilent, now)
 	for _, seconds := range []int{1, 2, 4, 8, 10, 10} { // RFC 9520 §3.2: never above 5 min
 		end := now.Add(time.Duration(seconds) * time.Second)
 		if _, err := d.admit(deadKey, end.Add(-1)); !errors.Is(err, errSilent) {
@@ -35,7 +35,7 @@ func TestDeadZoneRestsForLongerEachTime(t *testing.T) {
 			t.Error("a second one was let through")
 		}
 		now = end.Add(time.Second)
-		d.dies(deadKey, minDead, true, errSilent, now)
+		d.dies(deadKey, silentDeath, true, errSilent, now)
 	}
 	d.alive(deadKey)
 	if probe, err := d.admit(deadKey, now); probe || err != nil || d.count() != 0 {
@@ -43,10 +43,46 @@ func TestDeadZoneRestsForLongerEachTime(t *testing.T) {
 	}
 }
 
+func TestLoopRestsForFiveMinutesAtMostAndForAllBelowIt(t *testing.T) {
+	d := &deadZones{limit: 10}
+	below, top := wire.MustParseName("a.b.example.com."), wire.MustParseName("com.")
+	now := deadStart
+	for _, seconds := range []int{5, 10, 20, 40, 80, 160, 300, 300} { // RFC 9520 §3.2
+		if err := d.looped(below, top, now); err != nil {
+			t.Fatalf("before it is found again: %v", err)
+		}
+		d.dies(deadKey, loopDeath, true, errSilent, now)
+		end := now.Add(time.Duration(seconds) * time.Second)
+		for _, n := range []wire.Name{below, deadKey.zone} {
+			if err := d.looped(n, top, end.Add(-1)); !errors.Is(err, errSilent) {
+				t.Errorf("%v before %d s are over: %v", n, seconds, err)
+			}
+		}
+		for _, n := range []wire.Name{top, wire.MustParseName("other.com.")} {
+			if err := d.looped(n, wire.Root, now); err != nil {
+				t.Errorf("%v: %v", n, err)
+			}
+		}
+		if err := d.looped(below, deadKey.zone, now); err != nil { // its servers are to be asked
+			t.Errorf("from the zone itself: %v", err)
+		}
+		now = end
+	}
+	d.dies(deadKey, silentDeath, true, errSilent, now)
+	if err := d.looped(below, top, now); err != nil || d.loops.Load() != 0 {
+		t.Errorf("of a zone that is silent only: %v, %d loops", err, d.loops.Load())
+	}
+	d.dies(deadKey, loopDeath, true, errSilent, now)
+	d.alive(deadKey)
+	if d.loops.Load() != 0 {
+		t.Errorf("%d loops when all is well", d.loops.Load())
+	}
+}
+
 func TestDeadZoneIsFoundOnceByManyWhoAskTogether(t *testing.T) {
 	d := &deadZones{limit: 10}
 	for i := range 100 {
-		d.dies(deadKey, minDead, false, errSilent, deadStart.Add(time.Duration(i)*time.Millisecond))
+		d.dies(deadKey, silentDeath, false, errSilent, deadStart.Add(time.Duration(i)*time.Millisecond))
 	}
 	if probe, err := d.admit(deadKey, deadStart.Add(minDead)); !probe || err != nil {
 		t.Errorf("after a second: %v, %v: it counted more than once", probe, err)
@@ -58,7 +94,7 @@ func TestDeadZoneIsFoundOnceByManyWhoAskTogether(t *testing.T) {
 
 func TestProbeThatDoesNotFindOutLeavesItToTheNext(t *testing.T) {
 	d := &deadZones{limit: 10}
-	d.dies(deadKey, minDead, false, errSilent, deadStart)
+	d.dies(deadKey, silentDeath, false, errSilent, deadStart)
 	now := deadStart.Add(minDead)
 	if probe, _ := d.admit(deadKey, now); !probe {
 		t.Fatal("no probe")
@@ -75,7 +111,7 @@ func TestProbeThatDoesNotFindOutLeavesItToTheNext(t *testing.T) {
 
 func TestDeathLongAgoIsForgotten(t *testing.T) {
 	d := &deadZones{limit: 10}
-	d.dies(deadKey, minDead, false, errSilent, deadStart)
+	d.dies(deadKey, silentDeath, false, errSilent, deadStart)
 	if probe, err := d.admit(deadKey, deadStart.Add(minDead+forgetDead+1)); probe || err != nil || d.count() != 0 {
 		t.Errorf("%v, %v, %d remembered", probe, err, d.count())
 	}
@@ -84,7 +120,7 @@ func TestDeathLongAgoIsForgotten(t *testing.T) {
 func TestDeadZonesAreBounded(t *testing.T) {
 	d := &deadZones{limit: 100}
 	for i := range 1000 {
-		d.dies(zoneKey{zone: wire.MustParseName(fmt.Sprintf("z%d.example.", i))}, minDead, false, errSilent, deadStart)
+		d.dies(zoneKey{zone: wire.MustParseName(fmt.Sprintf("z%d.example.", i))}, silentDeath, false, errSilent, deadStart)
 	}
 	if d.count() != 100 || d.evicted.Load() != 900 {
 		t.Errorf("%d remembered, %d evicted, want 100 and 900", d.count(), d.evicted.Load())
@@ -93,7 +129,7 @@ func TestDeadZonesAreBounded(t *testing.T) {
 
 func TestDeathWithoutACodeIsNotRemembered(t *testing.T) {
 	d := &deadZones{limit: 10}
-	d.dies(deadKey, minDead, false, errors.New("something of this machine"), deadStart)
+	d.dies(deadKey, silentDeath, false, errors.New("something of this machine"), deadStart)
 	if d.count() != 0 {
 		t.Error("remembered")
 	}
@@ -102,7 +138,7 @@ func TestDeathWithoutACodeIsNotRemembered(t *testing.T) {
 func TestDeathDoesNotLastWhenTheClockIsSetBack(t *testing.T) {
 	for _, back := range []time.Duration{20 * time.Second, time.Hour, 10 * 365 * 24 * time.Hour} {
 		d := &deadZones{limit: 10}
-		d.dies(deadKey, minLost, false, errSilent, deadStart)
+		d.dies(deadKey, lostDeath, false, errSilent, deadStart)
 		if _, err := d.admit(deadKey, deadStart.Add(-back)); err != nil {
 			t.Errorf("set back by %v: %v", back, err)
 		}

@@ -100,6 +100,7 @@ type Limits struct {
 	Aliases   int // CNAME and DNAME steps of one resolution; default 11
 	Referrals int // followed by one resolution; default 16
 	Depth     int // of resolutions within resolutions; default 8
+	Barren    int // look-ups that cost queries and bring no address; default 10
 }
 
 // The limits of a cut and of a server, for every question (DESIGN §6).
@@ -107,6 +108,7 @@ const (
 	maxServers  = 13 // name servers used of one cut
 	maxGlueless = 5  // of them looked up for want of glue (NXNSAttack, CVE-2020-12662)
 	maxAddrs    = 6  // addresses used of one name server (CVE-2026-3592)
+	maxAsked    = 16 // addresses asked one question in all, be there glue for more (Unbound's targets per delegation)
 	maxSends    = 3  // of one question to one server (RFC 9520 §3.1)
 )
 
@@ -149,6 +151,7 @@ func New(opt Options) (*Resolver, error) {
 	setDefault(&opt.Limits.Aliases, 11)
 	setDefault(&opt.Limits.Referrals, 16)
 	setDefault(&opt.Limits.Depth, 8)
+	setDefault(&opt.Limits.Barren, 10)
 	r := &Resolver{opt: opt, infra: infra.New(infra.Options{Log: opt.Log}), dead: deadZones{limit: maxDeadZones}}
 	r.crypto = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
 	r.root = rrset.Cut{Zone: wire.Root, Servers: opt.Hints}
@@ -310,6 +313,9 @@ func (a *Answer) add(rep reply) {
 // and 4b), and follows referrals towards q.Name until a zone's servers answer.
 func (r *Resolver) descend(ctx context.Context, q wire.Question, w *work) (reply, error) {
 	at := r.closest(ctx, q, r.configured(above(q)), w)
+	if err := r.looped(q, at); err != nil {
+		return reply{}, err
+	}
 	m := r.minimiser(at)
 	for referrals := 0; ; {
 		ask := m.next(q)

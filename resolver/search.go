@@ -37,6 +37,7 @@ type search struct {
 	ended    bool          // there is no server left to ask
 	probe    bool          // to find out whether the zone is still dead
 	begun    time.Time
+	looped   bool // a server's address depends on itself
 }
 
 // try is what was done with one server.
@@ -136,16 +137,16 @@ func (r *Resolver) pick(s *search, except int) (int, infra.Hint) {
 	if s.probe {
 		most = 1
 	}
-	least := most
+	least, full := most, s.asked() >= maxAsked
 	for i, t := range s.tries {
-		if !t.done && i != except {
+		if !t.done && i != except && (t.sends > 0 || !full) {
 			least = min(least, t.sends)
 		}
 	}
 	var index []int
 	var addrs []netip.AddrPort
 	for i, t := range s.tries {
-		if !t.done && i != except && t.sends == least && least < most {
+		if !t.done && i != except && t.sends == least && least < most && (t.sends > 0 || !full) {
 			index, addrs = append(index, i), append(addrs, t.Addr)
 		}
 	}
@@ -158,6 +159,16 @@ func (r *Resolver) pick(s *search, except int) (int, infra.Hint) {
 		how.Timeout = min(how.Timeout, probeWait)
 	}
 	return index[i], how
+}
+
+// asked returns how many servers have been.
+func (s *search) asked() (n int) {
+	for _, t := range s.tries {
+		if t.sends > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // another reports whether there is a server to ask besides the one at first.
@@ -214,12 +225,13 @@ func (s *search) mark(a *asked) {
 // findAddress looks up the addresses of one more server without glue. It
 // reports whether there is now a server that was not asked yet.
 func (r *Resolver) findAddress(ctx context.Context, s *search, w *work) bool {
-	for len(s.glueless) > 0 && s.looked < maxGlueless {
+	for len(s.glueless) > 0 && s.looked < maxGlueless && s.asked() < maxAsked {
 		host := s.glueless[0]
 		s.glueless = s.glueless[1:]
 		s.looked++
 		before := len(s.tries)
 		for _, typ := range r.families() {
+			sent := w.sent()
 			if !w.lookup() || ctx.Err() != nil {
 				return false
 			}
@@ -230,6 +242,7 @@ func (r *Resolver) findAddress(ctx context.Context, s *search, w *work) bool {
 				if errors.Is(err, ErrCrowded) {
 					s.unasked, s.crowded = true, err
 				}
+				s.looped = s.looped || errors.Is(err, errLoop)
 				s.note(fmt.Sprintf("%v: no address", host))
 				s.add(r.parentsGlue(host), r.reach(host, s.authority))
 			} else {
@@ -237,6 +250,9 @@ func (r *Resolver) findAddress(ctx context.Context, s *search, w *work) bool {
 			}
 			if len(s.tries) > before {
 				return true // the other family is not needed
+			}
+			if w.sent() > sent {
+				w.barren++
 			}
 		}
 	}
@@ -283,5 +299,9 @@ func (s *search) failure() error {
 	if len(s.reasons) == 0 {
 		return ede.Errorf(code, "no server of %v has an address", s.cut.Zone)
 	}
-	return ede.Errorf(code, "no server of %v answered: %s", s.cut.Zone, strings.Join(s.reasons, ", "))
+	var cause error
+	if s.looped && len(s.tries) == 0 {
+		cause = errLoop
+	}
+	return ede.Wrap(cause, code, "no server of %v answered: %s", s.cut.Zone, strings.Join(s.reasons, ", "))
 }

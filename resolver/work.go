@@ -20,6 +20,8 @@ type work struct {
 	limits  Limits
 	until   time.Time // see outlive
 	lookups int
+	barren  int  // look-ups that cost queries and brought no address
+	refused bool // a look-up was
 	aliases int
 	path    []wire.Question // what is being resolved, outermost first
 	trace   *trace
@@ -70,11 +72,19 @@ func (w *work) received(n int) error {
 
 // lookup pays for the resolution of a name server's address.
 func (w *work) lookup() bool {
-	if w.lookups >= w.limits.Lookups {
+	if w.lookups >= w.limits.Lookups || w.barren >= w.limits.Barren {
+		w.refused = true
 		return false
 	}
 	w.lookups++
 	return true
+}
+
+// sent returns how many queries were.
+func (w *work) sent() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.queries
 }
 
 // spent reports whether nothing can be asked any more.
@@ -87,14 +97,14 @@ func (w *work) spent() bool {
 // short reports whether any of the means is used up, so that what fails now
 // might not have failed with more of them.
 func (w *work) short() bool {
-	return w.spent() || w.lookups >= w.limits.Lookups || w.aliases >= w.limits.Aliases
+	return w.spent() || w.refused || w.lookups >= w.limits.Lookups || w.aliases >= w.limits.Aliases
 }
 
 // enter records that q is being resolved. A question that needs its own answer
 // is a loop of delegations (TsuNAME: Moura et al., IMC 2021).
 func (w *work) enter(q wire.Question) error {
 	if slices.Contains(w.path, q) {
-		return ede.Errorf(ede.NoReachableAuthority, "the servers of %v depend on themselves", q.Name)
+		return ede.Wrap(errLoop, ede.NoReachableAuthority, "the servers of %v depend on themselves", q.Name)
 	}
 	if len(w.path) >= w.limits.Depth {
 		return ede.Errorf(ede.NoReachableAuthority, "name servers' names nested deeper than %d", w.limits.Depth)

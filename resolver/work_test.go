@@ -58,7 +58,7 @@ func TestWorkEndsAtItsOctets(t *testing.T) {
 }
 
 func TestWorkEndsAtItsLookups(t *testing.T) {
-	w := newWork(t, Limits{Lookups: 2, Depth: 8})
+	w := newWork(t, Limits{Lookups: 2, Barren: 1, Depth: 8})
 	for i, want := range []bool{true, true, false, false} {
 		if got := w.lookup(); got != want {
 			t.Errorf("look-up %d: %v, want %v", i+1, got, want)
@@ -69,8 +69,24 @@ func TestWorkEndsAtItsLookups(t *testing.T) {
 	}
 }
 
+func TestWorkEndsAtItsBarrenLookups(t *testing.T) {
+	w := newWork(t, Limits{Queries: 10, Lookups: 10, Bytes: 1000, Barren: 2, Aliases: 1, Depth: 8})
+	for w.barren < 2 {
+		if w.short() || !w.lookup() {
+			t.Fatalf("refused after %d", w.barren)
+		}
+		w.barren++
+	}
+	if w.short() {
+		t.Error("short before anything was refused: what failed so far failed for other reasons")
+	}
+	if w.lookup() || !w.short() || w.lookups != 2 {
+		t.Errorf("%d look-ups, short: %v", w.lookups, w.short())
+	}
+}
+
 func TestWorkIsNotResetBySubResolutions(t *testing.T) {
-	w := newWork(t, Limits{Queries: 10, Lookups: 10, Bytes: 1000, Depth: 3})
+	w := newWork(t, Limits{Queries: 10, Lookups: 10, Barren: 1, Bytes: 1000, Depth: 3})
 	for i := range 5 { // one after the other (CVE-2026-50045)
 		if err := w.enter(wire.Question{Name: wire.Root, Type: wire.Type(i + 1)}); err != nil {
 			t.Fatal(err)

@@ -85,7 +85,8 @@ func TestNXNSAttackGainsNothingFromManyNames(t *testing.T) {
 }
 
 // Servers whose names lead to zones with servers whose names lead to the
-// victim: the look-ups of one question are bounded, not those of one cut only.
+// victim: the look-ups of one question are bounded, not those of one cut only,
+// and those that bring no address more so.
 func TestNXNSAttackInTwoStagesIsBoundedByTheLookups(t *testing.T) {
 	inBubble(t, func(_ *config.Config, n *simnet.Net) {
 		com := manyServers("attack.com.", 135, func(i int) string { return fmt.Sprintf("ns.stage%d.com.", i) })
@@ -96,8 +97,8 @@ func TestNXNSAttackInTwoStagesIsBoundedByTheLookups(t *testing.T) {
 	}, func(t *testing.T, p *Pipeline, n *simnet.Net) {
 		begun := time.Now()
 		failed(t, ask(t, p, "www.attack.com. A"), unreachable)
-		if got, all := sentTo(n, victim), len(n.Log()); got <= 5 || got > 32 || all > 50 {
-			t.Errorf("%d queries at the victim, %d in all, want 6 to 32 and at most 50", got, all)
+		if got, all := sentTo(n, victim), len(n.Log()); got <= 5 || got > 10 || all > 20 {
+			t.Errorf("%d queries at the victim, %d in all, want 6 to 10 and at most 20", got, all)
 		}
 		if lookups := p.Resolver.Stats().Lookups; lookups > 32 {
 			t.Errorf("%d look-ups, want at most 32", lookups)
@@ -106,6 +107,36 @@ func TestNXNSAttackInTwoStagesIsBoundedByTheLookups(t *testing.T) {
 			t.Errorf("took %v", took)
 		}
 	})
+}
+
+// Addresses of others as glue need no look-ups: thirteen servers, with six
+// addresses each, for one question.
+func TestNXNSAttackByGlueIsBoundedAtItsVictims(t *testing.T) {
+	for name, fault := range map[string]simnet.Fault{"refusing": simnet.Rcode(wire.Refused), "silent": simnet.Silent()} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(_ *config.Config, n *simnet.Net) {
+				com := manyServers("attack.com.", 13, func(i int) string { return fmt.Sprintf("n%d.attack.com.", i) })
+				for i := range 13 * 6 {
+					com += fmt.Sprintf("n%d.attack.com. 3600 A 198.18.0.%d\n", i%13, i+1)
+					n.Break(fmt.Sprintf("198.18.0.%d", i+1), fault)
+				}
+				n.Serve("192.0.2.2", "com.", com)
+			}, func(t *testing.T, p *Pipeline, n *simnet.Net) {
+				failed(t, ask(t, p, "a.b.c.attack.com. A"), 0)
+				victims, queries := 0, 0
+				for addr, count := range n.Log().PerServer() {
+					if strings.HasPrefix(addr.String(), "198.18.") {
+						victims, queries = victims+1, queries+count
+					}
+				}
+				// The name is shown in parts first, and then whole when that fails.
+				if victims == 0 || victims > 2*16 || queries > 2*16*3 {
+					t.Errorf("%d queries at %d victims, want at most 32", queries, victims)
+				}
+				t.Logf("%d queries at %d victims", queries, victims)
+			})
+		})
+	}
 }
 
 // countingMemory counts the look-ups in a memory: what NRDelegation makes a

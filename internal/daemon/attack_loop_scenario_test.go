@@ -39,6 +39,10 @@ func TestTsuNAMESendsNextToNothing(t *testing.T) {
 		{"a new name each time", 3600, func(i int) string { return fmt.Sprintf("r%d.loop.com. A", i) }, 24, 0},
 		// The cuts are forgotten at once; only the failure is remembered (RFC 9520 §3.2).
 		{"one name, with a life of a second", 1, func(int) string { return "www.loop.com. A" }, 6 * 5, 6},
+		{"a new name each time, with a life of a second", 1, func(i int) string { return fmt.Sprintf("r%d.loop.com. A", i) }, 24, 6},
+		{"a new name of both zones, with a life of a second", 1, func(i int) string {
+			return fmt.Sprintf("r%d.loop.%s. A", i, [...]string{"com", "net"}[i%2])
+		}, 24, 6},
 	} {
 		t.Run(strings.ReplaceAll(tt.name, " ", "-"), func(t *testing.T) {
 			inBubble(t, tsuNAME(tt.ttl), func(t *testing.T, p *Pipeline, n *simnet.Net) {
