@@ -82,7 +82,7 @@ var (
 // checkKey reports whether key, the octets of a public key, has the form that
 // algorithm a wants. That a point is on its curve is found out on use.
 func checkKey(a uint8, key []byte) error {
-	want := 0
+	var want int
 	switch a {
 	case dns.ECDSAP256SHA256:
 		want = 2 * sizeP256

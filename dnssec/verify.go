@@ -15,8 +15,8 @@ import (
 // How far a signature may be out of its time, since clocks are: a tenth of its
 // life, within these bounds. They are Unbound's val-sig-skew-min and -max.
 const (
-	SkewMin = time.Hour
-	SkewMax = 24 * time.Hour
+	MinSkew = time.Hour
+	MaxSkew = 24 * time.Hour
 	// skewShare is the part of a signature's life.
 	skewShare = 10
 )
@@ -241,7 +241,7 @@ func distance(a, b uint32) time.Duration { return time.Duration(int32(b-a)) * ti
 
 // skew returns by how much sig may be out of its time.
 func skew(sig *dns.RRSIG) time.Duration {
-	return min(max(distance(sig.Inception, sig.Expiration)/skewShare, SkewMin), SkewMax)
+	return min(max(distance(sig.Inception, sig.Expiration)/skewShare, MinSkew), MaxSkew)
 }
 
 // until returns when what sig, which is valid at now, vouches for is no longer
@@ -266,8 +266,8 @@ func (v *verifier) try(sig *dns.RRSIG, candidates []*zoneKey) (bool, error) {
 			return false, ede.Wrap(err, ede.Bogus, "%s %s: not an RRset", v.set.Name, v.set.Type)
 		}
 	}
-	octets, err := base64.StdEncoding.DecodeString(sig.Signature)
-	if err != nil {
+	octets, ok := decode(sig.Signature)
+	if !ok {
 		v.refuse(sig, stageVerified, ede.Bogus, "malformed signature")
 		return false, nil
 	}
@@ -294,4 +294,10 @@ func (v *verifier) try(sig *dns.RRSIG, candidates []*zoneKey) (bool, error) {
 		v.refuse(sig, stageVerified, ede.Bogus, err.Error())
 	}
 	return false, nil
+}
+
+// decode returns the octets that text, of a record, stands for.
+func decode(text string) ([]byte, bool) {
+	octets, err := base64.StdEncoding.DecodeString(text)
+	return octets, err == nil
 }
