@@ -37,6 +37,8 @@ type Config struct {
 	StubZones []Zone `yaml:"stub_zones" range:"0..10000"`
 	// A copy of the root zone, to use in place of the root servers (RFC 8806).
 	LocalRoot LocalRoot `yaml:"local_root"`
+	// How answers are validated.
+	DNSSEC DNSSEC `yaml:"dnssec"`
 	// What clients may use up.
 	Limits Limits `yaml:"limits"`
 	// What is written to standard error.

@@ -30,6 +30,9 @@ const (
 	KindAddress              // an IP address, with or without a port
 	KindName                 // a domain name
 	KindPin                  // the hash of a public key
+	KindAnchor               // a DS or DNSKEY record
+	KindDate                 // a point in time, or nothing
+	KindOverride             // the same, or -1
 )
 
 // Key is what is known of one key of the file. A list's element is described
@@ -144,6 +147,12 @@ func kindOf(t reflect.Type) (Kind, int64) {
 		return KindName, 0
 	case reflect.TypeFor[Pin]():
 		return KindPin, 0
+	case reflect.TypeFor[TrustAnchor]():
+		return KindAnchor, 0
+	case reflect.TypeFor[Date]():
+		return KindDate, 0
+	case reflect.TypeFor[Override]():
+		return KindOverride, 0
 	}
 	if t.Implements(reflect.TypeFor[enum]()) {
 		return KindEnum, 0
@@ -231,7 +240,7 @@ func (k *Key) format(v reflect.Value) string {
 		return "[" + strings.Join(parts, ", ") + "]"
 	case KindDuration:
 		return FormatDuration(v.Interface().(time.Duration))
-	case KindText, KindAddrPort, KindPrefix, KindAddress, KindName, KindPin:
+	case KindText, KindAddrPort, KindPrefix, KindAddress, KindName, KindPin, KindAnchor, KindDate, KindOverride:
 		return strconv.Quote(fmt.Sprint(v.Interface()))
 	}
 	return fmt.Sprint(v.Interface())

@@ -51,6 +51,12 @@ func (k *Key) expects() string {
 		return "a domain name, such as example.com"
 	case KindPin:
 		return "the SHA-256 hash of a public key: 44 characters of base64"
+	case KindAnchor:
+		return "a DS or DNSKEY record, such as \"example. IN DS 12345 13 2 0123…CDEF\""
+	case KindDate:
+		return "a time, such as 2026-01-31T12:00:00Z, 20260131120000 or seconds since 1970"
+	case KindOverride:
+		return "a time, such as 2026-01-31T12:00:00Z, 20260131120000 or seconds since 1970, or -1"
 	}
 	return "text"
 }
@@ -112,6 +118,10 @@ func (k *Key) set(dst reflect.Value, n *yaml.Node) *fault {
 		return k.setName(dst, n)
 	case KindPin:
 		return k.setPin(dst, n)
+	case KindAnchor:
+		return k.setAnchor(dst, n)
+	case KindDate, KindOverride:
+		return k.setDate(dst, n)
 	}
 	return k.setText(dst, n)
 }

@@ -91,6 +91,8 @@ func typeOf(k *config.Key) string {
 		return "IP address, with or without a port"
 	case config.KindName:
 		return "domain name"
+	case config.KindDate, config.KindOverride:
+		return "time"
 	}
 	return "text"
 }
@@ -106,6 +108,8 @@ func listType(k *config.Key) string {
 		text += "domain names"
 	case config.KindPin:
 		text += "SHA-256 hashes in base64"
+	case config.KindAnchor:
+		text += "DS and DNSKEY records"
 	default:
 		text += typeOf(k.Element)
 	}
