@@ -246,6 +246,17 @@ func (k *Key) format(v reflect.Value) string {
 	return fmt.Sprint(v.Interface())
 }
 
+// YAML returns a configuration file that says c, every key in it.
+func (c Config) YAML() string {
+	var b strings.Builder
+	v := reflect.ValueOf(c)
+	keys := sectionKeys(v, "")
+	for i := range keys {
+		fmt.Fprintf(&b, "%s: %s\n", keys[i].Name, keys[i].format(v.Field(keys[i].index)))
+	}
+	return b.String()
+}
+
 // join returns the path of a key in the section at path.
 func join(path, name string) string {
 	if path == "" {

@@ -1,8 +1,12 @@
 package config
 
 import (
+	"net/netip"
 	"regexp"
 	"testing"
+	"time"
+
+	"shirube/internal/wire"
 )
 
 // eachKey calls do with every key, those of sections and of the sections in
@@ -119,5 +123,24 @@ func TestPathsAreFoundAtTheNearestSectionAround(t *testing.T) {
 	}
 	if _, given := d.where("cache.max_ttl"); given {
 		t.Error("cache.max_ttl is given, though the file has only cache")
+	}
+}
+
+func TestYAMLSaysTheWholeConfiguration(t *testing.T) {
+	other := Default()
+	other.Listen = []Listener{{Address: netip.MustParseAddrPort("[2001:db8::1]:53"), Protocols: []Protocol{ProtocolTCP}}}
+	other.AccessControl = []AccessRule{{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Action: ActionDeny}}
+	other.Cache.MaxTTL, other.Cache.AnswersSize = 90*time.Minute, 1536<<10
+	other.Resolver.RootHints, other.Resolver.QNameMinimisation = `a "file": #1`, MinimisationOff
+	other.StubZones = []Zone{{
+		Name: wire.MustParseName("example."), Hosts: []wire.Name{wire.MustParseName("ns.example.")},
+		Servers: []Server{{Address: Address{AddrPort: netip.MustParseAddrPort("192.0.2.1:53")}}},
+	}}
+	other.Debug = Debug{Enabled: true, ClockOffsetFile: "/tmp/x"}
+	for _, c := range []Config{Default(), other} {
+		got, err := Parse("f", []byte(c.YAML()))
+		if err != nil || got.YAML() != c.YAML() {
+			t.Errorf("%s\nis read as\n%s\n%v", c.YAML(), got.YAML(), err)
+		}
 	}
 }

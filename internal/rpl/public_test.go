@@ -1,4 +1,4 @@
-//go:build replay
+//go:build replay && linux
 
 package rpl
 
@@ -17,10 +17,10 @@ type tally struct {
 	skipped              map[string]int // by reason
 }
 
-// TestReplayPublic plays the public scenarios below the directory that
-// SHIRUBE_RPL names, which has one directory for each group. Of each that is
-// not played it prints why.
-func TestReplayPublic(t *testing.T) {
+// publicScenarios returns the files of the public scenarios below the directory
+// that SHIRUBE_RPL names, which has one directory for each group.
+func publicScenarios(t *testing.T) []string {
+	t.Helper()
 	dir := os.Getenv("SHIRUBE_RPL")
 	files, err := filepath.Glob(filepath.Join(dir, "*", "*.*rpl"))
 	if err != nil {
@@ -29,14 +29,27 @@ func TestReplayPublic(t *testing.T) {
 	if len(files) == 0 {
 		t.Fatalf("no public scenarios below SHIRUBE_RPL=%s: they are not part of this repository", dir)
 	}
+	return files
+}
+
+// TestReplayPublic plays the public scenarios in memory.
+func TestReplayPublic(t *testing.T) {
+	files := publicScenarios(t)
+	report(t, files, func(t *testing.T, i int) outcome { t.Helper(); return replay(t, files[i]) })
+}
+
+// report tells what became of each scenario, and counts it by group. Of each
+// that is not played it prints why.
+func report(t *testing.T, files []string, play func(t *testing.T, i int) outcome) {
+	t.Helper()
 	groups := make(map[string]*tally)
-	for _, file := range files {
+	for i, file := range files {
 		group := filepath.Base(filepath.Dir(file))
 		if groups[group] == nil {
 			groups[group] = &tally{skipped: make(map[string]int)}
 		}
 		t.Run(group+"/"+filepath.Base(file), func(t *testing.T) {
-			out := replay(t, file)
+			out := play(t, i)
 			groups[group].add(out)
 			switch {
 			case out.err != nil:
@@ -96,4 +109,11 @@ func sortedKeys[V any](m map[string]V) []string {
 	}
 	slices.Sort(keys)
 	return keys
+}
+
+// TestReplayPublicBlackBox plays the same to the built server, over sockets.
+func TestReplayPublicBlackBox(t *testing.T) {
+	files := publicScenarios(t)
+	outcomes := playOutside(t, files)
+	report(t, files, func(t *testing.T, i int) outcome { return outcomes[i] })
 }

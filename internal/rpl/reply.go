@@ -63,8 +63,8 @@ func (w *World) wireForm(h *held, f fate) ([]byte, error) {
 	}
 	if !h.req.TCP {
 		size := wire.MinUDPSize
-		if !h.req.Bare {
-			size = udpSize
+		if opt := h.query.IsEdns0(); opt != nil {
+			size = max(size, int(opt.UDPSize()))
 		}
 		if octets, err := m.Pack(); err != nil || len(octets) <= size {
 			return octets, err

@@ -5,7 +5,9 @@
 // which range of steps, and the steps. A [World] is the servers, in the place
 // of the upstream transport. [Play] takes the steps, asks the resolver as its
 // clients would and compares what it answers. All of it happens in simulated
-// time: only under testing/synctest.
+// time: only under testing/synctest. [PlayServer] plays the same to a server
+// that runs by itself and knows nothing of it, over real [Sockets] and in real
+// time, in a network of its own.
 //
 // The format is that of Unbound's testcode/replay.h and testcode/testpkts.h,
 // and of Deckard's doc/scenario_guide.rst. Both are read; a [Dialect] says

@@ -97,7 +97,7 @@ func (w *World) send(ctx context.Context, req exchange.Request) (exchange.Respon
 	begun := time.Now()
 	timeout := time.NewTimer(req.Timeout)
 	defer timeout.Stop()
-	h, err := w.accept(req)
+	h, err := w.accept(req, queryOf(req))
 	if err != nil {
 		return exchange.Response{}, err
 	}
@@ -141,7 +141,7 @@ func (w *World) send(ctx context.Context, req exchange.Request) (exchange.Respon
 }
 
 // accept logs a query, and answers or holds it.
-func (w *World) accept(req exchange.Request) (*held, error) {
+func (w *World) accept(req exchange.Request, query *dns.Msg) (*held, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.log) == MaxQueries {
@@ -157,7 +157,7 @@ func (w *World) accept(req exchange.Request) (*held, error) {
 		}
 	}
 	w.log = append(w.log, sent{time.Since(w.start), text})
-	h := &held{req: req, query: queryOf(req), answer: make(chan fate, 1)}
+	h := &held{req: req, query: query, answer: make(chan fate, 1)}
 	w.held = append(w.held, h)
 	w.look(h)
 	if !h.given {
