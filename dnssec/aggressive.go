@@ -99,9 +99,6 @@ func ParseSpan(nsec *dns.NSEC, owner, zone wire.Name) (Span, bool) {
 	return s, next == zone || wire.Compare(owner, next) < 0
 }
 
-// Has reports whether the owner has a set of type t.
-func (s *Span) Has(t wire.Type) bool { return s.types.has(t) }
-
 // Standing returns what s says about name.
 func (s *Span) Standing(name wire.Name) Standing {
 	switch {
@@ -178,9 +175,6 @@ func ParseHashSpan(nsec3 *dns.NSEC3, owner, zone wire.Name) (s HashSpan, ok bool
 	s.types = nsec3.TypeBitMap
 	return s, true
 }
-
-// Has reports whether the name that hashes to s.Hash has a set of type t.
-func (s *HashSpan) Has(t wire.Type) bool { return s.types.has(t) }
 
 // Covers reports whether s says that no name hashes to hash, opt-out aside. The
 // last span of a chain goes on at its beginning (RFC 5155 §3.1.7); the only one

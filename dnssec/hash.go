@@ -79,9 +79,6 @@ type Params struct {
 	salt       [MaxSalt]byte
 }
 
-// Salt returns a copy of the salt.
-func (p Params) Salt() []byte { return append([]byte(nil), p.salt[:p.saltLen]...) }
-
 // Costly reports whether a hash with p costs more than is spent on one (RFC 9276
 // §3.2).
 func (p *Params) Costly() bool { return p.Iterations > MaxIterations || p.saltLen > MaxSalt }

@@ -26,9 +26,9 @@ func (d *denial) nsecName() (Proof, error) {
 	if st != Absent {
 		return Proof{}, unproven("no NSEC record proves that %s does not exist", d.name)
 	}
-	wildcard := wildcardAt(s.Encloser(d.name))
-	if _, st := d.find(wildcard); st != Absent {
-		return Proof{}, unproven("no NSEC record proves that %s does not exist", wildcard)
+	ce := s.Encloser(d.name)
+	if _, st := d.find(wildcardAt(ce)); st != Absent {
+		return Proof{}, unproven("no NSEC record proves that %s does not exist", wildcardAt(ce))
 	}
 	return Proof{Trust: rrset.Secure}, nil
 }
@@ -42,15 +42,15 @@ func (d *denial) nsecType(t wire.Type) (Proof, error) {
 	case Empty:
 		return Proof{Trust: rrset.Secure}, nil
 	case Absent:
-		wildcard := wildcardAt(s.Encloser(d.name))
-		s, st := d.find(wildcard)
+		ce := s.Encloser(d.name)
+		s, st := d.find(wildcardAt(ce))
 		switch st {
 		case Owner:
 			return d.lacks(s.types, t, Proof{Trust: rrset.Secure})
 		case Empty: // RFC 4592 §2.2.2: it exists, so it is the source of synthesis
 			return Proof{Trust: rrset.Secure}, nil
 		}
-		return Proof{}, unproven("no NSEC record is about the types of %s", wildcard)
+		return Proof{}, unproven("no NSEC record is about the types of %s", wildcardAt(ce))
 	}
 	return Proof{}, unproven("no NSEC record is about the types of %s", d.name)
 }

@@ -83,13 +83,12 @@ func (d *denial) nsec3Name(b *Budget) (Proof, error) {
 	if err != nil {
 		return Proof{}, err
 	}
-	wildcard := wildcardAt(ce)
-	_, cover, err := d.about(wildcard, b)
+	_, cover, err := d.about(wildcardAt(ce), b)
 	if err != nil {
 		return Proof{}, err
 	}
 	if cover == nil {
-		return Proof{}, unproven("no NSEC3 record proves that %s does not exist", wildcard)
+		return Proof{}, unproven("no NSEC3 record proves that %s does not exist", wildcardAt(ce))
 	}
 	return covered(closer, cover), nil
 }
