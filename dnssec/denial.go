@@ -237,7 +237,7 @@ func (d *denial) lacksDS(types bitmap) (DSDenial, Proof, error) {
 	switch {
 	case types.has(wire.TypeDS):
 		return 0, Proof{}, unproven("there is a DS set at %s, its denial says", d.name)
-	case types.has(wire.TypeNS):
+	case types.has(wire.TypeNS): // RFC 6840 §4.4
 		return Unsigned, p, nil
 	}
 	return NoCut, p, nil
