@@ -96,6 +96,17 @@ func (h *scripted) Serve(ctx context.Context, buf []byte, q *wire.Query) []byte 
 	return wire.AppendOPT(wire.AppendReply(buf, q, wire.NoError), start, q, 1232, wire.NoError)
 }
 
+func (h *scripted) Shed(buf []byte, q *wire.Query, why string) []byte {
+	if string(firstLabel(q)) == "fall" {
+		panic("scripted in Shed")
+	}
+	start := len(buf)
+	return wire.AppendOPT(wire.AppendReply(buf, q, wire.ServFail), start, q, 1232, wire.ServFail,
+		wire.Option{Code: dns.EDNS0EDE, Data: []byte{0, 0}, Text: why})
+}
+
+func (h *scripted) Reject(_ netip.AddrPort, rcode wire.Rcode) (wire.Rcode, bool) { return rcode, true }
+
 // appendBig appends a response of size octets. It is well formed: an OPT record
 // that is mostly padding.
 func appendBig(buf []byte, q *wire.Query, size int) []byte {

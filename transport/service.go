@@ -84,7 +84,7 @@ func (s *service) answer(n *counters, buf, msg []byte, q *wire.Query, status wir
 	n.received.Add(1)
 	n.status[status].Add(1)
 	if status != wire.OK {
-		return s.reject(buf, msg, q, status)
+		return s.reject(n, buf, msg, q, status)
 	}
 	rsp, outcome := s.try(n, buf, q)
 	switch outcome {
@@ -99,21 +99,37 @@ func (s *service) answer(n *counters, buf, msg []byte, q *wire.Query, status wir
 	}
 }
 
+// rejections are the codes for messages that are none of the Handler's business.
+var rejections = [wire.NumStatus]wire.Rcode{
+	wire.Malformed:          wire.FormErr,
+	wire.UnsupportedOpcode:  wire.NotImp,
+	wire.UnsupportedVersion: wire.BadVers, // RFC 6891 §6.1.3
+}
+
 // reject appends the response to a message that is none of the Handler's
-// business. A response echoes nothing that was not understood.
-func (s *service) reject(buf, msg []byte, q *wire.Query, status wire.Status) ([]byte, Outcome) {
-	switch status {
-	case wire.Malformed:
-		return wire.AppendHeader(buf, msg, wire.FormErr), Answered
-	case wire.UnsupportedOpcode:
-		return wire.AppendHeader(buf, msg, wire.NotImp), Answered
-	case wire.UnsupportedVersion: // RFC 6891 §6.1.3
-		start := len(buf)
-		buf = wire.AppendReply(buf, q, wire.BadVers)
-		return wire.AppendOPT(buf, start, q, s.udpSize, wire.BadVers), Answered
-	default:
+// business, but for who is to be answered at all. A response echoes nothing that
+// was not understood.
+func (s *service) reject(n *counters, buf, msg []byte, q *wire.Query, status wire.Status) (rsp []byte, outcome Outcome) {
+	if status == wire.Ignored {
 		return buf, Dropped
 	}
+	defer func() {
+		if v := recover(); v != nil {
+			n.panics.Add(1)
+			s.log.error("a client's address made the server panic", "panic", v, "transport", q.Proto.String(), "stack", string(debug.Stack()))
+			rsp, outcome = buf, Dropped
+		}
+	}()
+	rcode, ok := s.handler.Reject(q.Client, rejections[status])
+	switch {
+	case !ok:
+		return buf, Dropped
+	case status == wire.UnsupportedVersion:
+		start := len(buf)
+		buf = wire.AppendReply(buf, q, rcode)
+		return wire.AppendOPT(buf, start, q, s.udpSize, rcode), Answered
+	}
+	return wire.AppendHeader(buf, msg, rcode), Answered
 }
 
 // try is [Handler.TryServe] for a Handler that may panic: one bad query must
@@ -171,7 +187,18 @@ func (s *service) take(n *counters, buf []byte, q *wire.Query) ([]byte, bool) {
 		return buf, true
 	}
 	n.shed.Add(1)
-	return s.fail(buf, q, busyText), false
+	return s.shed(n, buf, q), false
+}
+
+// shed is [Handler.Shed] for a Handler that may panic.
+func (s *service) shed(n *counters, buf []byte, q *wire.Query) (rsp []byte) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.panicked(n, q, v)
+			rsp = s.fail(buf, q, faultText)
+		}
+	}()
+	return s.fit(n, buf, s.handler.Shed(buf, q, busyText), q)
 }
 
 // fail appends SERVFAIL to buf, and why. The code is Other (RFC 8914 §4.1),

@@ -4,6 +4,7 @@ package transport
 
 import (
 	"context"
+	"net/netip"
 
 	"shirube/internal/wire"
 )
@@ -19,8 +20,9 @@ const (
 )
 
 // Handler answers queries. A transport parses each message, answers those that
-// are no query by itself, and calls TryServe for the rest, once, and Serve only
-// for those that TryServe deferred. Its methods are called concurrently.
+// are no query by itself if Reject lets it, and calls TryServe for the rest,
+// once, and Serve or Shed only for those that TryServe deferred. Its methods are
+// called concurrently.
 //
 // A response that is longer than q.Limit, or shorter than a header, is not
 // sent: the client gets SERVFAIL. So it does when a method panics.
@@ -35,4 +37,15 @@ type Handler interface {
 	// It may block until ctx is done, and returns soon after. It keeps neither
 	// q nor buf. A nil result means: send nothing.
 	Serve(ctx context.Context, buf []byte, q *wire.Query) []byte
+
+	// Shed answers q, for which there is no room to be served, with what needs
+	// none, and says why if that is a failure. It runs on the goroutine that
+	// reads the socket: it must not block, and keeps neither q nor buf.
+	Shed(buf []byte, q *wire.Query, why string) []byte
+
+	// Reject is asked before the transport answers a message from client that is
+	// no query with rcode. It returns the code to answer with instead, or false
+	// to send nothing: who may not ask gets no response to anything. It runs by
+	// the rules of TryServe.
+	Reject(client netip.AddrPort, rcode wire.Rcode) (wire.Rcode, bool)
 }

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+
+	"shirube/internal/wire"
 )
 
 // wantNoAllocations sends query again and again, and wants each to be answered
@@ -59,6 +61,35 @@ func TestUDPRejectionsAllocateNothing(t *testing.T) {
 		"shed": packQuery(t, 5, "slow"), "NOTIMP": opcode, "FORMERR": malformed, "BADVERS": version,
 	} {
 		t.Run(name, func(t *testing.T) { wantNoAllocations(t, c, query) })
+	}
+}
+
+// denying is a Handler that lets no message be answered but queries.
+type denying struct{ *scripted }
+
+func (denying) Reject(netip.AddrPort, wire.Rcode) (wire.Rcode, bool) { return 0, false }
+
+// Nor must it cost anything to be silent: a message that gets no response goes
+// before each query that does.
+func TestUDPSilenceAllocatesNothing(t *testing.T) {
+	_, at := startUDP(t, UDPOptions{Handler: denying{newScripted()}}, "127.0.0.1:0")
+	c := dial(t, "udp", at)
+	malformed, hit := packQuery(t, 3, "hit"), packQuery(t, 4, "hit")
+	malformed[5] = 2
+	var buf [4096]byte
+	ask := func() {
+		for _, msg := range [][]byte{malformed, hit} {
+			if _, err := c.Write(msg); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n, err := c.Read(buf[:]); err != nil || n < 12 || buf[1] != 4 {
+			t.Fatal(n, err, buf[:2])
+		}
+	}
+	ask()
+	if n := testing.AllocsPerRun(2000, ask); n != 0 {
+		t.Errorf("%v allocations", n)
 	}
 }
 

@@ -46,6 +46,10 @@ func (h seen) TryServe(buf []byte, q *wire.Query) ([]byte, Outcome) {
 
 func (h seen) Serve(context.Context, []byte, *wire.Query) []byte { return nil }
 
+func (h seen) Shed([]byte, *wire.Query, string) []byte { return nil }
+
+func (h seen) Reject(netip.AddrPort, wire.Rcode) (wire.Rcode, bool) { return 0, false }
+
 func TestUDPFillsInTheQuery(t *testing.T) {
 	h := seen{make(chan wire.Query, 1)}
 	_, at := startUDP(t, UDPOptions{Handler: h, MaxSize: 1400}, "127.0.0.1:0")
@@ -102,6 +106,32 @@ func TestUDPShedsWithoutASlot(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	wantBalance(t, s.Counts, s.Late)
+}
+
+// stumbling is a Handler that panics on what it is not to serve.
+type stumbling struct{ *scripted }
+
+func (stumbling) Reject(netip.AddrPort, wire.Rcode) (wire.Rcode, bool) { panic("in Reject") }
+
+func TestPanicWhileTurningAwayCostsOneMessage(t *testing.T) {
+	h := stumbling{newScripted()}
+	u, at := startUDP(t, UDPOptions{Handler: h, Slots: NewSlots(1, 0)}, "127.0.0.1:0")
+	c := dial(t, "udp", at)
+	write(t, c, packQuery(t, 1, "slow"))
+	h.waitBegan(t, 1)
+	defer close(h.release)
+	m := askUDP(t, c, 2, "fall")
+	wantRcode(t, m, dns.RcodeServerFailure)
+	if text := edeOf(t, m); text != faultText {
+		t.Errorf("EXTRA-TEXT %q", text)
+	}
+	malformed := packQuery(t, 3, "hit")
+	malformed[5] = 2
+	write(t, c, malformed)
+	wantRcode(t, askUDP(t, c, 4, "hit"), dns.RcodeSuccess) // and nothing came before it
+	if n := u.Stats().Panics; n != 2 {
+		t.Errorf("%d panics counted, want 2", n)
+	}
 }
 
 func TestSlotsAreSharedByTransports(t *testing.T) {

@@ -223,11 +223,12 @@ func (Minimisation) values() []string {
 
 // Limits bounds what clients may use up.
 type Limits struct {
-	// Client queries being resolved at once. One more is answered SERVFAIL.
+	// Client queries being resolved at once. One more gets the stale answer, or
+	// SERVFAIL.
 	InFlight int `yaml:"in_flight" range:"1..1000000"`
 	// How many of the `in_flight` queries may come from one client network, an
-	// IPv4 /24 or an IPv6 /56. One more gets SERVFAIL. 0: one sixteenth of
-	// them. If all clients are behind one proxy, set it to `in_flight`.
+	// IPv4 /24 or an IPv6 /56. One more gets the stale answer, or SERVFAIL. 0:
+	// one sixteenth of them. If all clients are behind one proxy, set it to `in_flight`.
 	InFlightPerNetwork int `yaml:"in_flight_per_network" range:"0..1000000"`
 	// How many of the `in_flight` queries may wait for the servers of one zone.
 	// One more gets the stale answer, or SERVFAIL. Four times as many may wait

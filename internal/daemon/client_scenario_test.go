@@ -70,6 +70,8 @@ func TestScenariosClient(t *testing.T) {
 		{name: "refuses zone transfers", steps: []step{
 			{ask: "example.com. AXFR +tcp", rcode: wire.Refused, ede: notSupported, none: true},
 			{ask: "example.com. IXFR +tcp", rcode: wire.Refused, ede: notSupported, none: true},
+			{ask: "example.com. IXFR +soa", rcode: wire.Refused, ede: notSupported, none: true}, // as RFC 1995 §3 has it
+			{ask: "example.com. IXFR +tcp", rcode: wire.Refused, ede: notSupported, none: true},
 		}},
 		{name: "finds types malformed that cannot be asked for", steps: []step{
 			{ask: "example.com. OPT", rcode: wire.FormErr, ede: notSupported, none: true},

@@ -274,6 +274,8 @@ func parseAsk(t *testing.T, spec string) ([]byte, *wire.Query) {
 			m.Extra = nil
 		case "+tcp":
 			q.Proto = wire.TCP
+		case "+soa":
+			m.Ns = simnet.RRs(words[0] + " SOA ns.example.com. host.example.com. 7 3600 600 86400 300")
 		case "+ch":
 			m.Question[0].Qclass = dns.ClassCHAOS
 		default:

@@ -241,3 +241,31 @@ func TestStaleAnswersAreCountedByCause(t *testing.T) {
 		}
 	})
 }
+
+// Who gets no slot of the transport's gets what there is nevertheless.
+func TestStaleAnswersGoToThoseWithoutASlot(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, p *Pipeline, n *simnet.Net) {
+		ask(t, p, "www.example.com. AAAA")
+		time.Sleep(61 * time.Second)
+		n.ResetLog()
+		for name, want := range map[string]step{
+			"www.example.com. AAAA":  {rcode: wire.NoError, ttls: []int{30}, ede: staleAnswer},
+			"none.example.com. AAAA": {rcode: wire.ServFail, noAns: true, ede: other},
+		} {
+			raw, q := parseAsk(t, name)
+			if status := q.Parse(raw); status != wire.OK {
+				t.Fatal(status)
+			}
+			prefix := []byte{1, 2}
+			out := p.Frontend.Shed(prefix, q, "server busy")
+			m := new(dns.Msg)
+			if err := m.Unpack(out[2:]); err != nil || out[0] != 1 || out[1] != 2 {
+				t.Fatalf("%x: %v", out, err)
+			}
+			checkResponse(m, want, t.Errorf)
+		}
+		if s := p.Frontend.Stats(); s.StaleBusy != 1 || len(n.Log()) != 0 {
+			t.Errorf("%+v, sent %v", s, n.Log())
+		}
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"runtime/debug"
 	"time"
 
@@ -211,6 +212,29 @@ func (f *Frontend) Serve(ctx context.Context, buf []byte, q *wire.Query) []byte 
 		return nil
 	}
 	return f.respond(buf, q, out)
+}
+
+// Shed implements [transport.Handler].
+func (f *Frontend) Shed(buf []byte, q *wire.Query, why string) []byte {
+	if out, ok := f.stale(buf, q, &f.counts.of(q).staleBusy, "no time for a new answer"); ok {
+		return out
+	}
+	return f.reply(buf, q, wire.ServFail, &ede.Error{Code: ede.Other, Text: why})
+}
+
+// Reject implements [transport.Handler]. Who is refused is not told what else is
+// wrong with his message either.
+func (f *Frontend) Reject(client netip.AddrPort, rcode wire.Rcode) (wire.Rcode, bool) {
+	c := f.counts.at(client)
+	switch f.opt.Policy.Admit(client.Addr()) {
+	case policy.Deny:
+		c.denied.Add(1)
+		return 0, false
+	case policy.Refuse:
+		c.refused.Add(1)
+		return wire.Refused, true
+	}
+	return rcode, true
 }
 
 // respond appends what a flight brought home as the response to q; if that is

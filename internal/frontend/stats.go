@@ -1,6 +1,7 @@
 package frontend
 
 import (
+	"net/netip"
 	"sync/atomic"
 
 	"shirube/internal/wire"
@@ -25,8 +26,11 @@ func (c *counters) of(q *wire.Query) *stripe {
 	if q == nil {
 		return &c[0]
 	}
-	return &c[q.Client.Port()%stripes]
+	return c.at(q.Client)
 }
+
+// at returns the stripe to count client's messages in.
+func (c *counters) at(client netip.AddrPort) *stripe { return &c[client.Port()%stripes] }
 
 // Stats is a snapshot of what a [Frontend] has done.
 type Stats struct {

@@ -36,6 +36,10 @@ func (r *relay) TryServe(buf []byte, q *wire.Query) ([]byte, transport.Outcome) 
 	return buf, transport.Deferred
 }
 
+func (r *relay) Shed([]byte, *wire.Query, string) []byte { return nil }
+
+func (r *relay) Reject(netip.AddrPort, wire.Rcode) (wire.Rcode, bool) { return 0, false }
+
 func (r *relay) Serve(ctx context.Context, buf []byte, q *wire.Query) []byte {
 	m := new(dns.Msg)
 	if err := m.Unpack(q.Msg()); err != nil {

@@ -122,7 +122,8 @@ func (q *Query) Clone() *Query {
 // (CVE-2026-86003, CVE-2026-82399): a request, opcode QUERY, one question (RFC
 // 9619 §4), no answers, no authority, at most two additional records. Then one
 // uncompressed name, and at most one OPT record; any other additional record
-// (TSIG) is stepped over.
+// (TSIG) is stepped over. A question for IXFR has one record in the authority
+// section, which is stepped over too (RFC 1995 §3).
 func (q *Query) Parse(msg []byte) Status {
 	if len(msg) < HeaderLen || msg[2]&bitQR != 0 {
 		return Ignored
@@ -131,7 +132,7 @@ func (q *Query) Parse(msg []byte) Status {
 		return UnsupportedOpcode
 	}
 	counts := binary.BigEndian.Uint64(msg[4:])
-	if counts>>16 != 1<<32 || counts&0xFFFF > 2 { // QDCOUNT 1, ANCOUNT 0, NSCOUNT 0, ARCOUNT ≤ 2
+	if counts>>32 != 1<<16 || counts>>16&0xFFFF > 1 || counts&0xFFFF > 2 { // QDCOUNT 1, ANCOUNT 0, NSCOUNT ≤ 1, ARCOUNT ≤ 2
 		return Malformed
 	}
 	n := nameLen(msg[HeaderLen:]) // a pointer has nothing before it to point to
@@ -143,14 +144,22 @@ func (q *Query) Parse(msg []byte) Status {
 	q.Type = Type(binary.BigEndian.Uint16(msg[q.question-4:]))
 	q.Class = binary.BigEndian.Uint16(msg[q.question-2:])
 	q.RD, q.AD, q.CD = msg[2]&bitRD != 0, msg[3]&bitAD != 0, msg[3]&bitCD != 0
-	return q.parseAdditional()
+	off := q.question
+	if counts>>16&0xFFFF == 1 {
+		soa, ok := readRR(msg, off)
+		if !ok || q.Type != TypeIXFR || soa.typ != TypeSOA {
+			return Malformed
+		}
+		off = soa.end
+	}
+	return q.parseAdditional(off)
 }
 
-// parseAdditional reads the additional section, up to the end of the message.
-func (q *Query) parseAdditional() Status {
+// parseAdditional reads the additional section, which begins at off, up to the
+// end of the message.
+func (q *Query) parseAdditional(off int) Status {
 	q.EDNS, q.DO, q.UDPSize, q.optStart, q.optEnd = false, false, 0, 0, 0
 	status := OK
-	off := q.question
 	for range binary.BigEndian.Uint16(q.msg[10:]) {
 		rr, ok := readRR(q.msg, off)
 		if !ok {
