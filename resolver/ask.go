@@ -32,6 +32,7 @@ func (r *Resolver) askZone(ctx context.Context, q wire.Question, at authority, w
 	w.tellZone(q, s)
 	r.findHosts(ctx, s, w)
 	rep, err := r.askServers(ctx, q, s, w)
+	rep.NoCache = at.conf != nil && at.conf.NoCache
 	r.conclude(q, s, w, err)
 	return rep, err
 }

@@ -34,6 +34,7 @@ type reply struct {
 	Cut     *rrset.Cut  // Referral: strictly below the cut asked, at the name or above it
 	Target  wire.Name   // Alias
 	Why     string      // Lame: the reason, for people
+	NoCache bool        // not to be remembered
 
 	// Lame: what the response means nevertheless, if no server of the zone has
 	// a better one; nil when it means nothing.

@@ -208,6 +208,7 @@ type Answer struct {
 	Denial  []rrset.Set // the authority section: what proves that there is no more
 	Trust   rrset.Trust // the least of all parts
 	Note    *ede.Error  // what clients are to be told beside it; nil: nothing
+	NoCache bool        // it is for those who asked, and not to be kept: see [Zone.NoCache]
 }
 
 // Query is what a resolution is asked for.
@@ -296,6 +297,7 @@ func (a *Answer) add(rep reply) {
 	if a.Note == nil {
 		a.Note = rep.Note
 	}
+	a.NoCache = a.NoCache || rep.NoCache
 	a.Records = appendNew(a.Records, rep.Sets)
 	a.Denial = appendNew(a.Denial, rep.Denial)
 	for _, s := range rep.Sets {
@@ -334,7 +336,7 @@ func (r *Resolver) descend(ctx context.Context, q wire.Question, w *work) (reply
 				return reply{}, ede.Errorf(ede.NoReachableAuthority, "more than %d referrals towards %v", w.limits.Referrals, q.Name)
 			}
 			at = authority{cut: rep.Cut, failed: at.failed}
-			if !at.hidden() {
+			if !at.hidden() && !rep.NoCache {
 				r.opt.Memory.PutCut(rep.Cut)
 			}
 			m.shown = rep.Cut.Zone.Labels()
@@ -397,6 +399,9 @@ func (r *Resolver) recallCut(q wire.Question, until time.Time) (reply, bool) {
 // stands for a whole subtree, and the CNAME record made of it, which is nothing
 // without it.
 func (r *Resolver) learn(q wire.Question, rep reply) {
+	if rep.NoCache {
+		return
+	}
 	if len(rep.Sets) > 0 {
 		if s := rep.Sets[0]; s.Name == q.Name && !expanded(s) { // expanded: useless without its proof
 			r.opt.Memory.PutSet(s)

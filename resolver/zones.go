@@ -29,6 +29,9 @@ type Zone struct {
 	// First: when no server answers, the zone is resolved as if it were not
 	// configured (Unbound's forward-first and stub-first).
 	First bool
+	// NoCache: nothing that the servers say is remembered (Unbound's
+	// forward-no-cache and stub-no-cache), but that they failed.
+	NoCache bool
 
 	lookAt *atomic.Int64 // for Hosts, not before this Unix time, in nanoseconds
 }

@@ -26,6 +26,10 @@ type Zone struct {
 	// When none of the servers helps, resolve the name as if the zone were not
 	// in this file.
 	First bool `yaml:"first"`
+	// Keep nothing that the servers say in memory, so that each question is
+	// asked anew: for servers that answer differently from one moment to the
+	// next. That they failed is kept (RFC 9520).
+	NoCache bool `yaml:"no_cache"`
 }
 
 // Server is a name server that the operator knows.

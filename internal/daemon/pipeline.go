@@ -188,7 +188,7 @@ func zones(conf config.Config) []resolver.Zone {
 }
 
 func zone(z config.Zone, forward bool) resolver.Zone {
-	out := resolver.Zone{Name: z.Name, Forward: forward, First: z.First}
+	out := resolver.Zone{Name: z.Name, Forward: forward, First: z.First, NoCache: z.NoCache}
 	for _, s := range z.Servers {
 		server := resolver.ZoneServer{Addr: s.Address.Or(z.Port()), TCP: z.TCP}
 		if z.TLS {

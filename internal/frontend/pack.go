@@ -52,7 +52,9 @@ func (o *outcome) form(do bool) (*cache.Answer, *ede.Error) {
 			return
 		}
 		fm.a = a
-		o.f.opt.Answers.Put(o.k.q, do, o.k.cd, a)
+		if !o.ans.NoCache {
+			o.f.opt.Answers.Put(o.k.q, do, o.k.cd, a)
+		}
 	})
 	return fm.a, fm.err
 }

@@ -68,7 +68,8 @@ var server = map[string]row{
 	"query-minimization":        {apply: minimise(config.MinimisationRelaxed)},
 	"access-control":            {apply: access},
 	"root-hints":                {apply: rootHints},
-	"stub-addr":                 {apply: stubAddr}, // Deckard's; Unbound's is in a clause of its own
+	"stub-addr":                 {apply: stubAddr},    // Deckard's; Unbound's is in a clause of its own
+	"forward-addr":              {apply: forwardAddr}, // Deckard's too: of everything
 	"stub-name":                 {apply: func(p *plan, s Setting) error { p.host = strings.Join(s.Values, ""); return nil }},
 	"features":                  {apply: features},
 	"val-override-date":         {apply: date}, // nothing reads the plan's date yet: where nothing validates, it changes nothing
@@ -110,7 +111,6 @@ var server = map[string]row{
 	"trust-anchor-file":            {needs: "DNSSEC validation"},
 	"val-max-restart":              {needs: "DNSSEC validation"},
 	"val-nsec3-keysize-iterations": {needs: "DNSSEC validation"},
-	"forward-addr":                 {needs: "Deckard's forwarding of everything"},
 	"cache-min-negative-ttl":       {needs: "cache-min-negative-ttl"},
 	"outbound-msg-retry":           {needs: "outbound-msg-retry"},
 	"local-data":                   {needs: "local data"},
@@ -212,6 +212,8 @@ func (p *plan) zone(b Block) error {
 			z.Hosts = append(z.Hosts, host)
 		case "first":
 			z.First, err = flag(s)
+		case "no-cache":
+			z.NoCache, err = flag(s)
 		case "tcp-upstream":
 			z.TCP, err = flag(s)
 		case "prime": // the root is always primed, other zones never are
@@ -261,6 +263,24 @@ func stubAddr(p *plan, s Setting) error {
 			return err
 		}
 		p.hints = append(p.hints, addr)
+	}
+	return nil
+}
+
+// forwardAddr takes a server that everything is forwarded to.
+func forwardAddr(p *plan, s Setting) error {
+	i := slices.IndexFunc(p.cfg.ForwardZones, func(z config.Zone) bool { return z.Name == wire.Root })
+	if i < 0 {
+		i = len(p.cfg.ForwardZones)
+		p.cfg.ForwardZones = append(p.cfg.ForwardZones, config.Zone{Name: wire.Root})
+	}
+	for _, v := range s.Values {
+		addr, err := parseAddr(v)
+		if err != nil {
+			return err
+		}
+		z := &p.cfg.ForwardZones[i]
+		z.Servers = append(z.Servers, config.Server{Address: config.Address{AddrPort: netip.AddrPortFrom(addr, 0)}})
 	}
 	return nil
 }
