@@ -158,6 +158,8 @@ resolver:
   root_hints: %s
   ipv6: false
   do_not_query_localhost: false
+builtin_zones:
+  except: [127.in-addr.arpa]
 limits:
   udp_readers: %d
 log:

@@ -64,6 +64,7 @@ func demoConfig(hints string, port uint16) config.Config {
 	cfg.Resolver.RootHints = hints
 	cfg.Resolver.Port = port
 	cfg.Resolver.DoNotQueryLocalhost = false
+	cfg.BuiltinZones.Except = lab.Reverse()
 	return cfg
 }
 

@@ -35,6 +35,9 @@ type Config struct {
 	// Zones whose own servers are given here, in place of those that their
 	// parents name. Zones below them are found by following referrals.
 	StubZones []Zone `yaml:"stub_zones" range:"0..10000"`
+	// Zones that are answered here and never asked for: `localhost`, `test`,
+	// `invalid`, `onion`, and the names of private and reserved addresses.
+	BuiltinZones BuiltinZones `yaml:"builtin_zones"`
 	// A copy of the root zone, to use in place of the root servers (RFC 8806).
 	LocalRoot LocalRoot `yaml:"local_root"`
 	// How answers are validated.

@@ -3,6 +3,8 @@ package config
 import (
 	"net/netip"
 	"time"
+
+	"shirube/internal/wire"
 )
 
 // Default returns the configuration of a server without a file: loopback only,
@@ -51,6 +53,7 @@ func Default() Config {
 			MaxQueries:          100,
 			MaxAliases:          11,
 		},
+		BuiltinZones: BuiltinZones{Enabled: true, Except: []wire.Name{}},
 		ForwardZones: []Zone{},
 		StubZones:    []Zone{},
 		LocalRoot:    LocalRoot{Servers: []Address{}, ZONEMD: ZONEMDRequire},

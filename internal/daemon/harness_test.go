@@ -93,13 +93,14 @@ www.other.net. 600 A 198.51.100.9
 
 // scenarioConfig is the default configuration with the root of baseWorld, and
 // without priming and the rotation of addresses, which scenarios about them
-// switch on.
+// switch on. Names in test. are resolved like any other.
 func scenarioConfig(t *testing.T) config.Config {
 	t.Helper()
 	cfg := config.Default()
 	cfg.Resolver.RootHints = "testdata/root.hints"
 	cfg.Resolver.PrimeRoot = false
 	cfg.Cache.RotateRRsets = false
+	cfg.BuiltinZones.Except = []wire.Name{wire.MustParseName("test.")}
 	return cfg
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,6 +60,7 @@ func NewPipeline(cfg config.Config, exchanger resolver.Exchanger, log *slog.Logg
 	}
 	p.Frontend, err = frontend.New(frontend.Options{
 		Policy:   rules,
+		Builtins: builtins(cfg),
 		Answers:  p.Answers,
 		Resolver: p.Resolver,
 		Log:      log,
@@ -98,6 +100,19 @@ func portion(part, all int) int {
 		return part
 	}
 	return max(all/fairShare, 1)
+}
+
+// builtins returns the zones that are answered here, without those that others
+// were given for.
+func builtins(cfg config.Config) *policy.Builtins {
+	if !cfg.BuiltinZones.Enabled {
+		return nil
+	}
+	except := slices.Clone(cfg.BuiltinZones.Except)
+	for _, z := range slices.Concat(cfg.ForwardZones, cfg.StubZones) {
+		except = append(except, z.Name)
+	}
+	return policy.NewBuiltins(except)
 }
 
 // answersOptions translates the configuration of the answer cache.

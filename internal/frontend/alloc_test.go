@@ -12,6 +12,7 @@ import (
 	"shirube/cache"
 	"shirube/internal/rrset"
 	"shirube/internal/wire"
+	"shirube/policy"
 	"shirube/resolver"
 	"shirube/transport"
 )
@@ -55,5 +56,20 @@ func TestTryServeAllocatesNothing(t *testing.T) {
 				t.Errorf("handed to the refresher: %v, want %v", hinted, tt.due)
 			}
 		})
+	}
+}
+
+func TestBuiltinZonesAllocateNothing(t *testing.T) {
+	f := newFrontend(t, nil, func(o *Options) { o.Builtins = policy.NewBuiltins(nil) })
+	for _, name := range []string{"40.30.20.10.in-addr.arpa.", "1.0.0.127.in-addr.arpa.", "www.localhost."} {
+		q := query(t, name, dns.TypePTR, nil)
+		buf := make([]byte, 0, 1232)
+		if avg := testing.AllocsPerRun(1000, func() {
+			if _, outcome := f.TryServe(buf, q); outcome != transport.Answered {
+				t.Fatal("not answered")
+			}
+		}); avg != 0 {
+			t.Errorf("%s: %v allocations", name, avg)
+		}
 	}
 }

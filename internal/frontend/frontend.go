@@ -31,7 +31,9 @@ type Options struct {
 	Answers  *cache.Answers // needed
 	Resolver Resolver       // needed
 	Log      *slog.Logger   // default: none
-	Clock    *clock.Clock   // that Answers are kept by; nil: the real time
+
+	Builtins *policy.Builtins // answered without asking anybody; default: none
+	Clock    *clock.Clock     // that Answers are kept by; nil: the real time
 
 	UDPSize uint16        // offered to clients, in octets; default 1232 (RFC 9715)
 	Timeout time.Duration // for one question; default 6 s
@@ -126,6 +128,10 @@ func (f *Frontend) TryServe(buf []byte, q *wire.Query) ([]byte, transport.Outcom
 	if q.Type == wire.TypeANY {
 		c.local.Add(1)
 		return f.minimalANY(buf, q), transport.Answered
+	}
+	if out, ok := f.builtin(buf, q); ok {
+		c.local.Add(1)
+		return out, transport.Answered
 	}
 	start := len(buf)
 	buf, hit := f.opt.Answers.Append(buf, q, f.opt.Clock.At(q.Received))

@@ -214,6 +214,10 @@ func (b *builder) address() (v4, v6 netip.Addr) {
 	return v4, v6
 }
 
+// Reverse returns the zones of the lab that a resolver answers by itself
+// otherwise: the names of loopback addresses, where the lab's servers are.
+func Reverse() []wire.Name { return []wire.Name{"\x03127\x07in-addr\x04arpa\x00"} }
+
 // reverse makes in-addr.arpa., which holds the name servers and the web sites.
 func (b *builder) reverse() {
 	z := b.zone("in-addr.arpa.", 3600, b.byName["lab."].servers...)

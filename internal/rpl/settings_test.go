@@ -402,13 +402,18 @@ func minimal(p *plan, s Setting) error {
 	return err
 }
 
-// localZone takes the zones that are not to be answered locally, as none is.
+// localZone takes the zones that are not to be answered locally.
 func localZone(p *plan, s Setting) error {
 	if len(s.Values) != 2 {
 		return fmt.Errorf("%q is no zone and type", s.Values)
 	}
+	name, err := wire.ParseName(s.Values[0])
+	if err != nil {
+		return err
+	}
 	switch s.Values[1] {
 	case "nodefault", "transparent", "typetransparent":
+		p.cfg.BuiltinZones.Except = append(p.cfg.BuiltinZones.Except, name)
 	default:
 		p.reasons = append(p.reasons, "needs local zones")
 	}
