@@ -120,9 +120,10 @@ func (c accessConn) receive(t *testing.T, patience time.Duration) []byte {
 		t.Fatal(err)
 	}
 	buf := make([]byte, 4096)
-	n, err := 0, error(nil)
+	var n int
+	var err error
 	if c.stream {
-		if _, err = io.ReadFull(c, buf[:2]); err == nil {
+		if n, err = io.ReadFull(c, buf[:2]); err == nil {
 			n, err = io.ReadFull(c, buf[:binary.BigEndian.Uint16(buf)])
 		}
 	} else {
