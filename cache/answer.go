@@ -101,21 +101,40 @@ func sendable(err *ede.Error) *ede.Error {
 
 // Append appends the response to q, a query for a's own question, as it is at
 // now: in q's spelling, with its ID, its RD and CD, and AD if it may see it;
-// aged; and cut off with TC if it is longer than q.Limit. Room is left for an
-// OPT record without options. Never more than q.Limit octets are appended.
+// aged; without its additional section if it is longer than q.Limit, and cut off
+// with TC if that does not help. Room is left for an OPT record without options.
+// Never more than q.Limit octets are appended.
 func (a *Answer) Append(buf []byte, q *wire.Query, now time.Time) []byte {
 	start := len(buf)
 	limit := q.Limit
 	if q.EDNS {
 		limit -= wire.OPTLen
 	}
-	if len(a.msg) > limit { // RFC 2181 §9
+	msg, ttls := a.msg, a.ttls
+	if len(msg) > limit {
+		msg, ttls = a.required()
+	}
+	if len(msg) > limit { // RFC 2181 §9
 		return wire.Truncate(wire.AppendReply(buf, q, wire.RcodeOf(a.msg)), start, q)
 	}
-	buf = append(buf, a.msg...)
+	buf = append(buf, msg...)
+	if len(msg) < len(a.msg) {
+		clear(buf[start+10 : start+wire.HeaderLen]) // ARCOUNT
+	}
 	wire.Readdress(buf[start:], q)
-	wire.Age(buf[start:], a.ttls, a.age(now))
+	wire.Age(buf[start:], ttls, a.age(now))
 	return buf
+}
+
+// required returns a without its additional section, which may be left out
+// where there is no room (RFC 2181 §9), but for the count of it.
+func (a *Answer) required() (msg []byte, ttls []uint16) {
+	records := int(binary.BigEndian.Uint16(a.msg[6:])) + int(binary.BigEndian.Uint16(a.msg[8:]))
+	if records == 0 || records == len(a.ttls) {
+		return a.msg, a.ttls
+	}
+	last := int(a.ttls[records-1])
+	return a.msg[:last+6+int(binary.BigEndian.Uint16(a.msg[last+4:]))], a.ttls[:records]
 }
 
 // age returns how old a is at now, in whole seconds. A query may have come in

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -165,6 +167,45 @@ func TestAnswerComesInTheSpellingOfTheClient(t *testing.T) {
 		for _, r := range m.Answer {
 			if r.Header().Name != spelling {
 				t.Errorf("asked for %s, the owner name is %s", spelling, r.Header().Name)
+			}
+		}
+	}
+}
+
+func TestAnswerWithoutRoomLosesItsAdditionalSectionFirst(t *testing.T) { // RFC 2181 §9
+	m := response(question("a.", wire.TypeNS))
+	m.Question[0].Name = "a."
+	for i := range 10 {
+		host := fmt.Sprintf("ns%d.%s.a.", i, strings.Repeat("x", 20))
+		m.Answer = append(m.Answer, &dns.NS{Hdr: dns.RR_Header{Name: "a.", Rrtype: dns.TypeNS, Class: dns.ClassINET, Ttl: 60}, Ns: host})
+		m.Extra = append(m.Extra, &dns.A{Hdr: dns.RR_Header{Name: host, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 30}, A: net.IPv4(192, 0, 2, byte(i))})
+	}
+	a := answerOf(t, m, epoch)
+	required, _ := a.required()
+	for _, c := range []struct {
+		what      string
+		limit     int
+		answer    int
+		extra     int
+		truncated bool
+	}{
+		{"for all", len(a.msg), 10, 10, false},
+		{"for all but one octet", len(a.msg) - 1, 10, 0, false},
+		{"for the answer section", len(required), 10, 0, false},
+		{"for less", len(required) - 1, 0, 0, true},
+	} {
+		q := query(t, "a.", wire.TypeNS)
+		q.Limit = c.limit
+		for how, out := range map[string][]byte{"live": a.Append(nil, q, after(7)), "stale": a.appendStale(nil, q, after(70), 20)} {
+			got := unpack(t, out)
+			if len(out) > c.limit || got.Truncated != c.truncated || len(got.Answer) != c.answer || len(got.Extra) != c.extra {
+				t.Errorf("room %s, %s: TC %v, %d and %d records in %d octets", c.what, how, got.Truncated, len(got.Answer), len(got.Extra), len(out))
+			}
+			ttl := map[string]uint32{"live": 53, "stale": 20}[how]
+			for _, rr := range got.Answer {
+				if rr.Header().Ttl != ttl {
+					t.Errorf("room %s, %s: %v", c.what, how, rr)
+				}
 			}
 		}
 	}

@@ -71,10 +71,14 @@ func (a *Answer) appendStale(buf []byte, q *wire.Query, now time.Time, ttl uint3
 	buf = a.Append(buf, q, now)
 	msg := buf[start:]
 	wire.SetAD(msg, false)
-	if len(msg) != len(a.msg) { // cut off
-		return buf
+	ttls := a.ttls
+	if len(msg) != len(a.msg) {
+		var required []byte
+		if required, ttls = a.required(); len(msg) != len(required) { // cut off
+			return buf
+		}
 	}
-	for _, off := range a.ttls {
+	for _, off := range ttls {
 		left := binary.BigEndian.Uint32(msg[off:])
 		if left == 0 { // this one has expired; the others may not have
 			left = binary.BigEndian.Uint32(a.msg[off:])

@@ -43,6 +43,10 @@ type reply struct {
 	// Positive, of the zone's own NS set: the addresses that came with it.
 	Glue map[wire.Name][]netip.Addr
 
+	// Positive, of any NS set: the same as sets, for the client's additional
+	// section and nothing else.
+	Beside []rrset.Set
+
 	Note *ede.Error // what clients are to be told beside the answer
 	zone wire.Name  // whose servers said it
 	from netip.AddrPort
@@ -121,6 +125,9 @@ func classify(msg *dns.Msg, q wire.Question, cut *rrset.Cut, now time.Time, ttls
 	}
 	if rd.maimed && rep.Verdict != Referral { // alike
 		return lame(rcode, "malformed record")
+	}
+	if rep.Verdict == Positive && q.Type == wire.TypeNS { // now that a set too long costs nothing else
+		rep.Beside = rd.beside(rep.Sets[len(rep.Sets)-1])
 	}
 	if rep.Verdict != Referral && rep.Verdict != Lame {
 		rep.Apex = rd.apexSet()

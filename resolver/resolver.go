@@ -206,9 +206,13 @@ type Answer struct {
 	Rcode   wire.Rcode  // of the last name of the alias chain (RFC 6604 §3)
 	Records []rrset.Set // the answer section: aliases in order, then the data
 	Denial  []rrset.Set // the authority section: what proves that there is no more
-	Trust   rrset.Trust // the least of all parts
+	Trust   rrset.Trust // the least of all parts but Additional
 	Note    *ede.Error  // what clients are to be told beside it; nil: nothing
 	NoCache bool        // it is for those who asked, and not to be kept: see [Zone.NoCache]
+
+	// Additional is what the client is likely to ask for next. It may be left
+	// out.
+	Additional []rrset.Set
 }
 
 // Query is what a resolution is asked for.
@@ -279,6 +283,7 @@ func (r *Resolver) resolve(ctx context.Context, q wire.Question, w *work) (*Answ
 			return nil, ede.Errorf(ede.Other, "more than %d aliases from %v on", w.limits.Aliases, seen[0])
 		}
 		if rep.Verdict != Alias {
+			ans.Additional = r.additional(ctx, q, &rep, ans, w)
 			return ans, nil
 		}
 		q.Name = rep.Target

@@ -93,7 +93,7 @@ func packForm(q wire.Question, ans *resolver.Answer, do bool, now time.Time) (*c
 // plain reports whether ans has no DNSSEC records.
 func plain(ans *resolver.Answer) bool {
 	signed := func(s rrset.Set) bool { return len(s.Sigs) > 0 }
-	return !slices.ContainsFunc(ans.Records, signed) &&
+	return !slices.ContainsFunc(ans.Records, signed) && !slices.ContainsFunc(ans.Additional, signed) &&
 		!slices.ContainsFunc(ans.Denial, func(s rrset.Set) bool { return signed(s) || s.Type != wire.TypeSOA })
 }
 
@@ -125,9 +125,17 @@ func packAny(q wire.Question, ans *resolver.Answer, do bool, now time.Time) (*ca
 			m.Ns = add(m.Ns, s)
 		}
 	}
+	for _, s := range ans.Additional {
+		m.Extra = add(m.Extra, s)
+	}
 	msg, err := m.Pack()
 	if err != nil {
 		return nil, fmt.Errorf("packing the answer to %v: %w", q, err)
+	}
+	if len(msg) > cache.MaxAnswer && len(m.Extra) > 0 { // it is optional, and to keep the answer is not
+		bare := *ans
+		bare.Additional = nil
+		return packAny(q, &bare, do, now)
 	}
 	if len(msg) > wire.MaxMsgSize {
 		return nil, fmt.Errorf("the answer to %v has %d octets", q, len(msg))
@@ -138,6 +146,9 @@ func packAny(q wire.Question, ans *resolver.Answer, do bool, now time.Time) (*ca
 
 // remark returns what is to be said to ans beside the data; nil for nothing.
 func remark(ans *resolver.Answer) *ede.Error {
+	if ans.Note != nil {
+		return ans.Note
+	}
 	for i := range ans.Records {
 		if ans.Records[i].Maimed {
 			return ede.Errorf(ede.Other, "malformed records were left out")
@@ -150,7 +161,7 @@ func remark(ans *resolver.Answer) *ede.Error {
 // of the very name, unsigned and with nothing beside them. Else it returns nil.
 // It gives the same octets as packAny, for half the time and memory.
 func appendAddresses(buf []byte, q wire.Question, ans *resolver.Answer, now time.Time) []byte {
-	if len(ans.Records) != 1 || len(ans.Denial) > 0 || ans.Rcode != wire.NoError || q.Name == wire.Root {
+	if len(ans.Records) != 1 || len(ans.Denial)+len(ans.Additional) > 0 || ans.Rcode != wire.NoError || q.Name == wire.Root {
 		return nil
 	}
 	s := &ans.Records[0]

@@ -113,3 +113,33 @@ func TestOtherAnswersAreLeftToTheLibrary(t *testing.T) {
 		}
 	}
 }
+
+func TestAdditionalSectionIsPackedUnlessItIsTooLong(t *testing.T) {
+	now := time.Now()
+	q, ans := addresses(t, rrset.Insecure, now.Add(time.Hour), "example. 300 IN NS ns.example.")
+	for records, want := range map[int]int{10: 10, 2000: 0} {
+		more := make([]string, records)
+		for i := range more {
+			more[i] = fmt.Sprintf("ns.example. 300 IN A 10.0.%d.%d", i/256, i%256)
+		}
+		_, beside := addresses(t, rrset.Insecure, now.Add(time.Hour), more...)
+		ans.Additional = beside.Records
+		a, err := pack(q, ans, false, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		query := &wire.Query{}
+		raw := append([]byte{0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0}, "\x07example\x00\x00\x02\x00\x01"...)
+		if status := query.Parse(raw); status != wire.OK {
+			t.Fatalf("the query is %v", status)
+		}
+		query.Limit = wire.MaxMsgSize
+		m := new(dns.Msg)
+		if err := m.Unpack(a.Append(nil, query, now)); err != nil {
+			t.Fatal(err)
+		}
+		if len(m.Answer) != 1 || len(m.Extra) != want {
+			t.Errorf("of %d additional records %d are given beside %d, want %d", records, len(m.Extra), len(m.Answer), want)
+		}
+	}
+}
