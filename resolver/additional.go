@@ -141,7 +141,7 @@ func (r *Resolver) serviceAlias(ctx context.Context, q wire.Question, w *work) [
 	ctx, cancel := context.WithTimeout(ctx, additionalTime)
 	defer cancel()
 	ans, err := r.resolve(ctx, q, w)
-	if err != nil {
+	if err != nil || ans.NoCache { // what q was answered with is kept
 		return nil
 	}
 	if n := len(ans.Records); n > 0 && ans.Records[n-1].Type == q.Type {
