@@ -29,13 +29,13 @@ import (
 // §8.4).
 func DenyName(qname, zone wire.Name, proofs []rrset.Set, b *Budget) (Proof, error) {
 	var d denial
-	switch d.read(qname, zone, proofs) {
+	switch d.read(qname, zone, proofs, b) {
 	case byNSEC:
 		return d.nsecName()
 	case byNSEC3:
 		return d.nsec3Name(b)
 	case costly:
-		return tooCostly(), nil
+		return b.tooCostly(), nil
 	}
 	return Proof{}, d.nothing()
 }
@@ -50,13 +50,13 @@ func DenyType(q wire.Question, zone wire.Name, proofs []rrset.Set, b *Budget) (P
 		return Proof{}, unproven("the zone %s cannot deny its own DS set", zone)
 	}
 	var d denial
-	switch d.read(q.Name, zone, proofs) {
+	switch d.read(q.Name, zone, proofs, b) {
 	case byNSEC:
 		return d.nsecType(q.Type)
 	case byNSEC3:
 		return d.nsec3Type(q.Type, b)
 	case costly:
-		return tooCostly(), nil
+		return b.tooCostly(), nil
 	}
 	return Proof{}, d.nothing()
 }
@@ -73,13 +73,13 @@ func DenyCloser(qname, wildcard, zone wire.Name, proofs []rrset.Set, b *Budget) 
 		return Proof{Trust: rrset.Secure}, nil
 	}
 	var d denial
-	switch d.read(qname, zone, proofs) {
+	switch d.read(qname, zone, proofs, b) {
 	case byNSEC:
 		return d.nsecCloser(ce)
 	case byNSEC3:
 		return d.nsec3Closer(ce, b)
 	case costly:
-		return tooCostly(), nil
+		return b.tooCostly(), nil
 	}
 	return Proof{}, d.nothing()
 }
@@ -107,13 +107,13 @@ func DenyDS(child, zone wire.Name, proofs []rrset.Set, b *Budget) (DSDenial, Pro
 		return 0, Proof{}, unproven("the zone %s cannot deny its own DS set", zone)
 	}
 	var d denial
-	switch d.read(child, zone, proofs) {
+	switch d.read(child, zone, proofs, b) {
 	case byNSEC:
 		return d.nsecDS()
 	case byNSEC3:
 		return d.nsec3DS(b)
 	case costly:
-		return Unsigned, tooCostly(), nil
+		return Unsigned, b.tooCostly(), nil
 	}
 	return 0, Proof{}, d.nothing()
 }
@@ -146,7 +146,7 @@ const (
 )
 
 // read takes what can be used from proofs, for what is to be proven about name.
-func (d *denial) read(name, zone wire.Name, proofs []rrset.Set) evidence {
+func (d *denial) read(name, zone wire.Name, proofs []rrset.Set, b *Budget) evidence {
 	d.name, d.zone = name, zone
 	if !name.Within(zone) {
 		return none
@@ -170,7 +170,7 @@ func (d *denial) read(name, zone wire.Name, proofs []rrset.Set) evidence {
 		return byNSEC
 	case d.nhashes == 0 || d.mixed: // RFC 5155 §8.2
 		return none
-	case d.params.Costly():
+	case d.params.Costly(b.iterations()):
 		return costly
 	}
 	return byNSEC3
@@ -255,10 +255,10 @@ func (d *denial) nothing() error {
 }
 
 // tooCostly is what NSEC3 records above the limits prove.
-func tooCostly() Proof {
+func (b *Budget) tooCostly() Proof {
 	return Proof{
 		Trust: rrset.Insecure,
-		Note:  ede.Errorf(ede.UnsupportedNSEC3Iterations, "NSEC3 with more than %d iterations or %d octets of salt", MaxIterations, MaxSalt),
+		Note:  ede.Errorf(ede.UnsupportedNSEC3Iterations, "NSEC3 with more than %d iterations or %d octets of salt", b.iterations(), MaxSalt),
 	}
 }
 

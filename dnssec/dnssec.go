@@ -21,7 +21,7 @@ const (
 	MaxKeysPerTag = 2  // keys of one tag that are tried for a signature
 	MaxSignatures = 4  // signatures of one set that are verified
 	MaxProofs     = 8  // NSEC and NSEC3 records of one denial that are looked at
-	MaxIterations = 50 // of NSEC3 (RFC 9276 §3.2); above it the denial proves nothing: insecure
+	MaxIterations = 50 // of NSEC3 (RFC 9276 §3.2), if the [Budget] says nothing else; above it the denial proves nothing: insecure
 	MaxSalt       = 32 // octets of NSEC3 salt; above it as well
 	MaxKeyBits    = 4096
 	MaxExponent   = 64 // bits of an RSA exponent
@@ -36,6 +36,17 @@ var ErrBudget = errors.New("dnssec: too much work")
 type Budget struct {
 	Verifications int // of signatures
 	Hashes        int // of NSEC3 owner names
+
+	// Iterations is how many a hash may have at most; 0 is [MaxIterations].
+	Iterations uint16
+}
+
+// iterations returns how many a hash may have at most.
+func (b *Budget) iterations() uint16 {
+	if b.Iterations == 0 {
+		return MaxIterations
+	}
+	return b.Iterations
 }
 
 // The default budget (DESIGN §6).

@@ -79,9 +79,9 @@ type Params struct {
 	salt       [MaxSalt]byte
 }
 
-// Costly reports whether a hash with p costs more than is spent on one (RFC 9276
-// §3.2).
-func (p *Params) Costly() bool { return p.Iterations > MaxIterations || p.saltLen > MaxSalt }
+// Costly reports whether a hash with p costs more than is spent on one: than
+// most iterations, or with more salt than [MaxSalt] (RFC 9276 §3.2).
+func (p *Params) Costly(most uint16) bool { return p.Iterations > most || p.saltLen > MaxSalt }
 
 // Hash returns the hash of name. It is for those p that are not costly.
 func (p *Params) Hash(name wire.Name) [HashLen]byte {
