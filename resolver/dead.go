@@ -34,6 +34,13 @@ const (
 	// for probeWait, and once.
 	deadProbe = 6 * time.Second
 	probeWait = 2 * time.Second
+	// heardLately is how long before a question to which nothing came something
+	// else must have come for it to be the question's fault, maybe, and
+	// maxStrikes is how often that may be: there are servers that are silent
+	// about one name, and whoever asks for it must not be able to take the zone
+	// down for others who seldom ask.
+	heardLately = 10 * time.Second
+	maxStrikes  = 2
 	// forgetDead is how long after its end a failure makes the next one longer.
 	forgetDead = time.Minute
 	// maxDeadZones bounds how many zones are remembered.
@@ -62,10 +69,11 @@ type deadZones struct {
 }
 
 type deadZone struct {
-	until  time.Time
-	lasted time.Duration
-	why    *ede.Error
-	loop   bool // its servers' names depend on themselves
+	until   time.Time
+	lasted  time.Duration // the last time; 0: it is not dead yet
+	strikes int           // questions without an answer that it was not called dead for
+	why     *ede.Error
+	loop    bool // its servers' names depend on themselves
 }
 
 // errLoop is wrapped by errors that are due to servers whose names depend on
@@ -76,6 +84,7 @@ var errLoop = errors.New("a loop of delegations")
 type death struct {
 	least, most time.Duration // to remember it for
 	loop        bool
+	lately      bool // something was heard of it a while ago
 }
 
 // The ways to find a zone dead.
@@ -91,7 +100,7 @@ func (z *deadZone) pending(now time.Time) bool {
 	if z.loop {
 		most = maxLoop
 	}
-	return within(now, z.until, most)
+	return z.lasted > 0 && within(now, z.until, most)
 }
 
 // admit returns an error if z is dead at now. Otherwise it may be asked: with
@@ -105,6 +114,8 @@ func (d *deadZones) admit(z zoneKey, now time.Time) (probe bool, err error) {
 	dead := d.zones[z]
 	switch {
 	case dead == nil:
+		return false, nil
+	case dead.lasted == 0:
 		return false, nil
 	case dead.pending(now):
 		d.spared.Add(1)
@@ -155,8 +166,8 @@ func (d *deadZones) unknown(z zoneKey, now time.Time) {
 	}
 }
 
-// dies records that z is dead, and how. Of several questions that found out
-// together, one counts.
+// dies records that z is dead, and how: if something was heard of it lately,
+// not at once. Of several questions that found out together, one counts.
 func (d *deadZones) dies(z zoneKey, how death, probe bool, why error, now time.Time) {
 	text, ok := errors.AsType[*ede.Error](why)
 	if !ok {
@@ -182,6 +193,12 @@ func (d *deadZones) dies(z zoneKey, how death, probe bool, why error, now time.T
 		}
 		d.zones[z] = dead
 		d.some.Store(true)
+	}
+	if how.lately && dead.lasted == 0 && dead.strikes < maxStrikes {
+		dead.strikes++
+		return
+	}
+	if dead.lasted == 0 {
 		d.found.Add(1)
 	}
 	if dead.loop != how.loop {
@@ -232,7 +249,9 @@ func (r *Resolver) conclude(q wire.Question, s *search, w *work, err error) {
 		r.dead.dies(z, lostDeath, s.probe, err, now)
 	case len(s.tries) > 0 && s.silent() && slices.Contains(common[:], q.Type) &&
 		!r.infra.Heard(z.zone, s.addrs(), s.begun): // and it is not only this question
-		r.dead.dies(z, silentDeath, s.probe, s.failure(), now)
+		how := silentDeath
+		how.lately = r.infra.Heard(z.zone, s.addrs(), s.begun.Add(-heardLately))
+		r.dead.dies(z, how, s.probe, s.failure(), now)
 	case s.probe:
 		r.dead.unknown(z, now)
 	}

@@ -144,3 +144,26 @@ func TestDeathDoesNotLastWhenTheClockIsSetBack(t *testing.T) {
 		}
 	}
 }
+
+func TestZoneHeardLatelyIsNotDeadAtTheFirstSilence(t *testing.T) {
+	lately := silentDeath
+	lately.lately = true
+	d := deadZones{limit: 10}
+	for i := range maxStrikes {
+		d.dies(deadKey, lately, false, errSilent, deadStart)
+		if probe, err := d.admit(deadKey, deadStart); probe || err != nil || d.found.Load() != 0 {
+			t.Fatalf("after %d silences: probe %v, %v", i+1, probe, err)
+		}
+	}
+	d.alive(deadKey) // an answer wipes them out
+	d.dies(deadKey, lately, false, errSilent, deadStart)
+	if _, err := d.admit(deadKey, deadStart); err != nil {
+		t.Fatalf("after an answer and a silence: %v", err)
+	}
+	for range maxStrikes {
+		d.dies(deadKey, lately, false, errSilent, deadStart)
+	}
+	if _, err := d.admit(deadKey, deadStart); err == nil || d.found.Load() != 1 {
+		t.Errorf("%d silences in a row, and the zone counts as alive; found %d", maxStrikes+1, d.found.Load())
+	}
+}

@@ -65,7 +65,14 @@ func (r *Resolver) prime(ctx context.Context, w *work) error {
 
 // askRoot asks a server of the hints for the root's NS set.
 func (r *Resolver) askRoot(ctx context.Context, q wire.Question, w *work) (*rrset.Cut, reply, error) {
-	rep, err := r.askZone(ctx, q, authority{cut: &r.root}, w)
+	// Not by askZone: that a server does not say who the root's servers are does
+	// not mean that it knows nothing.
+	at := authority{cut: &r.root}
+	rep, ok := r.askLocalRoot(q, at, w)
+	var err error
+	if !ok {
+		rep, err = r.askServers(ctx, q, r.search(at, nil), w)
+	}
 	if err != nil {
 		return nil, reply{}, err
 	}
