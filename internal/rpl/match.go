@@ -303,12 +303,12 @@ func indexOf(rrs []dns.RR, w dns.RR, sameTTL bool) int {
 func sameRecord(a, b dns.RR) bool {
 	_, opaqueA := a.(*dns.RFC3597)
 	_, opaqueB := b.(*dns.RFC3597)
-	if opaqueA == opaqueB {
-		return dns.IsDuplicate(a, b)
+	if opaqueA == opaqueB && dns.IsDuplicate(a, b) {
+		return true // also those that cannot be packed, and names in another spelling
 	}
 	ha, hb := a.Header(), b.Header()
 	return ha.Rrtype == hb.Rrtype && ha.Class == hb.Class && strings.EqualFold(ha.Name, hb.Name) &&
-		string(rdata(a)) == string(rdata(b))
+		rdata(a) != nil && string(rdata(a)) == string(rdata(b)) // digests and hashes have two spellings as text
 }
 
 // rdata returns the RDATA of rr; nil if it cannot be packed.
