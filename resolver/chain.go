@@ -157,17 +157,27 @@ func (s linkStep) undecided() bool { return s.link == nil && !s.denied && s.sign
 // along, and what was asked for. It reports whether there was anything that
 // counts.
 func (r *Resolver) recallDS(q wire.Question, judge func(*reply) error) bool {
-	if cut := r.opt.Memory.Cut(q.Name); cut != nil && cut.Zone == q.Name && cut.DS != nil && cut.DS.Until.After(r.opt.Clock.Now()) {
-		rep := reply{Verdict: Positive, Sets: []rrset.Set{*cut.DS}}
-		if cut.DS.Denial != nil {
-			rep = reply{Verdict: Negative, Denial: cut.DS.Denial.Sets}
-		}
-		if judge(&rep) == nil {
-			return true
-		}
+	if rep, ok := r.referredToDS(q); ok && judge(&rep) == nil {
+		return true
 	}
 	rep, ok := r.recall(q, time.Time{}, rrset.Unchecked)
 	return ok && judge(&rep) == nil
+}
+
+// referredToDS answers q, if it is for a DS set, from what the referral to the
+// zone brought along.
+func (r *Resolver) referredToDS(q wire.Question) (reply, bool) {
+	if q.Type != wire.TypeDS {
+		return reply{}, false
+	}
+	cut := r.opt.Memory.Cut(q.Name)
+	switch {
+	case cut == nil, cut.Zone != q.Name, cut.DS == nil, !cut.DS.Until.After(r.opt.Clock.Now()):
+		return reply{}, false
+	case cut.DS.Denial != nil:
+		return reply{Verdict: Negative, Denial: cut.DS.Denial.Sets}, true
+	}
+	return reply{Verdict: Positive, Sets: []rrset.Set{*cut.DS}}, true
 }
 
 // judgeDS judges rep, an answer to q, which is for a DS set in the zone of l or
@@ -214,20 +224,14 @@ func (r *Resolver) judgeDS(ctx context.Context, l *rrset.Link, q wire.Question, 
 
 // judgeNoDS judges the denial of a DS set.
 func (r *Resolver) judgeNoDS(ctx context.Context, l *rrset.Link, q wire.Question, rep *reply, w *work) (linkStep, error) {
-	proofs, until, err := r.proofs(ctx, rep.Denial, l, w)
-	if err != nil {
-		return linkStep{}, err
-	}
 	var kind dnssec.DSDenial
-	var p dnssec.Proof
-	err = r.compute(ctx, w, func() (err error) {
+	p, until, err := r.deny(ctx, rep.Denial, l, w, func(proofs []rrset.Set) (p dnssec.Proof, err error) {
 		kind, p, err = dnssec.DenyDS(q.Name, l.Zone, proofs, &w.budget)
-		return err
+		return p, err
 	})
 	if err != nil {
 		return linkStep{}, err
 	}
-	until = r.endOf(until, p)
 	rep.Denial = trusted(rep.Denial, p.Trust, until)
 	if kind == dnssec.Unsigned {
 		return linkStep{link: r.insecure(q.Name, until, p.Note)}, nil
@@ -275,7 +279,12 @@ func (r *Resolver) newLink(ctx context.Context, zone wire.Name, ds []*dns.DS, un
 		l, err = r.judgeKeys(ctx, zone, ds, rep, w)
 		return err
 	}
-	if rep, ok := r.recall(q, time.Time{}, rrset.Unchecked); !ok || judge(&rep) != nil {
+	if w.held != nil && w.heldOf == zone {
+		rep := *w.held
+		if err := judge(&rep); err != nil {
+			return nil, err // not a broken link yet: other servers are asked
+		}
+	} else if rep, ok := r.recall(q, time.Time{}, rrset.Unchecked); !ok || judge(&rep) != nil {
 		rep, err := r.fetch(ctx, q, w, judge)
 		if err != nil {
 			return nil, r.breakLink(zone, err)

@@ -65,9 +65,11 @@ type Options struct {
 
 	// Anchors says what is validated; nil: nothing is. With it, forwarders are
 	// asked with CD, so that they hand on what they find bogus (RFC 6840 §5.9).
-	Anchors       Anchors
-	SignatureTime time.Time // that signatures are held against instead of the present one: for zones of the past
-	Permissive    bool      // bogus answers are given all the same, without AD
+	Anchors          Anchors
+	Permissive       bool      // bogus answers are given all the same, without AD
+	NSEC3Iterations  uint16    // above them a denial is insecure (RFC 9276 §3.2); default 50
+	SignatureTime    time.Time // that signatures are held against instead of the present one: for zones of the past
+	AnySignatureTime bool      // signatures are held against no time at all
 
 	Minimise       Minimisation
 	NoPriming      bool // use the hints as they are (against RFC 9609 §3)
@@ -311,8 +313,11 @@ func (a *Answer) add(rep reply) {
 	for _, s := range rep.Denial {
 		a.Trust = min(a.Trust, s.Trust)
 	}
-	if len(rep.Sets)+len(rep.Denial) == 0 {
+	switch {
+	case len(rep.Sets)+len(rep.Denial) == 0:
 		a.Trust = rrset.Unchecked
+	case rep.Rcode == wire.YXDomain: // nothing signed says so (Unbound leaves AD away too)
+		a.Trust = min(a.Trust, rrset.Insecure)
 	}
 }
 
@@ -360,8 +365,11 @@ func (r *Resolver) descend(ctx context.Context, q wire.Question, w *work) (reply
 // lives on after until and is trusted as far as least at least.
 func (r *Resolver) recall(q wire.Question, until time.Time, least rrset.Trust) (reply, bool) {
 	types := []wire.Type{q.Type, wire.TypeCNAME, rrset.AnyType}
-	if r.parental(q) { // the rest is the zone's word, not its parent's
+	switch {
+	case r.parental(q): // the rest is the zone's word, not its parent's
 		types = types[:1]
+	case q.Type == wire.TypeDS: // an alias is the word of the zone that has it, which need not be the parent's
+		types[1] = rrset.AnyType
 	}
 	for _, typ := range types {
 		s, ok := r.opt.Memory.Set(q.Name, typ)
@@ -382,9 +390,11 @@ func (r *Resolver) recall(q wire.Question, until time.Time, least rrset.Trust) (
 	return r.recallCut(q, until)
 }
 
-// recallCut answers q from the proof that a name above it does not exist:
-// nothing does below it (RFC 8020 §2). Without a proof that is not said, for
-// there are servers that deny names which have others below them.
+// recallCut answers q from what is proven of a name above it: that it does not
+// exist, for then nothing does below it (RFC 8020 §2), or that all below it is
+// elsewhere. Without a proof that is not said: there are servers that deny names
+// which have others below them, and a forged DNAME record would speak for many
+// names.
 func (r *Resolver) recallCut(q wire.Question, until time.Time) (reply, bool) {
 	if r.opt.Anchors == nil || r.configured(q.Name) != nil {
 		return reply{}, false
@@ -394,18 +404,42 @@ func (r *Resolver) recallCut(q wire.Question, until time.Time) (reply, bool) {
 		if found && s.Trust == rrset.Secure && s.Denial != nil && s.Until.After(until) {
 			return reply{Verdict: Negative, Rcode: s.Denial.Rcode, Denial: s.Denial.Sets}, true
 		}
+		s, found = r.opt.Memory.Set(n, wire.TypeDNAME)
+		if found && s.Trust == rrset.Secure && s.Denial == nil && s.Until.After(until) {
+			return r.redirected(q, s)
+		}
 	}
 	return reply{}, false
 }
 
+// redirected answers q from the DNAME set d above it (RFC 6672 §3.4).
+func (r *Resolver) redirected(q wire.Question, d rrset.Set) (reply, bool) {
+	next, sets, ok := substitute(q.Name, d)
+	rep := reply{Verdict: Alias, Sets: sets, Target: next}
+	switch {
+	case !ok:
+		return reply{}, false
+	case next == "": // RFC 6672 §2.2
+		rep.Verdict, rep.Rcode = Negative, wire.YXDomain
+	case q.Type == wire.TypeCNAME:
+		rep.Verdict, rep.Target = Positive, ""
+	}
+	return rep, true
+}
+
 // learn remembers what rep said about q. What a server said of names further
 // down the chain serves this answer only: it was asked about q, and whoever
-// forged its answer could have named any name. So does a DNAME record, which
-// stands for a whole subtree, and the CNAME record made of it, which is nothing
-// without it.
+// forged its answer could have named any name. So does a DNAME record that is
+// not proven, which stands for a whole subtree, and the CNAME record made of it,
+// which is nothing without it.
 func (r *Resolver) learn(q wire.Question, rep reply) {
 	if rep.NoCache {
 		return
+	}
+	for _, s := range rep.Sets {
+		if s.Type == wire.TypeDNAME && s.Trust == rrset.Secure && !expanded(s) {
+			r.opt.Memory.PutSet(s)
+		}
 	}
 	if len(rep.Sets) > 0 {
 		if s := rep.Sets[0]; s.Name == q.Name && !expanded(s) { // expanded: useless without its proof

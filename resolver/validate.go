@@ -36,7 +36,11 @@ func (r *Resolver) find(ctx context.Context, q wire.Question, w *work) (reply, e
 	if !r.validates(w) {
 		return r.descend(ctx, q, w)
 	}
-	rep, err := r.proven(ctx, q, w, func(rep *reply) error { return r.validate(ctx, q, rep, w) })
+	check := func(rep *reply) error { return r.validate(ctx, q, rep, w) }
+	if rep, ok := r.referredToDS(q); ok && rep.Verdict == Positive && check(&rep) == nil {
+		return rep, nil
+	}
+	rep, err := r.proven(ctx, q, w, check)
 	r.stats.judged(rep.trust(), err)
 	if isBogus(err) && r.opt.Permissive && rep.Verdict != Lame {
 		rep.Sets, rep.Denial = trusted(rep.Sets, rrset.Bogus, r.opt.Clock.Now().Add(r.opt.TTL.Max)), trusted(rep.Denial, rrset.Bogus, r.opt.Clock.Now().Add(r.opt.TTL.Max))
@@ -104,6 +108,10 @@ func isBogus(err error) bool {
 // the end of its sets. The error says why it is none.
 func (r *Resolver) validate(ctx context.Context, q wire.Question, rep *reply, w *work) error {
 	rep.Sets, rep.Denial = slices.Clone(rep.Sets), slices.Clone(rep.Denial) // others may look at the same
+	if q.Type == wire.TypeDNSKEY && rep.Verdict == Positive && len(rep.Sets) == 1 {
+		w.held, w.heldOf = rep, q.Name // what proves it is itself
+		defer func() { w.held = nil }()
+	}
 	if q.Type == wire.TypeRRSIG && rep.Verdict == Positive {
 		return nil // signatures are not signed (RFC 4035 §2.2): it stays unchecked
 	}
@@ -113,7 +121,7 @@ func (r *Resolver) validate(ctx context.Context, q wire.Question, rep *reply, w 
 		if made := rep.madeOf(i); made != nil {
 			s.Trust, s.Until = made.Trust, made.Until
 		} else if err := r.validateSet(ctx, s, rep, w); err != nil {
-			return err
+			return rep.cutOff(i, err)
 		}
 		if target, ok := aliasTarget(*s); ok {
 			denied = target
@@ -122,7 +130,24 @@ func (r *Resolver) validate(ctx context.Context, q wire.Question, rep *reply, w 
 	if rep.Verdict != Negative || rep.Rcode == wire.YXDomain { // the DNAME record says it all
 		return nil
 	}
-	return r.validateDenial(ctx, wire.Question{Name: denied, Type: q.Type}, rep, w)
+	err := r.validateDenial(ctx, wire.Question{Name: denied, Type: q.Type}, rep, w)
+	return rep.cutOff(len(rep.Sets), err)
+}
+
+// cutOff ends the chain of aliases of rep before the set at index i, of which
+// err says that it is bogus: who has the aliases need not have what they lead
+// to, and it is asked for where it belongs.
+func (rep *reply) cutOff(i int, err error) error {
+	if !isBogus(err) || i == 0 {
+		return err
+	}
+	target, ok := aliasTarget(rep.Sets[i-1])
+	if !ok {
+		return err
+	}
+	rep.Verdict, rep.Rcode, rep.Target, rep.Sets = Alias, wire.NoError, target, rep.Sets[:i]
+	rep.Denial = slices.DeleteFunc(rep.Denial, func(s rrset.Set) bool { return s.Trust < rrset.Insecure })
+	return nil
 }
 
 // madeOf returns the DNAME set that the set at index i was made of (RFC 6672
@@ -159,18 +184,14 @@ func (r *Resolver) validateSet(ctx context.Context, s *rrset.Set, rep *reply, w 
 	if p.Wildcard == "" {
 		return nil
 	}
-	proofs, until, err := r.proofs(ctx, rep.Denial, l, w)
-	if err != nil {
-		return err
-	}
-	err = r.compute(ctx, w, func() (err error) {
-		p, err = dnssec.DenyCloser(s.Name, p.Wildcard, l.Zone, proofs, &w.budget)
-		return err
+	until := s.Until
+	p, until, err = r.deny(ctx, rep.Denial, l, w, func(proofs []rrset.Set) (dnssec.Proof, error) {
+		return dnssec.DenyCloser(s.Name, p.Wildcard, l.Zone, proofs, &w.budget)
 	})
 	if err != nil {
-		return err
+		return unproven(err, rep.Denial)
 	}
-	s.Trust, s.Until = min(s.Trust, p.Trust), r.endOf(earlier(s.Until, until), p)
+	s.Trust, s.Until = min(s.Trust, p.Trust), earlier(s.Until, until)
 	rep.Denial = trusted(rep.Denial, s.Trust, s.Until)
 	rep.note(p.Note)
 	return nil
@@ -190,29 +211,67 @@ func (r *Resolver) validateDenial(ctx context.Context, q wire.Question, rep *rep
 		}
 		return nil
 	case signer == "":
-		return r.doubtLink(l, ede.Errorf(ede.RRSIGsMissing, "the denial of %v is not signed, and %v is", q, l.Zone))
+		code := ede.Bogus // nothing came, signed or not
+		if len(rep.Denial) > 0 {
+			code = ede.RRSIGsMissing
+		}
+		return r.doubtLink(l, ede.Errorf(code, "the denial of %v is not signed, and %v is", q, l.Zone))
 	case l.Zone != signer:
 		return r.doubtLink(l, ede.Errorf(ede.Bogus, "the denial of %v is signed by %v, which is no zone", q, signer))
 	}
-	proofs, until, err := r.proofs(ctx, rep.Denial, l, w)
-	if err != nil {
-		return r.doubtLink(l, err)
-	}
-	var p dnssec.Proof
-	err = r.compute(ctx, w, func() (err error) {
+	p, until, err := r.deny(ctx, rep.Denial, l, w, func(proofs []rrset.Set) (dnssec.Proof, error) {
 		if rep.Rcode == wire.NXDomain {
-			p, err = dnssec.DenyName(q.Name, l.Zone, proofs, &w.budget)
-		} else {
-			p, err = dnssec.DenyType(q, l.Zone, proofs, &w.budget)
+			return dnssec.DenyName(q.Name, l.Zone, proofs, &w.budget)
 		}
-		return err
+		return dnssec.DenyType(q, l.Zone, proofs, &w.budget)
 	})
-	if err != nil {
-		return err
+	if isBogus(err) && rep.Rcode == wire.NXDomain {
+		// A name without this type, and a server that says it does not exist:
+		// what is proven counts, as in Unbound.
+		var nodata error
+		if p, until, nodata = r.deny(ctx, rep.Denial, l, w, func(proofs []rrset.Set) (dnssec.Proof, error) {
+			return dnssec.DenyType(q, l.Zone, proofs, &w.budget)
+		}); nodata == nil {
+			rep.Rcode, err = wire.NoError, nil
+		}
 	}
-	rep.Denial = trusted(rep.Denial, p.Trust, r.endOf(until, p))
+	if err != nil {
+		return unproven(r.doubtLink(l, err), rep.Denial)
+	}
+	rep.Denial = trusted(rep.Denial, p.Trust, until)
 	rep.note(p.Note)
 	return nil
+}
+
+// unproven gives err, which says that denial proves nothing, the code for it:
+// NSEC records that are there are not missing.
+func unproven(err error, denial []rrset.Set) error {
+	e := ede.Of(err)
+	there := slices.ContainsFunc(denial, func(s rrset.Set) bool { return s.Type != wire.TypeSOA })
+	if e.Code == ede.NSECMissing && there {
+		return ede.Wrap(err, ede.Bogus, "%s", e.Text)
+	}
+	return err
+}
+
+// deny proves a denial, which l's zone has signed, by what proves makes of it.
+// If it proves nothing because one of its records is not right, it is that
+// which is said. until is the end of all of it.
+func (r *Resolver) deny(ctx context.Context, denial []rrset.Set, l *rrset.Link, w *work,
+	prove func([]rrset.Set) (dnssec.Proof, error),
+) (p dnssec.Proof, until time.Time, err error) {
+	proofs, until, wrong, err := r.proofs(ctx, denial, l, w)
+	if err != nil {
+		return p, until, err
+	}
+	err = r.compute(ctx, w, func() (err error) {
+		p, err = prove(proofs)
+		return err
+	})
+	if isBogus(err) && wrong != nil {
+		err = wrong
+	}
+	return p, r.endOf(until, p), err
 }
 
 // linkFor returns the link that data of owner and typ has to be judged by.
@@ -228,6 +287,9 @@ func (r *Resolver) linkFor(ctx context.Context, owner wire.Name, typ wire.Type, 
 	}
 	if zone == "" || !owner.Within(zone) { // of no server, or of one further down
 		zone = wire.Root
+	}
+	if anchor, _, ok := r.opt.Anchors.Closest(owner); ok && anchor.Within(zone) { // nothing above it says anything about it
+		zone = anchor
 	}
 	l, err := r.link(ctx, zone, w)
 	for labels := zone.Labels() + 1; err == nil && l.Trust == rrset.Secure && labels <= owner.Labels(); labels++ {
@@ -262,8 +324,9 @@ func (r *Resolver) verify(ctx context.Context, s *rrset.Set, l *rrset.Link, w *w
 // proofs returns the sets of a denial that l's zone has signed and that deny
 // something, and the end of what they say. A record that came from a wildcard
 // denies nothing: its owner is not there. The SOA record has to be right too,
-// for the time that the denial lasts comes from it.
-func (r *Resolver) proofs(ctx context.Context, denial []rrset.Set, l *rrset.Link, w *work) (proofs []rrset.Set, until time.Time, err error) {
+// for the time that the denial lasts comes from it. wrong is what is wrong with
+// the first record that is left out.
+func (r *Resolver) proofs(ctx context.Context, denial []rrset.Set, l *rrset.Link, w *work) (proofs []rrset.Set, until time.Time, wrong, err error) {
 	for i := range denial {
 		s := &denial[i]
 		if i == 0 {
@@ -273,14 +336,17 @@ func (r *Resolver) proofs(ctx context.Context, denial []rrset.Set, l *rrset.Link
 		p, err := r.verify(ctx, s, l, w)
 		switch {
 		case err != nil && (s.Type == wire.TypeSOA || errors.Is(err, dnssec.ErrBudget)):
-			return nil, until, err
+			return nil, until, nil, err
+		case err != nil && wrong == nil:
+			wrong = err
+			continue
 		case err != nil, p.Wildcard != "":
 			continue
 		}
 		until = r.endOf(until, p)
 		proofs = append(proofs, *s)
 	}
-	return slices.DeleteFunc(proofs, func(s rrset.Set) bool { return s.Type == wire.TypeSOA }), until, nil
+	return slices.DeleteFunc(proofs, func(s rrset.Set) bool { return s.Type == wire.TypeSOA }), until, wrong, nil
 }
 
 // trusted returns sets with one trust and one end.
@@ -346,9 +412,12 @@ func (r *Resolver) endOf(until time.Time, p dnssec.Proof) time.Time {
 	return earlier(until, r.opt.Clock.Now().Add(p.Until.Sub(r.sigTime())))
 }
 
-// sigTime returns the time that signatures are held against.
+// sigTime returns the time that signatures are held against; zero: none.
 func (r *Resolver) sigTime() time.Time {
-	if !r.opt.SignatureTime.IsZero() {
+	switch {
+	case r.opt.AnySignatureTime:
+		return time.Time{}
+	case !r.opt.SignatureTime.IsZero():
 		return r.opt.SignatureTime
 	}
 	return r.opt.Clock.Now()

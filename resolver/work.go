@@ -28,6 +28,8 @@ type work struct {
 	cd      bool          // nothing is validated
 	budget  dnssec.Budget // for validation
 	avoid   []netip.Addr  // servers that gave bogus answers to what is asked now
+	held    *reply        // the answer that is being validated, if it is for the keys of heldOf
+	heldOf  wire.Name
 
 	mu      sync.Mutex
 	queries int
@@ -36,7 +38,9 @@ type work struct {
 
 // work returns the account of q.
 func (r *Resolver) work(q Query) *work {
-	return &work{limits: r.opt.Limits, until: q.Until, cd: q.CD, budget: *dnssec.NewBudget()}
+	w := &work{limits: r.opt.Limits, until: q.Until, cd: q.CD, budget: *dnssec.NewBudget()}
+	w.budget.Iterations = r.opt.NSEC3Iterations
+	return w
 }
 
 // spend pays for one query.
