@@ -65,14 +65,14 @@ func (r *reply) aliases() (n int) {
 	return n
 }
 
-// said returns rep with who said it: a server of zone.
-func (rep reply) said(zone wire.Name, from netip.AddrPort) reply {
-	rep.zone, rep.from = zone, from
-	if rep.Fallback != nil {
-		f := rep.Fallback.said(zone, from)
-		rep.Fallback = &f
+// said returns r with who said it: a server of zone.
+func (r reply) said(zone wire.Name, from netip.AddrPort) reply {
+	r.zone, r.from = zone, from
+	if r.Fallback != nil {
+		f := r.Fallback.said(zone, from)
+		r.Fallback = &f
 	}
-	return rep
+	return r
 }
 
 func lame(rcode wire.Rcode, why string) reply { return reply{Verdict: Lame, Rcode: rcode, Why: why} }
