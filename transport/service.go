@@ -159,9 +159,9 @@ func (s *service) serve(ctx context.Context, n *counters, buf []byte, q *wire.Qu
 			rsp = s.fail(buf, q, faultText)
 		}
 	}()
-	ctx, cancel := context.WithDeadline(ctx, q.Received.Add(s.timeout))
-	defer cancel()
-	if rsp = s.handler.Serve(ctx, buf, q); rsp == nil {
+	until := &deadlineContext{parent: ctx, deadline: q.Received.Add(s.timeout)}
+	defer until.end()
+	if rsp = s.handler.Serve(until, buf, q); rsp == nil {
 		n.dropped.Add(1)
 		return nil
 	}

@@ -46,6 +46,7 @@ type UDP struct {
 	maxSize int
 	discard time.Duration
 	readers []*udpReader
+	buffers sync.Pool // of *[]byte, for the answers to deferred queries
 
 	mu      sync.Mutex // guards the two below it, and Start against Shutdown
 	started bool
@@ -70,6 +71,7 @@ func NewUDP(opt UDPOptions, conns ...*net.UDPConn) *UDP {
 		idle:    make(chan struct{}),
 	}
 	u.maxSize = int(u.udpSize)
+	u.buffers.New = func() any { b := make([]byte, 0, u.maxSize); return &b }
 	for _, c := range conns {
 		u.readers = append(u.readers, newUDPReader(u, c))
 	}

@@ -106,7 +106,9 @@ func badSource(a netip.AddrPort) bool {
 
 // finish answers a deferred query, on a goroutine of its own.
 func (r *udpReader) finish(ctx context.Context, q *wire.Query, info netx.PacketInfo) {
-	rsp := r.udp.serve(ctx, &r.n.counters, make([]byte, 0, q.Limit), q)
+	buf := r.udp.buffers.Get().(*[]byte)
+	defer r.udp.buffers.Put(buf)
+	rsp := r.udp.serve(ctx, &r.n.counters, (*buf)[:0], q)
 	switch {
 	case rsp == nil:
 	case time.Since(q.Received) > r.udp.discard:

@@ -55,17 +55,6 @@ func serveLocal(t *testing.T, listen, ask string) (*Daemon, *net.UDPConn) {
 	return d, c
 }
 
-// freePort returns a UDP port that nobody has right now.
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	c, err := net.ListenUDP("udp", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = c.Close() }()
-	return c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
-}
-
 // TestAllocUDPHit asks a whole server, from socket to socket. AllocsPerRun
 // counts what every goroutine of the process allocates, so the server's readers
 // are in it.

@@ -202,6 +202,7 @@ func (d *Daemon) tcpOptions() transport.TCPOptions {
 // Shutdown stops accepting queries, lets those in flight finish until ctx
 // ends, and ends everything that Start began.
 func (d *Daemon) Shutdown(ctx context.Context) error {
+	defer context.AfterFunc(ctx, d.Frontend.Abandon)() // what is still in flight then
 	var udp, tcp error
 	var wg sync.WaitGroup
 	wg.Go(func() { udp = d.udp.Shutdown(ctx) }) // one each, end with ctx

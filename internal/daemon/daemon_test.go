@@ -2,11 +2,15 @@ package daemon
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"log/slog"
+	"net"
 	"net/netip"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"shirube/internal/config"
 )
@@ -59,6 +63,63 @@ func TestStartBindsNothingAfterAnError(t *testing.T) {
 	if s := d.Frontend.Stats(); s.Flights != 0 {
 		t.Errorf("%+v", s)
 	}
+}
+
+// TestShutdownAbandonsWhatIsBeingResolved asks a server whose only name server is
+// silent, and does not let it wait for that.
+func TestShutdownAbandonsWhatIsBeingResolved(t *testing.T) {
+	silent, err := net.ListenPacket("udp", "127.53.255.254:0") // testdata/nobody.hints
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = silent.Close() }()
+	cfg := scenarioConfig(t)
+	cfg.Resolver.RootHints, cfg.Resolver.DoNotQueryLocalhost, cfg.Resolver.PrimeRoot = "testdata/nobody.hints", false, false
+	cfg.Resolver.Port = silent.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+	port := freePort(t)
+	cfg.Listen = []config.Listener{{
+		Address:   netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port),
+		Protocols: []config.Protocol{config.ProtocolUDP, config.ProtocolTCP},
+	}}
+	d, err := New(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Start(); err != nil {
+		t.Fatal(err)
+	}
+	raw, _ := parseAsk(t, "www.example.com. A")
+	c, err := net.DialUDP("udp", nil, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(port)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	if _, err := c.Write(raw); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := silent.ReadFrom(make([]byte, 512)); err != nil { // then it waits
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	begun := time.Now()
+	if err := d.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	if took := time.Since(begun); took > cfg.Resolver.Timeout/2 {
+		t.Errorf("took %v", took)
+	}
+}
+
+// freePort returns a UDP port that nobody has right now.
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	c, err := net.ListenUDP("udp", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	return c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
 }
 
 // lockedBuffer is a buffer for several writers.

@@ -64,49 +64,72 @@ func (f *flights[K, V]) leave(fl *flight[V]) {
 	fl.callers--
 }
 
-// join returns the flight for k, which it starts if there is none, on behalf of
-// a client of network; the zero one is this server's own. It counts against the
-// network to its end: who hangs up and asks the next question has no more for
-// it. Its error is errFlights, errNetwork or errWaiters.
+// join returns the flight for k, which it starts if there is none, as board
+// does it.
 func (f *flights[K, V]) join(k K, network wire.Network, work func(context.Context) V) (*flight[V], error) {
+	fl, leads, err := f.board(k, network)
+	if leads {
+		f.launch(k, network, fl, work)
+	}
+	return fl, err
+}
+
+// launch has fl, which the caller leads, done on a goroutine of its own.
+func (f *flights[K, V]) launch(k K, network wire.Network, fl *flight[V], work func(context.Context) V) {
+	// Owner: f. End: when work returns, by its deadline or the server's end at
+	// the latest. Bound: f.most; board turns excess callers away.
+	go func() {
+		reserveStack()
+		f.lead(k, network, fl, func() V { return work(f.server) })
+	}()
+}
+
+// board returns the flight for k. If there is none it makes one, on behalf of a
+// client of network, and has the caller lead it; the zero network is this
+// server's own. It counts against the network to its end: who hangs up and asks
+// the next question has no more for it. The error is errFlights, errNetwork or
+// errWaiters.
+func (f *flights[K, V]) board(k K, network wire.Network) (fl *flight[V], leads bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if fl := f.m[k]; fl != nil {
 		if fl.callers >= f.waiters {
 			f.shed[1]++
-			return nil, errWaiters
+			return nil, false, errWaiters
 		}
 		fl.callers++
-		return fl, nil
+		return fl, false, nil
 	}
 	if len(f.m) >= f.most {
 		f.shed[0]++
-		return nil, errFlights
+		return nil, false, errFlights
 	}
 	if network != 0 && f.share > 0 && !f.networks.Take(network, f.share) {
-		return nil, errNetwork
+		return nil, false, errNetwork
 	}
-	fl := &flight[V]{done: make(chan struct{}), callers: 1}
+	fl = &flight[V]{done: make(chan struct{}), callers: 1}
 	if f.m == nil {
 		f.m = make(map[K]*flight[V])
 	}
 	f.m[k] = fl
-	// Owner: f. End: when work returns, by its deadline or the server's end at
-	// the latest. Bound: f.most; excess callers are turned away.
-	f.wg.Go(func() {
-		reserveStack()
-		defer func() {
-			f.mu.Lock()
-			delete(f.m, k)
-			f.mu.Unlock()
-			if network != 0 && f.share > 0 {
-				f.networks.Give(network)
-			}
-			close(fl.done)
-		}()
-		fl.val = work(f.server)
-	})
-	return fl, nil
+	f.wg.Add(1)
+	return fl, true, nil
+}
+
+// lead does the work of fl, which board gave the caller to lead with the same k
+// and network, and wakes those who wait for it.
+func (f *flights[K, V]) lead(k K, network wire.Network, fl *flight[V], work func() V) {
+	defer f.wg.Done()
+	defer func() {
+		f.mu.Lock()
+		delete(f.m, k)
+		f.mu.Unlock()
+		if network != 0 && f.share > 0 {
+			f.networks.Give(network)
+		}
+		close(fl.done)
+	}()
+	fl.val = work()
 }
 
 // flightStats is a snapshot of flights.

@@ -101,10 +101,13 @@ func New(opt Options) (*Frontend, error) {
 	return f, nil
 }
 
+// Abandon has the resolutions under way end at once, and all later ones fail.
+func (f *Frontend) Abandon() { f.cancel() }
+
 // Close abandons the resolutions under way and waits for them to end. No query
 // may come in after it.
 func (f *Frontend) Close() {
-	f.cancel()
+	f.Abandon()
 	f.refresher.wg.Wait() // first: it starts flights
 	f.flights.wg.Wait()
 }
@@ -186,12 +189,19 @@ func (f *Frontend) Serve(ctx context.Context, buf []byte, q *wire.Query) []byte 
 		}
 	}
 	k := flightKey{q.Question(), q.CD}
-	fl, err := f.flights.join(k, wire.NetworkOf(q.Client.Addr()), func(server context.Context) *outcome { return f.resolve(server, k, time.Time{}) })
+	network := wire.NetworkOf(q.Client.Addr())
+	fl, leads, err := f.flights.board(k, network)
 	if err != nil {
 		if out, ok := f.stale(buf, q, &c.staleBusy, "no time for a new answer"); ok {
 			return out
 		}
 		return f.reply(buf, q, wire.ServFail, &ede.Error{Code: ede.Other, Text: err.Error()})
+	}
+	switch {
+	case leads && !stale && f.stays(ctx, q):
+		return f.lead(ctx, buf, q, k, fl)
+	case leads:
+		f.flights.launch(k, network, fl, func(server context.Context) *outcome { return f.resolve(server, k, time.Time{}) })
 	}
 	if stale && f.opt.ClientTimeout < 0 { // not even if the new answer is there already: who asks next gets it
 		if out, ok := f.stale(buf, q, &c.staleLate, "no new answer in time"); ok {
@@ -241,6 +251,26 @@ func (f *Frontend) Reject(client netip.AddrPort, rcode wire.Rcode) (wire.Rcode, 
 		return wire.Refused, true
 	}
 	return rcode, true
+}
+
+// stays reports whether the client of q waits at least as long as a flight may
+// take: who asks over UDP cannot hang up, so that ctx ends with its deadline, or
+// with the server.
+func (f *Frontend) stays(ctx context.Context, q *wire.Query) bool {
+	until, ok := ctx.Deadline()
+	return q.Proto == wire.UDP && (!ok || time.Until(until) >= f.opt.Timeout)
+}
+
+// lead does the work of fl on the goroutine of the client that leads it, who
+// stays: a second goroutine would only have this one wait.
+func (f *Frontend) lead(ctx context.Context, buf []byte, q *wire.Query, k flightKey, fl *flight[*outcome]) []byte {
+	reserveStack()
+	f.flights.lead(k, wire.NetworkOf(q.Client.Addr()), fl, func() *outcome { return f.resolve(f.flights.server, k, time.Time{}) })
+	if ctx.Err() != nil {
+		f.counts.of(q).abandoned.Add(1)
+		return nil
+	}
+	return f.respond(buf, q, fl.val)
 }
 
 // respond appends what a flight brought home as the response to q; if that is
