@@ -160,6 +160,8 @@ resolver:
   do_not_query_localhost: false
 builtin_zones:
   except: [127.in-addr.arpa]
+dnssec:
+  validation: false
 limits:
   udp_readers: %d
 log:

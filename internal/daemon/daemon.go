@@ -109,6 +109,10 @@ func (d *Daemon) Start() error {
 		// Owner: d. End: Shutdown. Bound: one.
 		d.background.Go(func() { d.LocalRoot.Run(ctx) })
 	}
+	if d.Tracker != nil {
+		// Owner: d. End: Shutdown. Bound: one.
+		d.background.Go(func() { d.Tracker.Run(ctx) })
+	}
 	if d.cfg.Resolver.PrimeRoot {
 		// Owner: d. End: the priming's, at the latest by its timeout or
 		// Shutdown. Bound: one.

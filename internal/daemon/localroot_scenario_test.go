@@ -130,6 +130,7 @@ func TestDaemonTransfersTheRootZone(t *testing.T) {
 	cfg := config.Default()
 	cfg.Listen[0].Address, cfg.Listen[1].Address = netip.MustParseAddrPort("127.0.0.1:0"), netip.MustParseAddrPort("[::1]:0")
 	cfg.Resolver.RootHints, cfg.Resolver.DoNotQueryLocalhost, cfg.Resolver.PrimeRoot = "testdata/nobody.hints", false, false
+	cfg.DNSSEC.Validation = false
 	cfg.LocalRoot.Enabled = true
 	cfg.LocalRoot.Servers = []config.Address{{AddrPort: netip.MustParseAddrPort(ln.Addr().String())}}
 	d, err := New(cfg, slog.New(slog.DiscardHandler))

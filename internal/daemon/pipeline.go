@@ -17,6 +17,7 @@ import (
 	"shirube/internal/wire"
 	"shirube/policy"
 	"shirube/resolver"
+	"shirube/resolver/anchor"
 	"shirube/resolver/localroot"
 )
 
@@ -27,6 +28,8 @@ type Pipeline struct {
 	Answers   *cache.Answers
 	Memory    *cache.Memory
 	LocalRoot *localroot.Copy // nil: there is none; it has to be run to stay current
+	Anchors   *anchor.Anchors // nil: nothing is validated
+	Tracker   *anchor.Tracker // of Anchors; nil: there is none; it has to be run to follow roll-overs
 	Resolver  *resolver.Resolver
 	Frontend  *frontend.Frontend // Close it at the end
 }
@@ -55,7 +58,13 @@ func NewPipeline(cfg config.Config, exchanger resolver.Exchanger, log *slog.Logg
 		}
 		opt.LocalRoot = p.LocalRoot.Answer
 	}
+	if p.Anchors, err = validation(cfg.DNSSEC, p.Clock, log, &opt); err != nil {
+		return nil, fmt.Errorf("dnssec: %w", err)
+	}
 	if p.Resolver, err = resolver.New(opt); err != nil {
+		return nil, err
+	}
+	if p.Tracker, err = p.newTracker(cfg.DNSSEC); err != nil {
 		return nil, err
 	}
 	p.Frontend, err = frontend.New(frontend.Options{

@@ -153,6 +153,7 @@ func planOf(t *testing.T, sc *Scenario) (*plan, error) {
 	p.cfg.Cache.Prefetch, p.cfg.Cache.ServeStale.Enabled = false, false // as in Unbound
 	p.cfg.Cache.AnswersSize, p.cfg.Cache.RRsetsSize = 1<<20, 1<<20
 	p.cfg.Limits.UDPSize = deckardSize
+	p.cfg.DNSSEC.Validation = false
 	for _, b := range sc.Config {
 		if err := p.block(b); err != nil {
 			return nil, fmt.Errorf("%s:%d: %s: %w", sc.Name, b.Line, b.Name, err)

@@ -1,0 +1,157 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"shirube/internal/clock"
+	"shirube/internal/config"
+	"shirube/internal/rrset"
+	"shirube/internal/wire"
+	"shirube/resolver"
+	"shirube/resolver/anchor"
+)
+
+// validation translates the configuration of validation for opt, and returns
+// the anchors that it goes by; nil: nothing is validated.
+func validation(cfg config.DNSSEC, now *clock.Clock, log *slog.Logger, opt *resolver.Options) (*anchor.Anchors, error) {
+	if !cfg.Validation {
+		log.Info("not validating, since dnssec.validation is false: forged answers pass for good")
+		return nil, nil
+	}
+	a, err := newAnchors(cfg, now, log)
+	if err != nil {
+		return nil, err
+	}
+	if t, ok := cfg.OverrideTime.Time(); ok {
+		log.Warn("SIGNATURES ARE CHECKED AT ANOTHER TIME: dnssec.override_time is set. This is for tests; in production, expired signatures pass for good",
+			"time", t)
+		opt.SignatureTime = t
+	}
+	if cfg.OverrideTime.Ignore() {
+		return nil, errors.New("override_time: the times of signatures cannot be ignored; expected a time")
+	}
+	if opt.Permissive = cfg.Permissive; cfg.Permissive {
+		log.Warn("BOGUS ANSWERS ARE GIVEN TO CLIENTS: dnssec.permissive is true. It protects nobody")
+	}
+	opt.Anchors = chainAnchors{a}
+	return a, nil
+}
+
+// newAnchors returns the anchors of cfg, with what the files that it names have.
+func newAnchors(cfg config.DNSSEC, now *clock.Clock, log *slog.Logger) (*anchor.Anchors, error) {
+	opt := anchor.Options{NoRoot: !cfg.RootTrustAnchor, Clock: now, Log: log}
+	for i, text := range cfg.TrustAnchors {
+		rr, err := anchor.ParseRecord(string(text))
+		if err != nil {
+			return nil, fmt.Errorf("trust_anchors[%d]: %w", i, err)
+		}
+		opt.Records = append(opt.Records, rr)
+	}
+	for i, file := range cfg.TrustAnchorFiles {
+		rrs, err := anchor.ParseFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("trust_anchor_files[%d]: %w", i, err)
+		}
+		if len(rrs) == 0 {
+			log.Warn("a file of trust anchors has none that is to be trusted", "file", file)
+		}
+		opt.Records = append(opt.Records, rrs...)
+	}
+	opt.Negatives = negatives(cfg.NegativeTrustAnchors, now.Now(), log)
+	if cfg.AutoTrustAnchor {
+		opt.Directory = stateDirectory(cfg.StateDirectory)
+	}
+	return anchor.New(opt)
+}
+
+// negatives translates the negative trust anchors. One that is over is no
+// reason not to start: the file outlives it.
+func negatives(list []config.NegativeTrustAnchor, now time.Time, log *slog.Logger) []anchor.Negative {
+	var out []anchor.Negative
+	for _, n := range list {
+		until, ok := n.Until.Time()
+		if !ok {
+			until = now.Add(n.For)
+		}
+		if !now.Before(until) {
+			log.Warn("a negative trust anchor of the configuration is over", "name", n.Name.String(), "until", until)
+			continue
+		}
+		log.Warn("not validating", "name", n.Name.String(), "until", until, "reason", n.Reason)
+		out = append(out, anchor.Negative{Name: n.Name, Until: until, Reason: n.Reason})
+	}
+	return out
+}
+
+// stateDirectory returns the configured directory, or the first that systemd
+// gives the service (systemd.exec(5), StateDirectory=).
+func stateDirectory(configured string) string {
+	if configured != "" {
+		return configured
+	}
+	if list := filepath.SplitList(os.Getenv("STATE_DIRECTORY")); len(list) > 0 {
+		return list[0]
+	}
+	return ""
+}
+
+// chainAnchors is anchors as the resolver asks for them.
+type chainAnchors struct{ *anchor.Anchors }
+
+// Closest implements [resolver.Anchors].
+func (a chainAnchors) Closest(n wire.Name) (zone wire.Name, ds []*dns.DS, ok bool) {
+	found, ok := a.Anchors.Closest(n)
+	return found.Zone, found.Digests(), ok
+}
+
+// Negative implements [resolver.Anchors].
+func (a chainAnchors) Negative(n wire.Name) bool {
+	_, ok := a.Anchors.Negative(n)
+	return ok
+}
+
+// newTracker returns what follows the roll-overs of p's anchors, or nil if that
+// is not wanted.
+func (p *Pipeline) newTracker(cfg config.DNSSEC) (*anchor.Tracker, error) {
+	if p.Anchors == nil || !cfg.AutoTrustAnchor {
+		return nil, nil
+	}
+	opt := anchor.TrackerOptions{Anchors: p.Anchors, Fetch: p.fetchKeys}
+	if cfg.Telemetry {
+		opt.Signal = p.signal
+	}
+	return anchor.NewTracker(opt)
+}
+
+// afresh is longer than anything is remembered: an answer that has to outlive
+// it is asked for.
+const afresh = 365 * 24 * time.Hour
+
+// fetchKeys asks the servers of zone for its keys.
+func (p *Pipeline) fetchKeys(ctx context.Context, zone wire.Name) (rrset.Set, error) {
+	q := wire.Question{Name: zone, Type: wire.TypeDNSKEY}
+	ans, err := p.Resolver.Resolve(ctx, resolver.Query{Question: q, CD: true, Until: p.Clock.Now().Add(afresh)})
+	if err != nil {
+		return rrset.Set{}, err
+	}
+	for _, s := range ans.Records {
+		if s.Name == zone && s.Type == wire.TypeDNSKEY {
+			return s, nil
+		}
+	}
+	return rrset.Set{}, fmt.Errorf("%v has no keys", zone)
+}
+
+// signal asks q of the servers; only that it was asked counts. The answer is
+// most often that there is no such name.
+func (p *Pipeline) signal(ctx context.Context, q wire.Question) {
+	_, _ = p.Resolver.Resolve(ctx, resolver.Query{Question: q, CD: true, Until: p.Clock.Now().Add(afresh)})
+}
