@@ -219,3 +219,29 @@ func TestPlayEndsWithItsContext(t *testing.T) {
 		})
 	}
 }
+
+func TestQueriesAsGoodAsThoseWanted(t *testing.T) {
+	want := []string{"192.0.2.1 . NS", "192.0.2.1 a. A", "192.0.2.2 a. A bare", "192.0.2.3 b. NS"}
+	for name, tt := range map[string]struct {
+		got  []string
+		good bool
+	}{
+		"the same":            {want, true},
+		"the root not asked":  {want[1:], true},
+		"the root asked late": {append(want[1:], want[0]), true},
+		"asked again":         {[]string{want[1], want[1], want[2], want[2], want[3]}, true},
+		"another server":      {[]string{want[1], "192.0.2.9 a. A TCP", want[2], want[3]}, true},
+		"nothing":             {nil, false},
+		"one too few":         {want[:3], false},
+		"another order":       {[]string{want[2], want[1], want[3]}, false},
+		"another question":    {append([]string{"192.0.2.1 a. AAAA"}, want...), false},
+		"not as wanted":       {[]string{want[1], "192.0.2.2 a. A", want[3]}, false},
+	} {
+		if got := asGood(slices.Clone(tt.got), want); got != tt.good {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	if !asGood(want[:1], nil) || asGood(want[1:], nil) {
+		t.Error("where none is wanted, only the root's servers may be asked for")
+	}
+}
