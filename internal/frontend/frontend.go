@@ -197,17 +197,19 @@ func (f *Frontend) Serve(ctx context.Context, buf []byte, q *wire.Query) []byte 
 		}
 		return f.reply(buf, q, wire.ServFail, &ede.Error{Code: ede.Other, Text: err.Error()})
 	}
+	var atOnce []byte
+	if stale && f.opt.ClientTimeout < 0 { // taken before the new answer can be there: who asks next gets that
+		atOnce, _ = f.stale(buf, q, &c.staleLate, "no new answer in time")
+	}
 	switch {
 	case leads && !stale && f.stays(ctx, q):
 		return f.lead(ctx, buf, q, k, fl)
 	case leads:
 		f.flights.launch(k, network, fl, func(server context.Context) *outcome { return f.resolve(server, k, time.Time{}) })
 	}
-	if stale && f.opt.ClientTimeout < 0 { // not even if the new answer is there already: who asks next gets it
-		if out, ok := f.stale(buf, q, &c.staleLate, "no new answer in time"); ok {
-			f.flights.leave(fl)
-			return out
-		}
+	if len(atOnce) > len(buf) {
+		f.flights.leave(fl)
+		return atOnce
 	}
 	var patience <-chan time.Time
 	if stale {
