@@ -243,8 +243,26 @@ func judge(w way, a asked, r *response, tr truth) string {
 	bad.WriteString(difference(r.texts("ANSWER"), texts(tr.answer)))
 	bad.WriteString(difference(r.texts("AUTHORITY"), texts(tr.authority)))
 	bad.WriteString(ttls(r.sections["ANSWER"], tr.answer))
-	if n := len(r.sections["ADDITIONAL"]); n > 0 {
-		fmt.Fprintf(&bad, "\n  %d additional records", n)
+	bad.WriteString(beside(a, r.sections["ADDITIONAL"], tr.world))
+	return bad.String()
+}
+
+// beside says what is wrong with additional records: there are some beside NS,
+// SVCB and HTTPS records only, and each is what its own servers say.
+func beside(a asked, additional []record, w *world) string {
+	if len(additional) > 0 && a.typ != "NS" && a.typ != "SVCB" && a.typ != "HTTPS" {
+		return fmt.Sprintf("\n  %d additional records", len(additional))
+	}
+	var bad strings.Builder
+	for _, rr := range additional {
+		owner, _, _ := strings.Cut(rr.text, "\t")
+		m, err := w.ask(w.zoneOf(owner, rr.typ).server, owner, rr.typ, false)
+		if err != nil || !slices.ContainsFunc(m.Answer, func(own dns.RR) bool {
+			is, err := canonical(own)
+			return err == nil && is.text == rr.text
+		}) {
+			fmt.Fprintf(&bad, "\n  additional record that its server does not have (%v): %s", err, rr.text)
+		}
 	}
 	return bad.String()
 }

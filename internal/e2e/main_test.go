@@ -30,6 +30,9 @@ var needs = []struct{ program, apt string }{
 	{"nsd", "nsd"},
 	{"knotd", "knot"},
 	{"keymgr", "knot"},
+	{"named", "bind9"},
+	{"pdns_server", "pdns-server and pdns-backend-bind"},
+	{"unbound", "unbound"},
 	{"ldns-keygen", "ldnsutils"},
 	{"ldns-signzone", "ldnsutils"},
 }

@@ -25,6 +25,8 @@ type settings struct {
 	port   int      // this port; default: those of the world
 
 	access, cache, resolver, limits string
+
+	more string // YAML to put at the end
 }
 
 // yaml returns the configuration file of a server on port, with the root hints
@@ -36,7 +38,7 @@ func (c settings) yaml(hints string, port int) string {
 		fmt.Fprintf(&b, "  - address: %q\n", netip.AddrPortFrom(netip.MustParseAddr(a), uint16(port)))
 	}
 	b.WriteString("builtin_zones:\n  except: [127.in-addr.arpa]\n") // where the lab is
-	b.WriteString("dnssec:\n  validation: false\n") // what is asked for is compared with what the servers say
+	b.WriteString("dnssec:\n  validation: false\n")                 // what is asked for is compared with what the servers say
 	fmt.Fprintf(&b, "resolver:\n  root_hints: %q\n  port: %d\n  do_not_query_localhost: false\n", hints, c.port)
 	for _, section := range []struct{ name, lines string }{
 		{"", c.resolver}, {"access_control:\n", c.access}, {"cache:\n", c.cache}, {"limits:\n", c.limits},
@@ -45,7 +47,7 @@ func (c settings) yaml(hints string, port int) string {
 			fmt.Fprintf(&b, "%s  %s\n", section.name, strings.ReplaceAll(strings.TrimSpace(section.lines), "\n", "\n  "))
 		}
 	}
-	return b.String()
+	return b.String() + c.more
 }
 
 // server is a running server.

@@ -14,6 +14,7 @@ type truth struct {
 	rcode     string
 	answer    []record
 	authority []record // of denials; also of names beside a wildcard
+	world     *world   // that was asked
 }
 
 // ask returns the truth about q: what the server of the name's zone says,
@@ -27,16 +28,17 @@ func ask(t *testing.T, w *world, q question, dnssec bool) truth {
 			t.Fatalf("%v: no such type", q)
 		}
 	}
-	var tr truth
+	tr := truth{world: w}
 	name := dns.Fqdn(q.name)
 	for range 20 {
-		m, err := w.ask(zoneOf(name, typ).server, name, typ, dnssec)
+		z := w.zoneOf(name, typ)
+		m, err := w.ask(z.server, name, typ, dnssec)
 		if err != nil {
 			t.Fatalf("%v at its server: %v", q, err)
 		}
 		tr.rcode = dns.RcodeToString[m.Rcode]
 		tr.answer = append(tr.answer, records(t, m.Answer)...)
-		tr.authority = append(tr.authority, denial(t, m, zoneOf(name, typ))...)
+		tr.authority = append(tr.authority, denial(t, m, z)...)
 		next := lastAlias(m, name)
 		if typ == dns.TypeCNAME || next == name || hasType(m.Answer, typ) {
 			return tr

@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -109,6 +108,8 @@ type world struct {
 	port    int
 	servers []*process
 	silent  *net.UDPConn // at addrSilent
+
+	elsewhere map[string]string // zones that are not asked of their own server, and the address that is
 
 	mu   sync.Mutex
 	seen map[string]int // queries that came to the silent server, by name
@@ -420,16 +421,14 @@ func (w *world) ready() error {
 	return nil
 }
 
-// ask asks the server at addr itself, over TCP so that nothing is cut.
+// ask asks the server at addr itself, over TCP so that nothing is cut. An
+// address without a port is one of the world's servers.
 func (w *world) ask(addr, name string, typ uint16, dnssec bool) (*dns.Msg, error) {
-	m := new(dns.Msg).SetQuestion(name, typ)
-	m.RecursionDesired = false
-	if dnssec {
-		m.SetEdns0(4096, true)
+	at, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		at = netip.AddrPortFrom(netip.MustParseAddr(addr), uint16(w.port))
 	}
-	c := dns.Client{Net: "tcp", Timeout: 5 * time.Second}
-	rsp, _, err := c.Exchange(m, net.JoinHostPort(addr, strconv.Itoa(w.port)))
-	return rsp, err
+	return askAt(at, name, typ, dnssec)
 }
 
 // hints returns root hints as a zone file.
