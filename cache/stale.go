@@ -64,13 +64,12 @@ func (c *Answers) Stale(buf []byte, q *wire.Query, now time.Time) ([]byte, Hit) 
 
 // appendStale is Append for an answer that has expired: none of its records
 // has a TTL of more than ttl, nor of more than it came with, nor 0 (RFC 8767
-// §4). AD is clear: a signature may have expired since it was checked (RFC 4035
-// §5.3.3 lets no record outlive it).
+// §4). AD stays, as in Unbound: the data was proven when it came, and that it is
+// stale now is said by the Extended DNS Error.
 func (a *Answer) appendStale(buf []byte, q *wire.Query, now time.Time, ttl uint32) []byte {
 	start := len(buf)
 	buf = a.Append(buf, q, now)
 	msg := buf[start:]
-	wire.SetAD(msg, false)
 	ttls := a.ttls
 	if len(msg) != len(a.msg) {
 		var required []byte

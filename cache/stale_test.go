@@ -69,14 +69,14 @@ func TestStaleAnswersKeepWhatIsLeftOfTheirLiveRecords(t *testing.T) {
 	}
 }
 
-func TestStaleAnswersAreNotAuthenticAndSaySoAboutNames(t *testing.T) { // RFC 8914 §4.20
+func TestStaleAnswersStayAuthenticAndSaySoAboutNames(t *testing.T) { // RFC 8914 §4.20
 	c := staleCache()
 	q := question("nx.example.", wire.TypeA)
 	m := response(q)
 	m.Rcode, m.AuthenticatedData, m.Ns = dns.RcodeNameError, true, rrs(t, "example. 60 IN SOA ns.example. root.example. 1 2 3 4 60")
 	c.Put(q, true, false, answerOf(t, m, epoch))
 	got, hit := askStale(t, c, query(t, "nx.example.", wire.TypeA, withDO), after(61))
-	if got == nil || got.Rcode != dns.RcodeNameError || got.AuthenticatedData || hit.EDE.Code != ede.StaleNXDOMAIN || got.Ns[0].Header().Ttl != 30 {
+	if got == nil || got.Rcode != dns.RcodeNameError || !got.AuthenticatedData || hit.EDE.Code != ede.StaleNXDOMAIN || got.Ns[0].Header().Ttl != 30 {
 		t.Errorf("EDE %v, %v", hit.EDE, got)
 	}
 }

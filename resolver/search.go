@@ -75,13 +75,18 @@ func (r *Resolver) search(at authority, avoid []netip.Addr) *search {
 }
 
 // offer adds srv to those who may be asked, or to those who have to be looked
-// up first.
+// up first. The glue of another zone's referral saves the look-up, as long as
+// somebody answers there.
 func (r *Resolver) offer(s *search, srv rrset.Server) {
 	if found := r.knownAddrs(srv); len(found) > 0 {
 		s.add(found, r.reach(srv.Host, s.authority))
-	} else if !r.needsItself(srv.Host, s.authority) { // else only glue could have said
-		s.glueless = append(s.glueless, srv.Host)
+		return
 	}
+	if r.needsItself(srv.Host, s.authority) {
+		return // only glue could have said
+	}
+	s.add(r.parentsGlue(srv.Host), r.reach(srv.Host, s.authority))
+	s.glueless = append(s.glueless, srv.Host)
 }
 
 // knownAddrs returns the addresses of srv that may be asked: the parent's
