@@ -307,7 +307,7 @@ func (k *Key) setText(dst reflect.Value, n *yaml.Node) *fault {
 	switch {
 	case n.Style == 0 && n.Tag != "!!str":
 		return faultf("found %s; expected text, in quotes if this is it", found(n))
-	case strings.ContainsFunc(n.Value, unicode.IsControl):
+	case strings.ContainsFunc(n.Value, func(r rune) bool { return r != '\t' && unicode.IsControl(r) }): // records are copied with their tabs
 		return faultf("found %s; expected text without control characters", found(n))
 	}
 	dst.SetString(n.Value)
