@@ -39,12 +39,17 @@ func (f failure) since(now time.Time, ago time.Duration) bool {
 // which does not grow, for whoever is answered notices nothing of the failure
 // and should be the first to notice its end.
 func (c *Answers) Fail(q wire.Question, cd bool, err *ede.Error, now time.Time) {
+	c.FailFor(q, cd, err, now, 0)
+}
+
+// FailFor is Fail for a failure that lasts at least for the given time.
+func (c *Answers) FailFor(q wire.Question, cd bool, err *ede.Error, now time.Time, least time.Duration) {
 	var b [maxKey]byte
 	key := appendKey(b[:0], []byte(q.Name), q.Type, false, cd)
-	f := failure{err: sendable(err), stored: now, lasts: c.opt.MinFailure}
+	f := failure{err: sendable(err), stored: now, lasts: max(least, c.opt.MinFailure)}
 	if e := lookup(c.failures, key); e != nil {
 		if old := e.val; now.Sub(old.stored)-old.lasts < c.opt.MaxFailure {
-			f.lasts = min(2*old.lasts, c.opt.MaxFailure)
+			f.lasts = max(least, min(2*old.lasts, c.opt.MaxFailure))
 		}
 	}
 	c.failures.put(maphash.Bytes(c.failures.seed, key), string(key), f, keySize(key)+errorSize(f.err),

@@ -6,6 +6,7 @@ package dnssec
 
 import (
 	"errors"
+	"math"
 	"time"
 
 	"shirube/internal/ede"
@@ -37,8 +38,9 @@ type Budget struct {
 	Verifications int // of signatures
 	Hashes        int // of NSEC3 owner names
 
-	// Iterations is how many a hash may have at most; 0 is [MaxIterations].
-	Iterations uint16
+	// Iterations is how many a hash may have at most; 0 is [MaxIterations], and
+	// less is none.
+	Iterations int
 }
 
 // iterations returns how many a hash may have at most.
@@ -46,7 +48,7 @@ func (b *Budget) iterations() uint16 {
 	if b.Iterations == 0 {
 		return MaxIterations
 	}
-	return b.Iterations
+	return uint16(max(0, min(b.Iterations, math.MaxUint16)))
 }
 
 // The default budget (DESIGN §6).

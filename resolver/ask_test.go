@@ -8,6 +8,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"shirube/internal/ede"
 	"shirube/internal/exchange"
 	"shirube/internal/wire"
 	"shirube/resolver/infra"
@@ -17,7 +18,7 @@ import (
 type noAnchors struct{}
 
 func (noAnchors) Closest(wire.Name) (wire.Name, []*dns.DS, bool) { return "", nil, false }
-func (noAnchors) Negative(wire.Name) bool                        { return false }
+func (noAnchors) Negative(wire.Name) *ede.Error                  { return nil }
 
 func TestForwardersAreAskedNotToValidateWhatIsValidatedHere(t *testing.T) { // RFC 6840 §5.9
 	for _, tt := range []struct{ validate, recurse, want bool }{

@@ -3,6 +3,7 @@ package resolver
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/miekg/dns"
@@ -18,9 +19,10 @@ type Anchors interface {
 	// Closest returns the zone of the trust anchor closest to n, at or above it,
 	// and its keys' digests; false when there is none: nothing is validated.
 	Closest(n wire.Name) (zone wire.Name, ds []*dns.DS, ok bool)
-	// Negative reports whether a negative trust anchor at or above n, and below
-	// the trust anchor, has switched validation off (RFC 7646).
-	Negative(n wire.Name) bool
+	// Negative returns what clients are told if a negative trust anchor at or
+	// above n, and not above the trust anchor, has switched validation off (RFC
+	// 7646); else nil.
+	Negative(n wire.Name) *ede.Error
 }
 
 // maxLabels is how many labels a name can have (RFC 1035 §3.1).
@@ -94,13 +96,16 @@ func brokenChain(err error) error {
 // that of the trust anchor if it has to be established first.
 func (r *Resolver) knownLink(ctx context.Context, n wire.Name, w *work) (*rrset.Link, error) {
 	zone, ds, ok := r.opt.Anchors.Closest(n)
-	if !ok || r.opt.Anchors.Negative(n) {
+	if !ok {
 		return insecureLink, nil
+	}
+	if why := r.opt.Anchors.Negative(n); why != nil {
+		return &rrset.Link{Zone: wire.Root, Trust: rrset.Insecure, Err: why}, nil
 	}
 	l := r.opt.Memory.Link(n)
 	if l == nil || !l.Zone.Within(zone) {
 		var err error
-		if l, err = r.newLink(ctx, zone, ds, r.opt.Clock.Now().Add(r.opt.TTL.Max), w); err != nil {
+		if l, err = r.newLink(ctx, zone, r.enabled(ds), r.opt.Clock.Now().Add(r.opt.TTL.Max), w); err != nil {
 			return nil, err
 		}
 	}
@@ -146,7 +151,7 @@ func (r *Resolver) linkStep(ctx context.Context, l *rrset.Link, n wire.Name, w *
 		return step, nil
 	}
 	var err error
-	step.link, err = r.newLink(ctx, n, digests(ds), ds.Until, w)
+	step.link, err = r.newLink(ctx, n, r.enabled(digests(ds)), ds.Until, w)
 	return step, err
 }
 
@@ -215,7 +220,7 @@ func (r *Resolver) judgeDS(ctx context.Context, l *rrset.Link, q wire.Question, 
 	}
 	s.Trust, s.Until = p.Trust, r.endOf(s.Until, p)
 	rep.Sets = []rrset.Set{s}
-	keys := digests(&s)
+	keys := r.enabled(digests(&s))
 	if ok, why := dnssec.Supported(keys); !ok {
 		return linkStep{link: r.insecure(q.Name, s.Until, why)}, nil, nil
 	}
@@ -262,6 +267,16 @@ func digests(s *rrset.Set) []*dns.DS {
 		}
 	}
 	return out
+}
+
+// enabled returns those of ds that the operator lets count.
+func (r *Resolver) enabled(ds []*dns.DS) []*dns.DS {
+	if len(r.opt.DisabledAlgorithms)+len(r.opt.DisabledDigests) == 0 {
+		return ds
+	}
+	return slices.DeleteFunc(slices.Clone(ds), func(d *dns.DS) bool {
+		return slices.Contains(r.opt.DisabledAlgorithms, d.Algorithm) || slices.Contains(r.opt.DisabledDigests, d.DigestType)
+	})
 }
 
 // newLink establishes the link of zone, whose DS set is ds and ends at until:
@@ -312,6 +327,7 @@ func (r *Resolver) judgeKeys(ctx context.Context, zone wire.Name, ds []*dns.DS, 
 	if err != nil {
 		return nil, err
 	}
+	keys = slices.DeleteFunc(keys, func(k *dns.DNSKEY) bool { return slices.Contains(r.opt.DisabledAlgorithms, k.Algorithm) })
 	s.Trust, s.Until = p.Trust, r.endOf(s.Until, p)
 	rep.Sets = []rrset.Set{s}
 	return reasoned(&rrset.Link{Zone: zone, Trust: p.Trust, Keys: keys, Until: s.Until, Since: r.opt.Clock.Now()}, p.Note), nil
@@ -324,7 +340,7 @@ func (r *Resolver) breakLink(zone wire.Name, err error) error {
 	switch {
 	case errors.Is(err, errChain): // further up
 		return err
-	case !isBogus(err):
+	case !IsBogus(err):
 		return ede.Wrap(errors.Join(errChain, err), ede.DNSKEYMissing, "the keys of %v cannot be had: %s", zone, e.Text)
 	}
 	now := r.opt.Clock.Now()

@@ -16,6 +16,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"shirube/dnssec"
 	"shirube/internal/clock"
 	"shirube/internal/ede"
 	"shirube/internal/exchange"
@@ -65,11 +66,15 @@ type Options struct {
 
 	// Anchors says what is validated; nil: nothing is. With it, forwarders are
 	// asked with CD, so that they hand on what they find bogus (RFC 6840 §5.9).
-	Anchors          Anchors
-	Permissive       bool      // bogus answers are given all the same, without AD
-	NSEC3Iterations  uint16    // above them a denial is insecure (RFC 9276 §3.2); default 50
-	SignatureTime    time.Time // that signatures are held against instead of the present one: for zones of the past
-	AnySignatureTime bool      // signatures are held against no time at all
+	Anchors            Anchors
+	Permissive         bool            // bogus answers are given all the same, without AD
+	NSEC3Iterations    int             // above them a denial is insecure (RFC 9276 §3.2); default 50, below 0: none
+	AnyNXDomain        bool            // that a name does not exist says nothing of those below it (against RFC 8020)
+	SignatureTime      time.Time       // that signatures are held against instead of the present one: for zones of the past
+	DisabledAlgorithms []uint8         // of signatures, taken as unknown
+	DisabledDigests    []uint8         // of DS records, taken as unknown
+	Sentinel           func() []uint16 // the key tags of the root's anchors; nil: root key sentinels are ordinary names (RFC 8509)
+	AnySignatureTime   bool            // signatures are held against no time at all
 
 	Minimise       Minimisation
 	NoPriming      bool // use the hints as they are (against RFC 9609 §3)
@@ -237,6 +242,9 @@ type Query struct {
 func (r *Resolver) Resolve(ctx context.Context, q Query) (*Answer, error) {
 	r.stats.resolutions.Add(1)
 	ans, err := r.resolve(ctx, q.Question, r.work(q))
+	if err == nil && r.opt.Sentinel != nil && dnssec.SentinelFails(q.Question, ans.Trust, q.CD, r.opt.Sentinel()) {
+		err = ede.Errorf(ede.Bogus, "what the root key sentinel asks about is not so") // RFC 8509 §3.2
+	}
 	if err != nil {
 		r.stats.failures.Add(1)
 		return nil, explain(ctx, q.Question, err)
@@ -401,7 +409,7 @@ func (r *Resolver) recallCut(q wire.Question, until time.Time) (reply, bool) {
 	}
 	for n, ok := q.Name.Parent(); ok && n != wire.Root; n, ok = n.Parent() {
 		s, found := r.opt.Memory.Set(n, rrset.AnyType)
-		if found && s.Trust == rrset.Secure && s.Denial != nil && s.Until.After(until) {
+		if found && !r.opt.AnyNXDomain && s.Trust == rrset.Secure && s.Denial != nil && s.Until.After(until) {
 			return reply{Verdict: Negative, Rcode: s.Denial.Rcode, Denial: s.Denial.Sets}, true
 		}
 		s, found = r.opt.Memory.Set(n, wire.TypeDNAME)

@@ -15,7 +15,7 @@ type counters struct {
 // judged counts the verdict of one validation.
 func (c *counters) judged(trust rrset.Trust, err error) {
 	switch {
-	case isBogus(err):
+	case IsBogus(err):
 		c.bogus.Add(1)
 	case err != nil:
 	case trust == rrset.Secure:

@@ -42,7 +42,7 @@ func (r *Resolver) find(ctx context.Context, q wire.Question, w *work) (reply, e
 	}
 	rep, err := r.proven(ctx, q, w, check)
 	r.stats.judged(rep.trust(), err)
-	if isBogus(err) && r.opt.Permissive && rep.Verdict != Lame {
+	if IsBogus(err) && r.opt.Permissive && rep.Verdict != Lame {
 		rep.Sets, rep.Denial = trusted(rep.Sets, rrset.Bogus, r.opt.Clock.Now().Add(r.opt.TTL.Max)), trusted(rep.Denial, rrset.Bogus, r.opt.Clock.Now().Add(r.opt.TTL.Max))
 		rep.note(ede.Of(err))
 		return rep, nil
@@ -82,16 +82,16 @@ func (r *Resolver) proven(ctx context.Context, q wire.Question, w *work, check f
 		if bogus == nil {
 			first, bogus = rep, err
 		}
-		if !isBogus(err) || errors.Is(err, errChain) || len(w.avoid) == maxElsewhere || !rep.from.IsValid() {
+		if !IsBogus(err) || errors.Is(err, errChain) || len(w.avoid) == maxElsewhere || !rep.from.IsValid() {
 			return first, bogus
 		}
 		w.avoid = append(w.avoid, rep.from.Addr())
 	}
 }
 
-// isBogus reports whether err is the verdict that data is bogus (RFC 4035
+// IsBogus reports whether err is the verdict that data is bogus (RFC 4035
 // §4.3), or that a link above it is.
-func isBogus(err error) bool {
+func IsBogus(err error) bool {
 	e, ok := errors.AsType[*ede.Error](err)
 	if !ok || errors.Is(err, dnssec.ErrBudget) {
 		return false
@@ -138,7 +138,7 @@ func (r *Resolver) validate(ctx context.Context, q wire.Question, rep *reply, w 
 // err says that it is bogus: who has the aliases need not have what they lead
 // to, and it is asked for where it belongs.
 func (rep *reply) cutOff(i int, err error) error {
-	if !isBogus(err) || i == 0 {
+	if !IsBogus(err) || i == 0 {
 		return err
 	}
 	target, ok := aliasTarget(rep.Sets[i-1])
@@ -225,7 +225,7 @@ func (r *Resolver) validateDenial(ctx context.Context, q wire.Question, rep *rep
 		}
 		return dnssec.DenyType(q, l.Zone, proofs, &w.budget)
 	})
-	if isBogus(err) && rep.Rcode == wire.NXDomain {
+	if IsBogus(err) && rep.Rcode == wire.NXDomain {
 		// A name without this type, and a server that says it does not exist:
 		// what is proven counts, as in Unbound.
 		var nodata error
@@ -268,7 +268,7 @@ func (r *Resolver) deny(ctx context.Context, denial []rrset.Set, l *rrset.Link, 
 		p, err = prove(proofs)
 		return err
 	})
-	if isBogus(err) && wrong != nil {
+	if IsBogus(err) && wrong != nil {
 		err = wrong
 	}
 	return p, r.endOf(until, p), err
@@ -302,7 +302,7 @@ func (r *Resolver) linkFor(ctx context.Context, owner wire.Name, typ wire.Type, 
 // l is not of today, it is forgotten first, and whoever asks elsewhere finds
 // the zone's new keys.
 func (r *Resolver) doubtLink(l *rrset.Link, err error) error {
-	if now := r.opt.Clock.Now(); isBogus(err) && now.Sub(l.Since) > agedLink && l != insecureLink {
+	if now := r.opt.Clock.Now(); IsBogus(err) && now.Sub(l.Since) > agedLink && l != insecureLink {
 		r.opt.Memory.PutLink(&rrset.Link{Zone: l.Zone, Until: now})
 		r.opt.Memory.PutSet(rrset.Set{Name: l.Zone, Type: wire.TypeDNSKEY, Rank: rrset.AuthAnswer, Trust: rrset.Secure, Until: now})
 	}

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -13,6 +12,7 @@ import (
 
 	"shirube/internal/clock"
 	"shirube/internal/config"
+	"shirube/internal/ede"
 	"shirube/internal/rrset"
 	"shirube/internal/wire"
 	"shirube/resolver"
@@ -35,13 +35,26 @@ func validation(cfg config.DNSSEC, now *clock.Clock, log *slog.Logger, opt *reso
 			"time", t)
 		opt.SignatureTime = t
 	}
-	if cfg.OverrideTime.Ignore() {
-		return nil, errors.New("override_time: the times of signatures cannot be ignored; expected a time")
+	if opt.AnySignatureTime = cfg.OverrideTime.Ignore(); opt.AnySignatureTime {
+		log.Warn("THE TIMES OF SIGNATURES ARE IGNORED: dnssec.override_time is -1. This is for tests; in production, expired signatures pass for good")
 	}
 	if opt.Permissive = cfg.Permissive; cfg.Permissive {
 		log.Warn("BOGUS ANSWERS ARE GIVEN TO CLIENTS: dnssec.permissive is true. It protects nobody")
 	}
 	opt.Anchors = chainAnchors{a}
+	if opt.NSEC3Iterations = cfg.MaxNSEC3Iterations; cfg.MaxNSEC3Iterations == 0 {
+		opt.NSEC3Iterations = -1
+	}
+	opt.AnyNXDomain = !cfg.HardenBelowNXDomain
+	for _, alg := range cfg.DisabledAlgorithms {
+		opt.DisabledAlgorithms = append(opt.DisabledAlgorithms, alg.Number())
+	}
+	for _, d := range cfg.DisabledDSDigests {
+		opt.DisabledDigests = append(opt.DisabledDigests, d.Number())
+	}
+	if cfg.Sentinel {
+		opt.Sentinel = func() []uint16 { return a.Tags(wire.Root) }
+	}
 	return a, nil
 }
 
@@ -113,9 +126,12 @@ func (a chainAnchors) Closest(n wire.Name) (zone wire.Name, ds []*dns.DS, ok boo
 }
 
 // Negative implements [resolver.Anchors].
-func (a chainAnchors) Negative(n wire.Name) bool {
-	_, ok := a.Anchors.Negative(n)
-	return ok
+func (a chainAnchors) Negative(n wire.Name) *ede.Error {
+	neg, ok := a.Anchors.Negative(n)
+	if !ok {
+		return nil
+	}
+	return ede.Errorf(ede.NegativeTrustAnchor, "%v is not validated for now", neg.Name)
 }
 
 // newTracker returns what follows the roll-overs of p's anchors, or nil if that

@@ -78,6 +78,7 @@ func NewPipeline(cfg config.Config, exchanger resolver.Exchanger, log *slog.Logg
 		Timeout:  cfg.Resolver.Timeout,
 		Flights:  cfg.Limits.InFlight,
 		Waiters:  cfg.Limits.Waiters,
+		BogusTTL: cfg.DNSSEC.BogusTTL,
 
 		FlightsPerNetwork: portion(cfg.Limits.InFlightPerNetwork, cfg.Limits.InFlight),
 

@@ -35,10 +35,11 @@ type Options struct {
 	Builtins *policy.Builtins // answered without asking anybody; default: none
 	Clock    *clock.Clock     // that Answers are kept by; nil: the real time
 
-	UDPSize uint16        // offered to clients, in octets; default 1232 (RFC 9715)
-	Timeout time.Duration // for one question; default 6 s
-	Flights int           // questions being resolved at once; default 10,000
-	Waiters int           // clients waiting for one question; default 100
+	UDPSize  uint16        // offered to clients, in octets; default 1232 (RFC 9715)
+	Timeout  time.Duration // for one question; default 6 s
+	Flights  int           // questions being resolved at once; default 10,000
+	BogusTTL time.Duration // that bogus data is not asked for again; default: as other failures
+	Waiters  int           // clients waiting for one question; default 100
 
 	// FlightsPerNetwork is how many of the flights the clients of one
 	// [wire.Network] may have started; default one sixteenth.
@@ -325,7 +326,11 @@ func (f *Frontend) resolve(server context.Context, k flightKey, until time.Time)
 	// Neither the server's end nor that others ask too much of a zone is a
 	// failure of the question.
 	if server.Err() == nil && !errors.Is(err, resolver.ErrCrowded) {
-		f.opt.Answers.Fail(k.q, k.cd, out.err, out.at)
+		var least time.Duration
+		if resolver.IsBogus(err) {
+			least = f.opt.BogusTTL
+		}
+		f.opt.Answers.FailFor(k.q, k.cd, out.err, out.at, least)
 		f.opt.Log.Debug("cannot resolve", "question", k.q.String(), "error", err)
 	}
 	return out
