@@ -193,7 +193,7 @@ func TestUnplayableSaysWhy(t *testing.T) {
 		"STEP 1 INFRA_RTT 192.0.2.1 a. 10":                             "looks inside of Unbound: STEP 1 INFRA_RTT 192.0.2.1 a. 10",
 		"STEP 1 TIME_PASSES EVAL ${1}":                                 "looks inside of Unbound: STEP 1 TIME_PASSES EVAL ${1}",
 		rangeOf(0, 1, "ADJUST increment_ecs_scope") + "STEP 1 NOTHING": "needs EDNS client subnet",
-		"STEP 1 NOTHING": "",
+		"STEP 1 NOTHING":                                               "",
 	} {
 		if got := Unplayable(mustRead(t, "CONFIG_END\nSCENARIO_BEGIN x\n"+text+"\nSCENARIO_END\n"), Options{}); got != want {
 			t.Errorf("%s: %q, want %q", text, got, want)

@@ -110,7 +110,17 @@ func TestPlanMapsSettings(t *testing.T) {
 			text, err := os.ReadFile(p.cfg.Resolver.RootHints)
 			return err == nil && string(text) == ". 3600 NS rootns.\nrootns. 3600 AAAA 2001:db8::1\n"
 		}},
-		"no hints": {unbound("do-ip6: no"), func(p *plan) bool { return p.cfg.Resolver.RootHints == "" }},
+		"anchors": {unbound("trust-anchor: \"a. DS 1 8 2 00\"\nval-nsec3-keysize-iterations: \"1024 50 2048 100\"\ndomain-insecure: b"), func(p *plan) bool {
+			d := p.cfg.DNSSEC
+			return d.Validation && len(d.TrustAnchors) == 1 && d.TrustAnchors[0] == "a. DS 1 8 2 00" && d.MaxNSEC3Iterations == 50 &&
+				len(d.NegativeTrustAnchors) == 1 && d.NegativeTrustAnchors[0].Name == wire.MustParseName("b.")
+		}},
+		"anchors in a file": {unbound("trust-anchor-file:\nTEMPFILE_NAME x\nTEMPFILE_CONTENTS x\n. DS 1 8 2 00\nTEMPFILE_END"), func(p *plan) bool {
+			text, err := os.ReadFile(p.cfg.DNSSEC.TrustAnchorFiles[0])
+			return err == nil && string(text) == ". DS 1 8 2 00\n" && p.cfg.DNSSEC.Validation
+		}},
+		"no time of signatures": {unbound(`val-override-date: "-1"`), func(p *plan) bool { return p.cfg.DNSSEC.OverrideTime.Ignore() && p.date.IsZero() }},
+		"no hints":              {unbound("do-ip6: no"), func(p *plan) bool { return p.cfg.Resolver.RootHints == "" }},
 		"hints in a file": {unbound("root-hints:\nTEMPFILE_NAME x\nTEMPFILE_CONTENTS x\n. NS a.\nTEMPFILE_END"), func(p *plan) bool {
 			text, err := os.ReadFile(p.cfg.Resolver.RootHints)
 			return err == nil && string(text) == ". NS a.\n"
@@ -127,7 +137,7 @@ func TestPlanSaysWhatIsMissing(t *testing.T) {
 	for lines, want := range map[string]string{
 		"server: no-such-setting: yes":                                 "unknown setting no-such-setting",
 		"no-such-key: on":                                              "unknown setting no-such-key",
-		"server: trust-anchor: x":                                      "needs DNSSEC validation",
+		"server: trust-anchor: \". DS 1 8 2 00\"":                      "",
 		"server: prefetch: yes":                                        "",
 		"server: prefetch: no":                                         "",
 		"server: harden-glue: no":                                      "",
@@ -146,7 +156,7 @@ func TestPlanSaysWhatIsMissing(t *testing.T) {
 		"forward-zone: name: \".\" forward-addr: 192.0.2.1":            "",
 		"python: python-script: x":                                     "unknown clause python:",
 		"features: dns64_prefix = fe80::; warp = 9":                    "needs DNS64, unknown feature warp",
-		"server: do-nat64: yes\nserver: do-nat64: yes trust-anchor: x": "needs DNSSEC validation, needs NAT64",
+		"server: do-nat64: yes\nserver: do-nat64: yes dns64-prefix: x": "needs DNS64, needs NAT64",
 	} {
 		p, err := planOf(t, mustRead(t, lines+"\nCONFIG_END\nSCENARIO_BEGIN x\n"+nothing))
 		if err != nil || strings.Join(p.reasons, ", ") != want {

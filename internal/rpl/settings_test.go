@@ -72,7 +72,7 @@ var server = map[string]row{
 	"forward-addr":              {apply: forwardAddr}, // Deckard's too: of everything
 	"stub-name":                 {apply: func(p *plan, s Setting) error { p.host = strings.Join(s.Values, ""); return nil }},
 	"features":                  {apply: features},
-	"val-override-date":         {apply: date}, // nothing reads the plan's date yet: where nothing validates, it changes nothing
+	"val-override-date":         {apply: date},
 	"val-override-timestamp":    {apply: date},
 	"minimal-responses":         {apply: minimal},
 	"local-zone":                {apply: localZone},
@@ -92,25 +92,26 @@ var server = map[string]row{
 	"force-ipv6":                only(false, "the default", "force-ipv6"),
 
 	// What changes nothing.
-	"target-fetch-policy":    {same: "how many addresses are looked up beforehand; no answer depends on it"},
-	"trust-anchor-signaling": {same: "queries that tell the root about our trust anchors (RFC 8145); we send none"},
-	"rrset-roundrobin":       {same: "the order of records in answers, which is not compared"},
-	"fake-sha1":              {same: "makes SHA-1 valid for the validator; trust-anchor decides"},
-	"domain-insecure":        {same: "an exception from validation; trust-anchor decides"},
-	"harden-algo-downgrade":  {same: "how strict the validator is; trust-anchor decides"},
-	"ede":                    {same: "Extended DNS Errors are always sent; MATCH asks for them if they matter"},
-	"ede-serve-expired":      {same: "an Extended DNS Error of stale answers; serve-expired decides"},
-	"discard-timeout":        {same: "the clients of scenarios wait; only real transports discard late answers"},
-	"log-servfail":           {same: "logging"},
-	"log-time-ascii":         {same: "logging"},
-	"verbosity":              {same: "logging"},
+	"target-fetch-policy":          {same: "how many addresses are looked up beforehand; no answer depends on it"},
+	"trust-anchor-signaling":       {apply: func(p *plan, s Setting) (err error) { p.cfg.DNSSEC.Telemetry, err = flag(s); return err }},
+	"val-max-restart":              {same: "how many other servers are asked when what one said is bogus; ours is two"},
+	"rrset-roundrobin":             {same: "the order of records in answers, which is not compared"},
+	"fake-sha1":                    {same: "makes SHA-1 valid for the validator, which it is for ours"},
+	"domain-insecure":              {apply: insecure},
+	"trust-anchor":                 {apply: trustAnchor},
+	"trust-anchor-file":            {apply: trustAnchorFile},
+	"auto-trust-anchor-file":       {apply: trustAnchorFile},
+	"root-key-sentinel":            {apply: func(p *plan, s Setting) (err error) { p.cfg.DNSSEC.Sentinel, err = flag(s); return err }},
+	"val-nsec3-keysize-iterations": {apply: iterations},
+	"harden-algo-downgrade":        {same: "how strict the validator is; trust-anchor decides"},
+	"ede":                          {same: "Extended DNS Errors are always sent; MATCH asks for them if they matter"},
+	"ede-serve-expired":            {same: "an Extended DNS Error of stale answers; serve-expired decides"},
+	"discard-timeout":              {same: "the clients of scenarios wait; only real transports discard late answers"},
+	"log-servfail":                 {same: "logging"},
+	"log-time-ascii":               {same: "logging"},
+	"verbosity":                    {same: "logging"},
 
 	// What is missing.
-	"trust-anchor":                 {needs: "DNSSEC validation"},
-	"auto-trust-anchor-file":       {needs: "DNSSEC validation"},
-	"trust-anchor-file":            {needs: "DNSSEC validation"},
-	"val-max-restart":              {needs: "DNSSEC validation"},
-	"val-nsec3-keysize-iterations": {needs: "DNSSEC validation"},
 	"cache-min-negative-ttl":       {needs: "cache-min-negative-ttl"},
 	"outbound-msg-retry":           {needs: "outbound-msg-retry"},
 	"local-data":                   {needs: "local data"},
@@ -152,8 +153,14 @@ func planOf(t *testing.T, sc *Scenario) (*plan, error) {
 	p := &plan{cfg: config.Default(), host: "hint.rpl.", files: sc.Files, dir: t.TempDir()}
 	p.cfg.Cache.Prefetch, p.cfg.Cache.ServeStale.Enabled = false, false // as in Unbound
 	p.cfg.Cache.AnswersSize, p.cfg.Cache.RRsetsSize = 1<<20, 1<<20
-	p.cfg.Limits.UDPSize = deckardSize
-	p.cfg.DNSSEC.Validation = false
+	p.cfg.BuiltinZones.Enabled = sc.Dialect != Deckard // its scenarios use such names like any others
+	if sc.Dialect == Deckard {
+		p.cfg.Limits.UDPSize = deckardSize
+	}
+	p.cfg.DNSSEC.Validation = false // until there is an anchor
+	p.cfg.DNSSEC.RootTrustAnchor, p.cfg.DNSSEC.AutoTrustAnchor = false, false
+	p.cfg.DNSSEC.MaxNSEC3Iterations = 150            // as in Unbound
+	p.cfg.Cache.ServeStale.Recheck = 5 * time.Second // Unbound's NORR_TTL
 	for _, b := range sc.Config {
 		if err := p.block(b); err != nil {
 			return nil, fmt.Errorf("%s:%d: %s: %w", sc.Name, b.Line, b.Name, err)
@@ -388,11 +395,49 @@ func features(p *plan, s Setting) (err error) {
 // date takes the validator's clock: YYYYMMDDHHMMSS, or seconds since 1970.
 func date(p *plan, s Setting) (err error) {
 	v := strings.Join(s.Values, "")
+	p.cfg.DNSSEC.OverrideTime = config.Override(v)
+	if v == "-1" {
+		return nil
+	}
 	if p.date, err = time.Parse("20060102150405", v); err == nil {
 		return nil
 	}
 	n, err := strconv.ParseInt(v, 10, 64)
 	p.date = time.Unix(n, 0).UTC()
+	return err
+}
+
+// trustAnchor takes one DS or DNSKEY record.
+func trustAnchor(p *plan, s Setting) error {
+	p.cfg.DNSSEC.Validation = true
+	p.cfg.DNSSEC.TrustAnchors = append(p.cfg.DNSSEC.TrustAnchors, config.TrustAnchor(strings.Join(s.Values, " ")))
+	return nil
+}
+
+// trustAnchorFile takes the anchors in a file of the scenario.
+func trustAnchorFile(p *plan, s Setting) error {
+	p.cfg.DNSSEC.Validation = true
+	name := filepath.Join(p.dir, fmt.Sprintf("anchors%d", len(p.cfg.DNSSEC.TrustAnchorFiles)))
+	p.cfg.DNSSEC.TrustAnchorFiles = append(p.cfg.DNSSEC.TrustAnchorFiles, name)
+	return os.WriteFile(name, []byte(p.files[s.File]), 0o600)
+}
+
+// insecure takes a name that is not validated.
+func insecure(p *plan, s Setting) error {
+	name, err := wire.ParseName(strings.Join(s.Values, ""))
+	p.cfg.DNSSEC.NegativeTrustAnchors = append(p.cfg.DNSSEC.NegativeTrustAnchors, config.NegativeTrustAnchor{Name: name, For: 7 * 24 * time.Hour})
+	return err
+}
+
+// iterations takes pairs of key size and iterations, of which the first speaks
+// for all: ours is one number.
+func iterations(p *plan, s Setting) error {
+	pair := strings.Fields(strings.Join(s.Values, " "))
+	if len(pair) < 2 {
+		return fmt.Errorf("%q is no key size and number", s.Values)
+	}
+	n, err := strconv.Atoi(pair[1])
+	p.cfg.DNSSEC.MaxNSEC3Iterations = min(n, 150)
 	return err
 }
 
