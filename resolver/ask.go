@@ -61,10 +61,10 @@ func (r *Resolver) askServers(ctx context.Context, q wire.Question, s *search, w
 			return s.rest()
 		case err != nil:
 			return reply{}, err
-		case rep.Verdict != Lame:
+		case rep != nil:
 			s.heard = true
-			r.rememberApex(s.authority, &rep)
-			return rep, nil
+			r.rememberApex(s.authority, rep)
+			return *rep, nil
 		}
 		if s.silences > 0 && !s.heard && !s.probe { // what others found out meanwhile
 			if s.probe, err = r.dead.admit(zoneKey{s.cut.Zone, s.conf}, r.opt.Clock.Now()); err != nil {
@@ -75,33 +75,34 @@ func (r *Resolver) askServers(ctx context.Context, q wire.Question, s *search, w
 }
 
 // askNext asks the server at index i, and whom fly asks with it. It returns
-// the answer of one, or Lame when all were marked as of no help.
-func (r *Resolver) askNext(ctx context.Context, i int, how infra.Hint, q wire.Question, s *search, w *work) (reply, error) {
+// the answer of one, which is not to be changed, or nil when all were marked as
+// of no help.
+func (r *Resolver) askNext(ctx context.Context, i int, how infra.Hint, q wire.Question, s *search, w *work) (*reply, error) {
 	begun := time.Now()
 	found, err := r.fly(ctx, i, how, q, s, w)
 	s.waited += time.Since(begun)
 	if err != nil {
-		return reply{}, err
+		return nil, err
 	}
 	for n := range found {
 		if found[n].useful() {
-			return found[n].rep, nil
+			return &found[n].rep, nil
 		}
 	}
 	for n := range found {
 		if found[n].err != nil {
-			return reply{}, found[n].err
+			return nil, found[n].err
 		}
-		s.mark(&found[n])
+		s.mark(found[n])
 	}
-	return reply{Verdict: Lame}, nil
+	return nil, nil
 }
 
 // fly asks the server at index first, and another one if it is late, or shares
 // what somebody else finds out who asks the same at the same time. An answer
 // that is shared is paid for as if it had been asked for alone: what a
 // question may cost does not depend on its company.
-func (r *Resolver) fly(ctx context.Context, first int, how infra.Hint, q wire.Question, s *search, w *work) ([]asked, error) {
+func (r *Resolver) fly(ctx context.Context, first int, how infra.Hint, q wire.Question, s *search, w *work) ([]*asked, error) {
 	k := flightKey{zoneKey{s.cut.Zone, s.conf}, s.failed, q}
 	fl, leads := r.flights.board(k, s.tries[first].Addr, s.fresh)
 	if leads {
@@ -146,36 +147,44 @@ type asked struct {
 // useful reports whether a ends the search with an answer.
 func (a *asked) useful() bool { return a.err == nil && a.rep.Verdict != Lame }
 
-// askServer asks one server, and tells infra how it behaved.
-func (r *Resolver) askServer(ctx context.Context, server ZoneServer, how infra.Hint, q wire.Question, at authority, w *work) asked {
+// askServer asks one server, and tells infra how it behaved. What is found out
+// is never kept on the stack, where it would be many times over while the
+// network is waited for.
+func (r *Resolver) askServer(ctx context.Context, server ZoneServer, how infra.Hint, q wire.Question, at authority, w *work) *asked {
 	zone := at.cut.Zone
-	a := asked{server: server}
-	resp, err := r.exchange(ctx, &a, how, q, w)
+	a := &asked{server: server}
+	resp, err := r.exchange(ctx, a, how, q, w)
 	if err == nil && !how.Bare && failsOnEDNS(resp) {
 		how.Bare = true
 		a.resent++
 		proven := resp.TCP || resp.Cookie
-		if resp, err = r.exchange(ctx, &a, how, q, w); err == nil && !failsOnEDNS(resp) {
+		if resp, err = r.exchange(ctx, a, how, q, w); err == nil && !failsOnEDNS(resp) {
 			r.infra.Bare(server.Addr, zone, proven, r.opt.Clock.Now())
 		}
 	}
-	now := r.opt.Clock.Now()
 	if err != nil {
-		r.failed(ctx, &a, err, zone, now)
+		r.failed(ctx, a, err, zone, r.opt.Clock.Now())
 		return a
 	}
-	a.heard = true
-	a.rep = r.judge(resp.Msg, q, at, now).said(zone, server.Addr)
-	w.tellVerdict(StepVerdict, q, &a.rep)
-	if a.rep.Verdict == Lame && (!server.recurse || a.rep.Rcode != wire.ServFail) { // which is of the name, not of the forwarder
-		r.infra.Failed(server.Addr, zone, infra.Lame, now)
-		return a
-	}
-	r.infra.Answered(server.Addr, zone, resp.RTT, now)
-	if how.TCP {
-		r.infra.TCPOnly(server.Addr, zone)
-	}
+	r.heard(a, resp, how, q, at, w)
 	return a
+}
+
+// heard judges resp, which came from a's server, and tells infra.
+func (r *Resolver) heard(a *asked, resp exchange.Response, how infra.Hint, q wire.Question, at authority, w *work) {
+	zone, now := at.cut.Zone, r.opt.Clock.Now()
+	a.heard = true
+	a.rep = r.judge(resp.Msg, q, at, now)
+	a.rep.said(zone, a.server.Addr)
+	w.tellVerdict(StepVerdict, q, &a.rep)
+	if a.rep.Verdict == Lame && (!a.server.recurse || a.rep.Rcode != wire.ServFail) { // which is of the name, not of the forwarder
+		r.infra.Failed(a.server.Addr, zone, infra.Lame, now)
+		return
+	}
+	r.infra.Answered(a.server.Addr, zone, resp.RTT, now)
+	if how.TCP {
+		r.infra.TCPOnly(a.server.Addr, zone)
+	}
 }
 
 // failed draws the conclusions from an exchange that ended in err.

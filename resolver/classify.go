@@ -65,14 +65,12 @@ func (r *reply) aliases() (n int) {
 	return n
 }
 
-// said returns r with who said it: a server of zone.
-func (r reply) said(zone wire.Name, from netip.AddrPort) reply {
+// said notes who said r: a server of zone.
+func (r *reply) said(zone wire.Name, from netip.AddrPort) {
 	r.zone, r.from = zone, from
 	if r.Fallback != nil {
-		f := r.Fallback.said(zone, from)
-		r.Fallback = &f
+		r.Fallback.said(zone, from)
 	}
-	return r
 }
 
 func lame(rcode wire.Rcode, why string) reply { return reply{Verdict: Lame, Rcode: rcode, Why: why} }

@@ -35,7 +35,7 @@ type flightKey struct {
 type flight struct {
 	server netip.AddrPort // the first
 	done   chan struct{}  // closed when asked is there
-	asked  []asked        // nil: its leader was called away
+	asked  []*asked       // nil: its leader was called away. Not to be changed: the leader has them too
 }
 
 // board returns the flight for k, and whether the caller leads it: to the given
@@ -60,7 +60,7 @@ func (f *flights) board(k flightKey, server netip.AddrPort, want func(netip.Addr
 }
 
 // land ends fl, which the caller leads, with what was found out.
-func (f *flights) land(k flightKey, fl *flight, found []asked) {
+func (f *flights) land(k flightKey, fl *flight, found []*asked) {
 	f.mu.Lock()
 	delete(f.m, k)
 	f.mu.Unlock()
@@ -73,12 +73,14 @@ func (f *flights) land(k flightKey, fl *flight, found []asked) {
 }
 
 // wait returns what the leader of fl found out: nil if it was called away.
-func (fl *flight) wait(ctx context.Context) ([]asked, error) {
+func (fl *flight) wait(ctx context.Context) ([]*asked, error) {
 	select {
 	case <-fl.done:
-		found := slices.Clone(fl.asked)
-		for i := range found { // each its own, to work with
-			found[i].rep = found[i].rep.clone()
+		found := make([]*asked, 0, len(fl.asked))
+		for _, a := range fl.asked { // each its own, to work with
+			own := *a
+			own.rep = a.rep.clone()
+			found = append(found, &own)
 		}
 		return found, nil
 	case <-ctx.Done():

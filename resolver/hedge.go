@@ -65,16 +65,16 @@ type pair struct {
 	over    bool               // the first has ended: no second any more
 	callOff context.CancelFunc // nil: there is no second
 	done    chan struct{}      // closed when the second has ended
-	second  asked
+	second  *asked
 	won     bool // the second answered usefully while the first was late
 }
 
 // askPair asks the server at index first, as hint says, and another one if it
 // is late. It returns what was found out about both.
-func (r *Resolver) askPair(ctx context.Context, first int, how infra.Hint, q wire.Question, s *search, w *work) []asked {
+func (r *Resolver) askPair(ctx context.Context, first int, how infra.Hint, q wire.Question, s *search, w *work) []*asked {
 	s.tries[first].sends++
 	if how.Late >= how.Timeout || !s.another(first) {
-		return []asked{r.askServer(ctx, s.tries[first].ZoneServer, how, q, s.authority, w)}
+		return []*asked{r.askServer(ctx, s.tries[first].ZoneServer, how, q, s.authority, w)}
 	}
 	p := &pair{r: r, q: q, s: s, w: w}
 	firstCtx, callOff := context.WithCancel(ctx)
@@ -86,16 +86,16 @@ func (r *Resolver) askPair(ctx context.Context, first int, how infra.Hint, q wir
 	begun := time.Now()
 	found := r.askServer(firstCtx, s.tries[first].ZoneServer, how, q, s.authority, w)
 	if late.Stop() || !p.end(found) {
-		return []asked{found}
+		return []*asked{found}
 	}
 	if !p.won {
-		return []asked{found, p.second}
+		return []*asked{found, p.second}
 	}
 	if errors.Is(found.err, context.Canceled) { // called off
 		r.infra.Late(found.server.Addr, s.cut.Zone, time.Since(begun), r.opt.Clock.Now())
 		found.err, found.silent, found.rep = nil, true, lame(0, "late")
 	}
-	return []asked{p.second, found}
+	return []*asked{p.second, found}
 }
 
 // try asks a second server, if there is one, no worse than the first, and the
@@ -131,7 +131,7 @@ func (p *pair) try(ctx context.Context, first int, last bool, callOffFirst conte
 
 // end ends p with what was found of the first server, and reports whether there
 // was a second.
-func (p *pair) end(first asked) bool {
+func (p *pair) end(first *asked) bool {
 	p.mu.Lock()
 	p.over = true
 	hasSecond := p.callOff != nil

@@ -103,7 +103,7 @@ func newScripted(t *testing.T, ex *scripted) (*Resolver, authority) {
 }
 
 // askFirst asks the server at 192.0.2.1 first.
-func askFirst(t *testing.T, r *Resolver, at authority, w *work) ([]asked, time.Duration) {
+func askFirst(t *testing.T, r *Resolver, at authority, w *work) ([]*asked, time.Duration) {
 	t.Helper()
 	begun := time.Now()
 	s := r.search(at, nil)
@@ -259,7 +259,7 @@ func TestFlightIsSharedByThoseWhoWantItsServer(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		f.land(k, fl, []asked{{rep: reply{Verdict: Positive, Sets: make([]rrset.Set, 1)}}, {err: context.Canceled}})
+		f.land(k, fl, []*asked{{rep: reply{Verdict: Positive, Sets: make([]rrset.Set, 1)}}, {err: context.Canceled}})
 		wg.Wait()
 		if _, leads := f.board(k, ipPort(1), yes); !leads || f.shared.Load() != 10 {
 			t.Errorf("leads %v after the landing, %d shared", leads, f.shared.Load())

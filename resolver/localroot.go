@@ -18,7 +18,8 @@ func (r *Resolver) askLocalRoot(q wire.Question, at authority, w *work) (reply, 
 		return reply{}, false
 	}
 	w.tellStep(StepZone, q, at.cut.Zone) // and no query follows
-	rep := r.judge(msg, q, at, r.opt.Clock.Now()).said(at.cut.Zone, netip.AddrPort{})
+	rep := r.judge(msg, q, at, r.opt.Clock.Now())
+	rep.said(at.cut.Zone, netip.AddrPort{})
 	w.tellVerdict(StepVerdict, q, &rep)
 	return rep, rep.Verdict != Lame
 }

@@ -247,13 +247,16 @@ func (r *Resolver) judge(msg *dns.Msg, q wire.Question, at authority, now time.T
 		cut = denier(msg, q, cut)
 	}
 	if at.conf != nil && at.conf.Forward {
-		return r.clip(r.judgeForwarder(msg, q, cut, now), at)
+		rep := r.judgeForwarder(msg, q, cut, now)
+		r.clip(&rep, at)
+		return rep
 	}
 	rep := classify(msg, q, cut, now, r.opt.TTL)
 	if rep.Verdict == Referral && r.opt.AnyGlue {
 		r.addGlue(rep.Cut, msg, now)
 	}
-	return r.clip(rep, at)
+	r.clip(&rep, at)
+	return rep
 }
 
 // judgeForwarder is judge for a forwarder's response: a resolver's, and no less
@@ -295,7 +298,7 @@ func denier(msg *dns.Msg, q wire.Question, cut *rrset.Cut) *rrset.Cut {
 // clip cuts the alias chain of rep off where it enters a zone that others are
 // known to have the word on: those configured for it, or those of a cut below
 // the one that was asked.
-func (r *Resolver) clip(rep reply, at authority) reply {
+func (r *Resolver) clip(rep *reply, at authority) {
 	last := len(rep.Sets) - 1
 	for i, s := range rep.Sets {
 		if s.Type != wire.TypeCNAME || i == last && rep.Verdict != Negative { // the data, or an alias that is followed anyway
@@ -306,10 +309,10 @@ func (r *Resolver) clip(rep reply, at authority) reply {
 			if slices.ContainsFunc(clipped.Sets, expanded) {
 				clipped.Denial = slices.DeleteFunc(rep.Denial, func(s rrset.Set) bool { return s.Type == wire.TypeSOA })
 			}
-			return clipped
+			*rep = clipped
+			return
 		}
 	}
-	return rep
 }
 
 // foreign reports whether others than the servers of at are known to have the

@@ -7,7 +7,7 @@ import (
 )
 
 func TestReserveStackMakesItLargeOnce(t *testing.T) {
-	const goroutines, want = 1000, 8 << 10 // bytes
+	const goroutines, want = 1000, 16 << 10 // bytes
 	var before, after runtime.MemStats
 	var ready, done sync.WaitGroup
 	hold := make(chan struct{})

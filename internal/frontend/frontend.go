@@ -267,7 +267,6 @@ func (f *Frontend) stays(ctx context.Context, q *wire.Query) bool {
 // lead does the work of fl on the goroutine of the client that leads it, who
 // stays: a second goroutine would only have this one wait.
 func (f *Frontend) lead(ctx context.Context, buf []byte, q *wire.Query, k flightKey, fl *flight[*outcome]) []byte {
-	reserveStack()
 	f.flights.lead(k, wire.NetworkOf(q.Client.Addr()), fl, func() *outcome { return f.resolve(f.flights.server, k, time.Time{}) })
 	if ctx.Err() != nil {
 		f.counts.of(q).abandoned.Add(1)

@@ -246,7 +246,7 @@ func (c *Client) Exchange(ctx context.Context, req exchange.Request) (exchange.R
 	}
 	s := c.scratch.Get().(*scratch)
 	a := &s.attempt
-	*a = attempt{client: c, req: req, scratch: s}
+	a.client, a.req, a.scratch = c, req, s
 	defer func() {
 		*a = attempt{} // keeps nothing of the request
 		c.scratch.Put(s)
