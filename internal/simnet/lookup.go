@@ -28,6 +28,8 @@ type found struct {
 	where where
 	name  wire.Name
 	node  node
+
+	encloser wire.Name // nowhere, wildcard: the closest encloser (RFC 4592 §3.3.1)
 }
 
 // find walks down from the apex to name (RFC 1034 §4.3.2 step 3).
@@ -39,16 +41,16 @@ func (z *Zone) find(name wire.Name, typ wire.Type) found {
 		switch {
 		case !exists:
 			// RFC 4592 §3.3.1: the source of synthesis is below the closest encloser.
-			if n, ok := z.nodes["\x01*"+encloser]; ok {
-				return found{wildcard, "\x01*" + encloser, n}
+			if n, ok := z.nodes[asterisk+encloser]; ok {
+				return found{wildcard, asterisk + encloser, n, encloser}
 			}
-			return found{where: nowhere}
+			return found{where: nowhere, encloser: encloser}
 		case at != z.origin && n[wire.TypeNS] != nil && (at != name || typ != wire.TypeDS):
-			return found{cut, at, n} // RFC 4035 §3.1.4.1: but the DS set is the parent's
+			return found{where: cut, name: at, node: n} // RFC 4035 §3.1.4.1: but the DS set is the parent's
 		case at == name:
-			return found{exact, at, n}
+			return found{where: exact, name: at, node: n}
 		case n[wire.TypeDNAME] != nil:
-			return found{aliased, at, n} // RFC 6672 §2.4: nothing below it counts
+			return found{where: aliased, name: at, node: n} // RFC 6672 §2.4: nothing below it counts
 		}
 		encloser = at
 	}
@@ -56,8 +58,9 @@ func (z *Zone) find(name wire.Name, typ wire.Type) found {
 }
 
 // answer completes m, the beginning of a response, with what the zone says to
-// a question for name, spelled as given, and typ (RFC 1034 §4.3.2 step 3).
-func (z *Zone) answer(m *dns.Msg, name wire.Name, spelled string, typ wire.Type) {
+// a question for name, spelled as given, and typ (RFC 1034 §4.3.2 step 3), with
+// its signatures for who wants them.
+func (z *Zone) answer(m *dns.Msg, name wire.Name, spelled string, typ wire.Type, do bool) {
 	m.Authoritative = true
 	followed := make([]wire.Name, 0, maxAliases)
 	for len(followed) < maxAliases && name.Within(z.origin) && !slices.Contains(followed, name) {
@@ -65,14 +68,13 @@ func (z *Zone) answer(m *dns.Msg, name wire.Name, spelled string, typ wire.Type)
 		var alias dns.RR
 		switch f := z.find(name, typ); f.where {
 		case cut:
-			z.refer(m, f)
+			z.refer(m, f, do)
 		case aliased:
-			alias = z.substitute(m, f, name, spelled)
+			alias = z.substitute(m, f, name, spelled, do)
 		case exact, wildcard:
-			alias = z.take(m, f, spelled, typ)
+			alias = z.take(m, f, name, spelled, typ, do)
 		case nowhere:
-			m.Rcode = dns.RcodeNameError // of the last name in the chain: RFC 6604 §3
-			m.Ns = append(m.Ns, z.denial)
+			z.deny(m, f, name, do)
 		}
 		cname, ok := alias.(*dns.CNAME)
 		if !ok || typ == wire.TypeCNAME || typ == wire.TypeANY { // RFC 1034 §3.6.2: the alias is the answer
@@ -86,32 +88,60 @@ func (z *Zone) answer(m *dns.Msg, name wire.Name, spelled string, typ wire.Type)
 	}
 }
 
-// take answers from the node that the question's name, spelled as given, has
-// or is synthesised from. It returns the first record, which may be an alias.
-func (z *Zone) take(m *dns.Msg, f found, spelled string, typ wire.Type) (first dns.RR) {
+// take answers from the node that name, spelled as given, has or is synthesised
+// from. It returns the first record, which may be an alias.
+func (z *Zone) take(m *dns.Msg, f found, name wire.Name, spelled string, typ wire.Type, do bool) (first dns.RR) {
+	if f.where == wildcard && (f.node[typ] != nil || f.node[wire.TypeCNAME] != nil) {
+		f = z.expand(f, name, spelled)
+	}
 	var rrs []dns.RR
 	switch {
 	case typ == wire.TypeANY:
 		for _, t := range slices.Sorted(maps.Keys(f.node)) {
-			rrs = append(rrs, f.node[t]...)
+			rrs = append(rrs, z.signedSet(f, t, do)...)
+		}
+	case typ == wire.TypeRRSIG && z.signer != nil:
+		for _, t := range slices.Sorted(maps.Keys(f.node)) {
+			rrs = append(rrs, z.signatures(f.name, t, f.node[t])...)
+		}
+	case typ == wire.TypeNSEC && z.signer != nil:
+		rrs = z.ownNSEC(f, name)
+		if !do {
+			rrs = rrs[:min(len(rrs), 1)]
 		}
 	case f.node[typ] != nil:
-		rrs = f.node[typ]
+		rrs = z.signedSet(f, typ, do)
 	case f.node[wire.TypeCNAME] != nil:
-		rrs = f.node[wire.TypeCNAME][:1]
+		rrs = z.signedSet(f, wire.TypeCNAME, do)
+	}
+	if len(rrs) == 0 { // NODATA, RFC 2308 §2.2
+		z.deny(m, f, name, do)
+		return nil
 	}
 	if f.where == wildcard {
 		rrs = renamed(rrs, spelled)
-	}
-	if len(rrs) == 0 { // NODATA, RFC 2308 §2.2
-		m.Ns = append(m.Ns, z.denial)
-		return nil
+		if do && z.signer != nil {
+			z.denyCloser(m, f, name)
+		}
 	}
 	m.Answer = append(m.Answer, rrs...)
 	if typ == wire.TypeNS {
 		z.addAddresses(m, rrs) // RFC 1034 §4.3.2 step 6; root priming lives on it (RFC 9609 §4.1)
 	}
 	return rrs[0]
+}
+
+// expand returns f, a wildcard, as name, spelled as given, has it: in a zone of
+// compact denials the name then exists like any other, and is signed itself.
+func (z *Zone) expand(f found, name wire.Name, spelled string) found {
+	if z.signer == nil || z.signer.Denial != Compact {
+		return f
+	}
+	own := make(node, len(f.node))
+	for t, set := range f.node {
+		own[t] = renamed(set, spelled)
+	}
+	return found{where: exact, name: name, node: own}
 }
 
 // renamed returns copies of rrs that spelled owns.
@@ -127,12 +157,12 @@ func renamed(rrs []dns.RR, spelled string) []dns.RR {
 // substitute answers with the DNAME record of f and the alias that follows
 // from it for name (RFC 6672 §3.1), which it returns. If there is no such name
 // the response is YXDOMAIN.
-func (z *Zone) substitute(m *dns.Msg, f found, name wire.Name, spelled string) (alias dns.RR) {
+func (z *Zone) substitute(m *dns.Msg, f found, name wire.Name, spelled string, do bool) (alias dns.RR) {
 	dname, ok := f.node[wire.TypeDNAME][0].(*dns.DNAME)
 	if !ok {
 		return nil
 	}
-	m.Answer = append(m.Answer, dname)
+	m.Answer = append(m.Answer, z.signedSet(f, wire.TypeDNAME, do)...)
 	target, err := wire.ParseName(dname.Target)
 	if err != nil {
 		return nil
@@ -152,9 +182,12 @@ func (z *Zone) substitute(m *dns.Msg, f found, name wire.Name, spelled string) (
 
 // refer answers with the delegation f. AA speaks of the first name in the
 // answer section (RFC 1035 §4.1.1), so it stays behind an alias.
-func (z *Zone) refer(m *dns.Msg, f found) {
+func (z *Zone) refer(m *dns.Msg, f found, do bool) {
 	m.Authoritative = len(m.Answer) > 0
 	m.Ns = append(m.Ns, f.node[wire.TypeNS]...)
+	if do {
+		z.delegate(m, f)
+	}
 	z.addAddresses(m, f.node[wire.TypeNS])
 }
 

@@ -2,7 +2,7 @@
 // answers, faults and delays a test scripts. Nothing in it does I/O: under
 // testing/synctest its seconds take no time.
 //
-// A [Zone] is parsed from the text of a master file, a [Server] answers from
+// A [Zone] is parsed from the text of a master file, and may be signed; a [Server] answers from
 // zones as RFC 1034 §4.3.2 has it, and a [Net] holds servers by address,
 // applies a [Fault] or several to what they answer, and logs every query.
 package simnet
@@ -62,6 +62,20 @@ func (n *Net) Serve(addr, zone, text string) {
 	if err != nil {
 		panic("simnet: " + err.Error())
 	}
+	n.serve(addr, z)
+}
+
+// ServeSigned is Serve for a zone that is signed, now.
+func (n *Net) ServeSigned(addr, zone, text string, s Signing) {
+	z, err := ParseZone(zone, text)
+	if err != nil {
+		panic("simnet: " + err.Error())
+	}
+	n.serve(addr, z.Sign(s))
+}
+
+// serve makes the server at addr serve z.
+func (n *Net) serve(addr string, z *Zone) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	h := n.at(netip.MustParseAddr(addr))
@@ -190,9 +204,9 @@ func (n *Net) accept(req exchange.Request) (host, error) {
 // network.
 func (h host) reply(req exchange.Request) Reply {
 	query := new(dns.Msg).SetQuestion(req.Question.Name.String(), uint16(req.Question.Type))
-	query.RecursionDesired = false
+	query.RecursionDesired, query.CheckingDisabled = req.RD, req.CD
 	if !req.Bare {
-		query.SetEdns0(UDPSize, false)
+		query.SetEdns0(UDPSize, true) // RFC 4035 §3.2.1: as the upstream transport does
 	}
 	r := Reply{After: h.rtt, query: query, server: h.server}
 	r.Msg = h.server.Answer(query)

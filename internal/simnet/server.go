@@ -72,7 +72,8 @@ func (s *Server) answer(m, query *dns.Msg) (rcode int) {
 	if zone == nil || q.Qclass != dns.ClassINET {
 		return dns.RcodeRefused
 	}
-	zone.answer(m, name, q.Name, typ)
+	opt := query.IsEdns0()
+	zone.answer(m, name, q.Name, typ, opt != nil && opt.Do())
 	return m.Rcode
 }
 

@@ -20,6 +20,7 @@ type Zone struct {
 	origin wire.Name
 	nodes  map[wire.Name]node // empty non-terminals included
 	denial dns.RR             // the SOA record as it goes with a denial
+	signer *signer            // nil: it is not signed
 }
 
 // node is what one name owns: nothing, for an empty non-terminal.
