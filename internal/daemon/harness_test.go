@@ -43,6 +43,10 @@ type step struct {
 	ede    int      // INFO-CODE+1; 0: do not look
 	noEDE  bool
 	tc     bool
+	ad     bool          // AD is set; otherwise it must not be
+	sigs   int           // signatures in the answer section, which answer then leaves out; 0: answer has them too
+	proofs int           // NSEC and NSEC3 records in the authority section; 0: do not look
+	verify int           // at most so many signatures are verified; 0: do not look
 	lost   bool          // no response at all
 	sent   []string      // exactly these queries: "192.0.2.1 com. A"
 	most   int           // at most so many queries; 0: do not look
@@ -144,7 +148,7 @@ func playStep(t *testing.T, p *Pipeline, n *simnet.Net, i int, st step) {
 		st.do(n)
 	}
 	n.ResetLog()
-	begun := time.Now()
+	begun, verified := time.Now(), p.Resolver.Stats().Verifications
 	m := ask(t, p, st.ask)
 	took := time.Since(begun)
 	time.Sleep(st.settle)
@@ -162,6 +166,9 @@ func playStep(t *testing.T, p *Pipeline, n *simnet.Net, i int, st step) {
 	if st.most != 0 && len(sent) > st.most || st.none && len(sent) > 0 {
 		fail("sent %d queries, want at most %d", len(sent), st.most)
 	}
+	if verified = p.Resolver.Stats().Verifications - verified; st.verify != 0 && verified > uint64(st.verify) {
+		fail("verified %d signatures, want at most %d", verified, st.verify)
+	}
 	if st.lost != (m == nil) {
 		fail("lost: %v, want %v", m == nil, st.lost)
 	}
@@ -177,8 +184,13 @@ func checkResponse(m *dns.Msg, st step, fail func(format string, args ...any)) {
 	}
 	var answer []string
 	var ttls []int
+	sigs := 0
 	for _, rr := range m.Answer {
 		h := rr.Header()
+		if st.sigs > 0 && h.Rrtype == dns.TypeRRSIG {
+			sigs++
+			continue
+		}
 		data := strings.TrimPrefix(rr.String(), h.String())
 		answer = append(answer, fmt.Sprintf("%s %s %s", h.Name, dns.TypeToString[h.Rrtype], data))
 		ttls = append(ttls, int(h.Ttl))
@@ -189,14 +201,26 @@ func checkResponse(m *dns.Msg, st step, fail func(format string, args ...any)) {
 	if st.ttls != nil && !slices.Equal(ttls, st.ttls) {
 		fail("TTLs %v, want %v", ttls, st.ttls)
 	}
-	soa := ""
+	if sigs != st.sigs {
+		fail("%d signatures, want %d", sigs, st.sigs)
+	}
+	if m.AuthenticatedData != st.ad {
+		fail("AD %v, want %v", m.AuthenticatedData, st.ad)
+	}
+	soa, proofs := "", 0
 	for _, rr := range m.Ns {
+		if typ := rr.Header().Rrtype; typ == dns.TypeNSEC || typ == dns.TypeNSEC3 {
+			proofs++
+		}
 		if rr.Header().Rrtype == dns.TypeSOA {
 			soa = rr.Header().Name
 		}
 	}
 	if st.soa != "" && soa != st.soa {
 		fail("SOA of %q, want %q", soa, st.soa)
+	}
+	if st.proofs != 0 && proofs != st.proofs {
+		fail("%d NSEC and NSEC3 records, want %d", proofs, st.proofs)
 	}
 	if m.Truncated != st.tc {
 		fail("TC %v, want %v", m.Truncated, st.tc)
