@@ -163,6 +163,7 @@ func (s linkStep) undecided() bool { return s.link == nil && !s.denied && s.sign
 // counts.
 func (r *Resolver) recallDS(q wire.Question, judge func(*reply) error) bool {
 	if rep, ok := r.referredToDS(q); ok && judge(&rep) == nil {
+		r.forgetDS(q.Name) // the link that is made of it lives as long
 		return true
 	}
 	rep, ok := r.recall(q, time.Time{}, rrset.Unchecked)
@@ -183,6 +184,16 @@ func (r *Resolver) referredToDS(q wire.Question) (reply, bool) {
 		return reply{Verdict: Negative, Denial: cut.DS.Denial.Sets}, true
 	}
 	return reply{Verdict: Positive, Sets: []rrset.Set{*cut.DS}}, true
+}
+
+// forgetDS drops the denial of keys that the referral to zone brought along: it
+// is large.
+func (r *Resolver) forgetDS(zone wire.Name) {
+	if cut := r.opt.Memory.Cut(zone); cut != nil && cut.Zone == zone && cut.DS != nil && cut.DS.Denial != nil {
+		bare := *cut
+		bare.DS = nil
+		r.opt.Memory.PutCut(&bare)
+	}
 }
 
 // judgeDS judges rep, an answer to q, which is for a DS set in the zone of l or

@@ -237,6 +237,7 @@ func (r *Resolver) conclude(q wire.Question, s *search, w *work, err error) {
 	switch {
 	case err == nil || s.heard:
 		r.dead.alive(z)
+	case len(s.avoid) > 0: // not all of its servers were asked
 	case s.conf != nil && s.conf.Forward:
 		// A resolver may be silent because of others: its own health, which
 		// infra knows, has to do.

@@ -10,7 +10,7 @@ import (
 // servers (RFC 8806 §2): same question, same judgement, no packet. Whoever is
 // configured for the root goes before it.
 func (r *Resolver) askLocalRoot(q wire.Question, at authority, w *work) (reply, bool) {
-	if r.opt.LocalRoot == nil || at.conf != nil || at.cut.Zone != wire.Root {
+	if r.opt.LocalRoot == nil || w.direct || at.conf != nil || at.cut.Zone != wire.Root {
 		return reply{}, false
 	}
 	msg := r.opt.LocalRoot(q)

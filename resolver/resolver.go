@@ -249,6 +249,9 @@ func (r *Resolver) Resolve(ctx context.Context, q Query) (*Answer, error) {
 		r.stats.failures.Add(1)
 		return nil, explain(ctx, q.Question, err)
 	}
+	if q.CD { // what is remembered may have been proven, but nobody was to look
+		ans.Trust = rrset.Unchecked
+	}
 	return ans, nil
 }
 

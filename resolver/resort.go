@@ -25,7 +25,7 @@ const apexServers wire.Type = 240
 // whether it found any. Each way is tried once for a question, the cheap ones
 // first, and all that is looked up counts against maxGlueless.
 func (r *Resolver) lastResort(ctx context.Context, s *search, w *work) (found bool) {
-	for s.conf == nil && !found && s.resorts < 4 {
+	for s.conf == nil && len(s.avoid) == 0 && !found && s.resorts < 4 { // not for a second opinion
 		s.resorts++
 		switch s.resorts {
 		case 1, 3: // the second time for those that the zone itself has named

@@ -63,9 +63,9 @@ func (r *Resolver) fetch(ctx context.Context, q wire.Question, w *work, check fu
 // often as is worth it. Its error is the first that check has to say, if there
 // is one; the reply is then the one it is about.
 func (r *Resolver) proven(ctx context.Context, q wire.Question, w *work, check func(*reply) error) (reply, error) {
-	outer := w.avoid
-	defer func() { w.avoid = outer }()
-	w.avoid = nil
+	avoid, direct := w.avoid, w.direct
+	defer func() { w.avoid, w.direct = avoid, direct }()
+	w.avoid, w.direct = nil, false
 	var first reply
 	var bogus error
 	for {
@@ -82,10 +82,16 @@ func (r *Resolver) proven(ctx context.Context, q wire.Question, w *work, check f
 		if bogus == nil {
 			first, bogus = rep, err
 		}
-		if !IsBogus(err) || errors.Is(err, errChain) || len(w.avoid) == maxElsewhere || !rep.from.IsValid() {
+		switch {
+		case !IsBogus(err) || errors.Is(err, errChain):
+			return first, bogus
+		case rep.from.IsValid() && len(w.avoid) < maxElsewhere:
+			w.avoid = append(w.avoid, rep.from.Addr())
+		case !rep.from.IsValid() && !w.direct: // RFC 8806 §2: the copy must not be worse than the root
+			w.direct = true
+		default:
 			return first, bogus
 		}
-		w.avoid = append(w.avoid, rep.from.Addr())
 	}
 }
 

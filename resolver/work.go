@@ -28,6 +28,7 @@ type work struct {
 	cd      bool          // nothing is validated
 	budget  dnssec.Budget // for validation
 	avoid   []netip.Addr  // servers that gave bogus answers to what is asked now
+	direct  bool          // the local copy of the root gave a bogus answer
 	held    *reply        // the answer that is being validated, if it is for the keys of heldOf
 	heldOf  wire.Name
 
