@@ -138,6 +138,7 @@ type server struct {
 	backoff      time.Duration // the last one imposed
 	deadUntil    time.Time
 	triedUntil   time.Time // a question finds out whether it is still dead
+	firstUntil   time.Time // the first questions to it wait for their answers
 	lameUntil    time.Time
 	sameUntil    time.Time // a silence before belongs to the last one counted
 	heard        time.Time // the last time that anything came from it
@@ -252,7 +253,7 @@ func (t *Table) Choose(zone wire.Name, candidates []netip.AddrPort, now time.Tim
 			}
 		}
 	}
-	hint := t.servers[key{candidates[chosen], zone}].hint(now)
+	hint := t.at(candidates[chosen], zone).hint(now)
 	hint.Last = costs[chosen] >= lameCost
 	return chosen, hint
 }
@@ -271,6 +272,9 @@ func (s *server) cost(now time.Time) time.Duration {
 		return FirstTimeout
 	}
 	cost := s.timeout()
+	if s.srtt == 0 && pending(s.firstUntil, now, MaxTimeout) {
+		cost += Band // after those that are good, and those nobody has tried: one question finds out
+	}
 	if pending(s.lameUntil, now, LameFor) {
 		cost += lameCost // after every server that may answer
 	}
@@ -280,14 +284,14 @@ func (s *server) cost(now time.Time) time.Duration {
 	return cost
 }
 
-// hint returns how to ask s, which may be nil, and counts that it is asked so.
+// hint returns how to ask s, and counts that it is asked so.
 func (s *server) hint(now time.Time) Hint {
-	if s == nil {
-		return Hint{Timeout: FirstTimeout, Late: FirstLate}
-	}
 	hint := Hint{Timeout: s.timeout(), Late: s.late(), Bare: s.bare > 0, TCP: s.tcp > 0}
 	if hint.Bare {
 		s.bare--
+	}
+	if s.srtt == 0 {
+		s.firstUntil = now.Add(hint.Timeout)
 	}
 	switch {
 	case hint.TCP:

@@ -37,13 +37,15 @@ func timeoutOf(tab *Table, a netip.AddrPort, now time.Time) time.Duration {
 	return hint.Timeout
 }
 
-// shares returns how often each of candidates is chosen, of 1.
+// shares returns how often each of candidates is chosen, of 1, when no question
+// waits for an answer of one that was never measured.
 func shares(tab *Table, candidates []netip.AddrPort, now time.Time) []float64 {
 	const draws = 20_000
 	share := make([]float64, len(candidates))
 	for range draws {
 		i, _ := tab.Choose(zone, candidates, now)
 		share[i] += 1.0 / draws
+		tab.servers[key{candidates[i], zone}].firstUntil = time.Time{}
 	}
 	return share
 }
@@ -150,6 +152,36 @@ func TestChooseIsEvenWithinTheBand(t *testing.T) {
 	for i, share := range shares(tab, a, start) {
 		if math.Abs(share-0.25) > 0.02 {
 			t.Errorf("server %d chosen %.3f of the time, want 0.25 ± 0.02", i, share)
+		}
+	}
+}
+
+// While one question finds out how fast a server is, the others go to those that
+// are known to be good, or that nobody has asked; when there are none they go
+// there as well.
+func TestServerThatWasNeverMeasuredIsTriedByOneQuestion(t *testing.T) {
+	for name, tt := range map[string]struct {
+		known time.Duration // RTT of the other server; 0: nothing is known of it either
+		most  int           // of 1000 questions, to the first server
+	}{
+		"beside a good one":   {20 * time.Millisecond, 1000/explore + 30}, // exploration, and one
+		"beside a new one":    {0, 600},
+		"beside a slower one": {2 * time.Second, 1000},
+	} {
+		tab := New(Options{})
+		a := addrs(2)
+		if tt.known > 0 {
+			tab.Answered(a[1], zone, tt.known, start)
+		}
+		tab.Choose(zone, a[:1], start)
+		to := 0
+		for range 1000 {
+			if i, _ := tab.Choose(zone, a, start); i == 0 {
+				to++
+			}
+		}
+		if to > tt.most || tt.known == 2*time.Second && to < 900 {
+			t.Errorf("%s: %d of 1000 questions went to it, want %d at most", name, to, tt.most)
 		}
 	}
 }
@@ -529,11 +561,11 @@ func TestTableIsBounded(t *testing.T) {
 	if got := tab.Stats(); got.Servers != 100 || got.Evicted != 900 {
 		t.Errorf("%d servers remembered, %d evicted, want 100 and 900", got.Servers, got.Evicted)
 	}
-	for i := range 1000 { // to choose is not to remember
+	for i := range 1000 { // who is chosen is remembered
 		tab.Choose(wire.MustParseName(fmt.Sprintf("y%d.example.", i)), addrs(2), start)
 	}
-	if got := tab.Stats(); got.Servers != 100 || got.Evicted != 900 {
-		t.Errorf("after Choose: %d servers remembered, %d evicted, want 100 and 900", got.Servers, got.Evicted)
+	if got := tab.Stats(); got.Servers != 100 || got.Evicted != 1900 {
+		t.Errorf("after Choose: %d servers remembered, %d evicted, want 100 and 1900", got.Servers, got.Evicted)
 	}
 }
 
