@@ -41,7 +41,7 @@ bench: build ## warm UDP beside Unbound; writes bench/results (root, about 3 min
 	go run ./bench warm
 
 bench-cold: build ## cold names beside Unbound, then with faulty servers; writes bench/results (root, about 3 minutes)
-	go run ./bench cold && go run ./bench cold -faults
+	go run ./bench cold && go run ./bench cold -signed && go run ./bench cold -faults
 
 soak: build ## a minute of load without an error or a leak (root)
 	go run ./bench soak

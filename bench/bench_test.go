@@ -70,11 +70,11 @@ func TestOnlyAnAnswerCountsAsReady(t *testing.T) {
 
 func TestConfigurationsNameTheAddressAndTheHints(t *testing.T) {
 	addr := netip.MustParseAddr("127.0.1.2")
-	if c := unboundConf("/d", "/d/root.hints", addr); !strings.Contains(c, "interface: 127.0.1.2@53\n") ||
+	if c := unboundConf(&lab{dir: "/d", hints: "/d/root.hints"}, addr); !strings.Contains(c, "interface: 127.0.1.2@53\n") ||
 		!strings.Contains(c, "root-hints: \"/d/root.hints\"\n") || !strings.Contains(c, "do-not-query-localhost: no\n") {
 		t.Error(c)
 	}
-	if c := shirubeConf("/d/root.hints", addr); !strings.Contains(c, "- address: 127.0.1.2:53\n") ||
+	if c := shirubeConf(&lab{hints: "/d/root.hints"}, addr); !strings.Contains(c, "- address: 127.0.1.2:53\n") ||
 		!strings.Contains(c, "root_hints: /d/root.hints\n") || !strings.Contains(c, "do_not_query_localhost: false\n") {
 		t.Error(c)
 	}

@@ -41,6 +41,7 @@ type coldReport struct {
 	Zones   int          `json:"zones"`
 	Rounds  int          `json:"rounds"`
 	Clients int          `json:"clients"`
+	Signed  bool         `json:"signed"` // and validated
 	Faults  *faultReport `json:"faults,omitempty"`
 	Rows    []coldRow    `json:"servers"`
 	Runs    []coldSample `json:"runs"`
@@ -61,7 +62,7 @@ type faultReport struct {
 func newColdReport(ctx context.Context, now time.Time, set settings, l *lab) (*coldReport, error) {
 	r := &coldReport{
 		Date: now, CPU: cpuModel(), Cores: runtime.NumCPU(), Kernel: kernel(),
-		Names: set.names, Zones: set.zones, Rounds: set.rounds, Clients: set.clients,
+		Names: set.names, Zones: set.zones, Rounds: set.rounds, Clients: set.clients, Signed: set.signed,
 		versions: make(map[string]string),
 	}
 	var err error
@@ -131,6 +132,9 @@ func (r *coldReport) title() (title, slug string) {
 	if r.Faults != nil {
 		return "Cold cache, faulty servers", "cold-faults"
 	}
+	if r.Signed {
+		return "Cold cache, signed zones", "cold-signed"
+	}
 	return "Cold cache", "cold"
 }
 
@@ -139,9 +143,13 @@ func (r *coldReport) markdown() string {
 	var b strings.Builder
 	title, _ := r.title()
 	fmt.Fprintf(&b, "# %s, %s\n\n", title, r.Date.Format(time.DateOnly))
-	fmt.Fprintf(&b, "%d names in %d unsigned zones, each asked once by one of %d clients, each of which waits for its answer;\n"+
-		"%d rounds, the servers in turn, started anew for every run. Two threads each; nothing validates; QNAME\n"+
-		"minimisation is on. Median (min–max).\n\n", r.Names, r.Zones, r.Clients, r.Rounds)
+	zones, validation := "unsigned", "nothing validates"
+	if r.Signed {
+		zones, validation = "signed", "both validate (ECDSA P-256, NSEC)"
+	}
+	fmt.Fprintf(&b, "%d names in %d %s zones, each asked once by one of %d clients, each of which waits for its answer;\n"+
+		"%d rounds, the servers in turn, started anew for every run. Two threads each; %s; QNAME\n"+
+		"minimisation is on. Median (min–max).\n\n", r.Names, r.Zones, zones, r.Clients, r.Rounds, validation)
 	if f := r.Faults; f != nil {
 		fmt.Fprintf(&b, "Of the zones' %d name servers %d are dead, silently, and %d answer %g ms late. Of the names %d lie in zones with a\n"+
 			"dead server and %d in zones with a slow one; every zone has two servers.\n\n", f.Servers, f.Dead, f.Slow, f.Delay, f.DeadNames, f.SlowNames)

@@ -55,11 +55,11 @@ func (c *contestant) start(ctx context.Context, l *lab, kind, shirube string) (e
 	case "unbound":
 		conf = filepath.Join(l.dir, c.name+".conf")
 		argv = []string{"unbound", "-d", "-c", conf}
-		err = os.WriteFile(conf, []byte(unboundConf(l.dir, l.hints, c.addr)), 0o644)
+		err = os.WriteFile(conf, []byte(unboundConf(l, c.addr)), 0o644)
 	case "shirube":
 		conf = filepath.Join(l.dir, c.name+".yaml")
 		argv = []string{shirube, "serve", "--config", conf}
-		err = os.WriteFile(conf, []byte(shirubeConf(l.hints, c.addr)), 0o644)
+		err = os.WriteFile(conf, []byte(shirubeConf(l, c.addr)), 0o644)
 	}
 	if err != nil {
 		return err
@@ -107,8 +107,12 @@ const threads = 2
 
 // unboundConf follows Unbound's own advice for throughput ("Performance
 // Tuning" in its manual): a thread per core, slabs a power of two, a socket per
-// thread, large socket buffers. It does not validate, as Shirube does not yet.
-func unboundConf(dir, hints string, addr netip.Addr) string {
+// thread, large socket buffers. It validates where there is something signed.
+func unboundConf(l *lab, addr netip.Addr) string {
+	modules, anchor := "iterator", ""
+	if l.anchor != "" {
+		modules, anchor = "validator iterator", fmt.Sprintf("  trust-anchor: %q\n  trust-anchor-signaling: no\n", strings.ReplaceAll(l.anchor, "\t", " "))
+	}
 	return fmt.Sprintf(`server:
   verbosity: 0
   use-syslog: no
@@ -139,15 +143,19 @@ func unboundConf(dir, hints string, addr netip.Addr) string {
   prefetch: no
   serve-expired: no
   root-hints: %q
-  module-config: "iterator"
-remote-control:
+  module-config: %q
+%sremote-control:
   control-enable: no
-`, dir, addr, threads, hints)
+`, l.dir, addr, threads, l.hints, modules, anchor)
 }
 
 // shirubeConf changes only what the laboratory needs: its root, servers on
 // loopback, and as much memory and as many threads as Unbound has.
-func shirubeConf(hints string, addr netip.Addr) string {
+func shirubeConf(l *lab, addr netip.Addr) string {
+	dnssec := "validation: false"
+	if l.anchor != "" {
+		dnssec = fmt.Sprintf("auto_trust_anchor: false\n  trust_anchors: [%q]", strings.ReplaceAll(l.anchor, "\t", " "))
+	}
 	return fmt.Sprintf(`listen:
   - address: %s:53
     protocols: [udp, tcp]
@@ -161,11 +169,11 @@ resolver:
 builtin_zones:
   except: [127.in-addr.arpa]
 dnssec:
-  validation: false
+  %s
 limits:
   udp_readers: %d
 log:
   level: info
   format: text
-`, addr, hints, threads)
+`, addr, l.hints, dnssec, threads)
 }

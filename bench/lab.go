@@ -15,6 +15,7 @@ type lab struct {
 	net       *internet
 	hints     string // file with the root hints
 	questions string // file with the questions, for dnsperf
+	anchor    string // the DS record of the root; empty: nothing is signed
 	servers   []*process
 	faults    *faults // nil: none
 }
@@ -29,6 +30,12 @@ func startLab(ctx context.Context, dir string, set settings) (*lab, error) {
 	l := &lab{
 		dir: dir, net: buildInternet(set.zones, set.names, addrs),
 		hints: filepath.Join(dir, "root.hints"), questions: filepath.Join(dir, "questions.txt"),
+	}
+	if set.signed {
+		var err error
+		if l.anchor, err = l.net.sign(); err != nil {
+			return l, err
+		}
 	}
 	err := writeFiles(map[string]string{
 		l.hints:     rootHints(),

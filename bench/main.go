@@ -40,6 +40,7 @@ type settings struct {
 	peers   string        // comma-separated names of the servers compared (warm, cold)
 	out     string        // directory for the results (warm, cold)
 	clients int           // clients that ask at once (cold)
+	signed  bool          // all zones are signed, and the servers validate (cold)
 	faults  bool          // some authorities are dead, some slow (cold)
 	delay   time.Duration // of the slow ones (cold)
 	perf    string        // directory for profiles; empty: none (cold)
@@ -111,6 +112,7 @@ func parseFlags(name string, args []string) (settings, error) {
 	}
 	if name == "cold" {
 		fs.IntVar(&set.clients, "clients", 50, "clients, each of which waits for its answer before it asks again")
+		fs.BoolVar(&set.signed, "signed", false, "all zones are signed (ECDSA P-256, NSEC), and the servers validate")
 		fs.BoolVar(&set.faults, "faults", false, "of the zones' 200 name servers 2 are dead and 10 slow")
 		fs.DurationVar(&set.delay, "delay", 300*time.Millisecond, "how much later the slow ones answer")
 		fs.StringVar(&set.perf, "perf", "", "keep what perf(1) samples of each run in this `directory`; it costs CPU")
