@@ -24,6 +24,7 @@ type Answer struct {
 	ede     *ede.Error
 	seconds uint32 // that it lives from then on
 	plain   bool   // the same with and without DO
+	spare   uint16 // records at the end of the authority section that may be left out
 	ring    ring   // of its records
 	// refresh is the one thing that changes: what is known of how much the
 	// answer is asked for, and when it is to be renewed. See due.
@@ -90,6 +91,12 @@ func NewAnswer(msg []byte, ttls []uint32, stored time.Time, extended *ede.Error)
 // is for whoever made a, before anybody else has it.
 func (a *Answer) MarkPlain() { a.plain = true }
 
+// MarkSpare records that the last n records of the authority section are of use
+// to the client, but not part of the answer, so that they are left out where
+// there is no room (RFC 2181 §9). It is for whoever made a, before anybody else
+// has it.
+func (a *Answer) MarkSpare(n int) { a.spare = uint16(min(n, int(binary.BigEndian.Uint16(a.msg[8:])))) }
+
 // sendable returns what a client gets to see of err: its cause is for the log,
 // and may hold on to much memory.
 func sendable(err *ede.Error) *ede.Error {
@@ -101,8 +108,9 @@ func sendable(err *ede.Error) *ede.Error {
 
 // Append appends the response to q, a query for a's own question, as it is at
 // now: in q's spelling, with its ID, its RD and CD, and AD if it may see it;
-// aged; without its additional section if it is longer than q.Limit, and cut off
-// with TC if that does not help. Room is left for an OPT record without options.
+// aged; without its additional section if it is longer than q.Limit, then without
+// what is marked as spare, and cut off with TC if that does not help. Room is left
+// for an OPT record without options.
 // Never more than q.Limit octets are appended.
 func (a *Answer) Append(buf []byte, q *wire.Query, now time.Time) []byte {
 	start := len(buf)
@@ -111,25 +119,32 @@ func (a *Answer) Append(buf []byte, q *wire.Query, now time.Time) []byte {
 		limit -= wire.OPTLen
 	}
 	msg, ttls := a.msg, a.ttls
+	spare := uint16(0) // left out
 	if len(msg) > limit {
-		msg, ttls = a.required()
+		msg, ttls = a.upTo(0)
+	}
+	if len(msg) > limit && a.spare > 0 {
+		spare = a.spare
+		msg, ttls = a.upTo(spare)
 	}
 	if len(msg) > limit { // RFC 2181 §9
 		return wire.Truncate(wire.AppendReply(buf, q, wire.RcodeOf(a.msg)), start, q)
 	}
 	buf = append(buf, msg...)
 	if len(msg) < len(a.msg) {
-		clear(buf[start+10 : start+wire.HeaderLen]) // ARCOUNT
+		binary.BigEndian.PutUint16(buf[start+8:], binary.BigEndian.Uint16(a.msg[8:])-spare) // NSCOUNT
+		clear(buf[start+10 : start+wire.HeaderLen])                                         // ARCOUNT
 	}
 	wire.Readdress(buf[start:], q)
 	wire.Age(buf[start:], ttls, a.age(now))
 	return buf
 }
 
-// required returns a without its additional section, which may be left out
-// where there is no room (RFC 2181 §9), but for the count of it.
-func (a *Answer) required() (msg []byte, ttls []uint16) {
-	records := int(binary.BigEndian.Uint16(a.msg[6:])) + int(binary.BigEndian.Uint16(a.msg[8:]))
+// upTo returns a without its additional section, which may be left out where
+// there is no room (RFC 2181 §9), and without the last spare records of the
+// authority section, but for the counts of them.
+func (a *Answer) upTo(spare uint16) (msg []byte, ttls []uint16) {
+	records := int(binary.BigEndian.Uint16(a.msg[6:])) + int(binary.BigEndian.Uint16(a.msg[8:])) - int(spare)
 	if records == 0 || records == len(a.ttls) {
 		return a.msg, a.ttls
 	}

@@ -181,7 +181,7 @@ func TestAnswerWithoutRoomLosesItsAdditionalSectionFirst(t *testing.T) { // RFC 
 		m.Extra = append(m.Extra, &dns.A{Hdr: dns.RR_Header{Name: host, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 30}, A: net.IPv4(192, 0, 2, byte(i))})
 	}
 	a := answerOf(t, m, epoch)
-	required, _ := a.required()
+	required, _ := a.upTo(0)
 	for _, c := range []struct {
 		what      string
 		limit     int
@@ -208,6 +208,56 @@ func TestAnswerWithoutRoomLosesItsAdditionalSectionFirst(t *testing.T) { // RFC 
 				}
 			}
 		}
+	}
+}
+
+func TestAnswerWithoutRoomLosesWhatIsSpareNext(t *testing.T) { // RFC 2181 §9
+	record := func(name string, ttl uint32, text string) dns.RR {
+		return &dns.TXT{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: ttl}, Txt: []string{text}}
+	}
+	m := response(question("a.", wire.TypeTXT))
+	m.Question[0].Name = "a."
+	m.Answer = []dns.RR{record("a.", 60, "answer")}
+	m.Ns = []dns.RR{record("b.a.", 50, "proof"), record("a.", 40, "spare"), record("a.", 40, "spare as well")}
+	m.Extra = []dns.RR{record("c.a.", 60, "additional")}
+	a := answerOf(t, m, epoch)
+	a.MarkSpare(2)
+	authority, _ := a.upTo(0)
+	required, _ := a.upTo(2)
+	for _, c := range []struct {
+		what              string
+		limit             int
+		answer, ns, extra int
+		truncated         bool
+	}{
+		{"for all", len(a.msg), 1, 3, 1, false},
+		{"for all but one octet", len(a.msg) - 1, 1, 3, 0, false},
+		{"for the authority section", len(authority), 1, 3, 0, false},
+		{"for all but one octet of it", len(authority) - 1, 1, 1, 0, false},
+		{"for what is required", len(required), 1, 1, 0, false},
+		{"for less", len(required) - 1, 0, 0, 0, true},
+	} {
+		q := query(t, "a.", wire.TypeTXT)
+		q.Limit = c.limit
+		for how, out := range map[string][]byte{"live": a.Append(nil, q, after(7)), "stale": a.appendStale(nil, q, after(70), 20)} {
+			got := unpack(t, out)
+			if len(out) > c.limit || got.Truncated != c.truncated || len(got.Answer) != c.answer || len(got.Ns) != c.ns || len(got.Extra) != c.extra {
+				t.Errorf("room %s, %s: TC %v, %d, %d and %d records in %d octets", c.what, how, got.Truncated, len(got.Answer), len(got.Ns), len(got.Extra), len(out))
+			}
+			for i, rr := range got.Ns {
+				want := map[string]uint32{"live": []uint32{43, 33, 33}[i], "stale": 20}[how]
+				if rr.Header().Ttl != want {
+					t.Errorf("room %s, %s: %v, want TTL %d", c.what, how, rr, want)
+				}
+			}
+		}
+	}
+}
+
+func TestSpareIsNoMoreThanTheAuthoritySection(t *testing.T) {
+	a := answerOf(t, response(question("a.", wire.TypeA)), epoch)
+	if a.MarkSpare(70_000); a.spare != 0 {
+		t.Errorf("%d records are spare where there is none", a.spare)
 	}
 }
 

@@ -72,10 +72,10 @@ func (a *Answer) appendStale(buf []byte, q *wire.Query, now time.Time, ttl uint3
 	msg := buf[start:]
 	ttls := a.ttls
 	if len(msg) != len(a.msg) {
-		var required []byte
-		if required, ttls = a.required(); len(msg) != len(required) { // cut off
+		if msg[2]&bitTC != 0 {
 			return buf
 		}
+		ttls = ttls[:int(binary.BigEndian.Uint16(msg[6:]))+int(binary.BigEndian.Uint16(msg[8:]))] // no additional section
 	}
 	for _, off := range ttls {
 		left := binary.BigEndian.Uint32(msg[off:])
