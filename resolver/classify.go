@@ -53,6 +53,10 @@ type reply struct {
 
 	// Positive, Negative and Alias: the zone's own NS set that came along.
 	Apex *rrset.Set
+
+	// Positive and Negative, with Options.Full: what else came along; nil: it
+	// is not known.
+	company *company
 }
 
 // aliases returns the number of alias steps in r.

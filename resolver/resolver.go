@@ -76,6 +76,10 @@ type Options struct {
 	Sentinel           func() []uint16 // the key tags of the root's anchors; nil: root key sentinels are ordinary names (RFC 8509)
 	AnySignatureTime   bool            // signatures are held against no time at all
 
+	// Full: answers carry what servers send along: the NS set of the zone, and
+	// the addresses of names in it and in the answer.
+	Full bool
+
 	Minimise       Minimisation
 	NoPriming      bool // use the hints as they are (against RFC 9609 §3)
 	NoIPv4, NoIPv6 bool
@@ -213,12 +217,16 @@ type Answer struct {
 	Rcode   wire.Rcode  // of the last name of the alias chain (RFC 6604 §3)
 	Records []rrset.Set // the answer section: aliases in order, then the data
 	Denial  []rrset.Set // the authority section: what proves that there is no more
-	Trust   rrset.Trust // the least of all parts but Additional
+	Trust   rrset.Trust // the least of all parts, those that may be left out excepted
 	Note    *ede.Error  // what clients are to be told beside it; nil: nothing
 	NoCache bool        // it is for those who asked, and not to be kept: see [Zone.NoCache]
 
+	// Authority is the NS set of the zone that has the answer, behind Denial:
+	// with [Options.Full]. It may be left out.
+	Authority []rrset.Set
+
 	// Additional is what the client is likely to ask for next. It may be left
-	// out.
+	// out, and before Authority is.
 	Additional []rrset.Set
 }
 
@@ -297,6 +305,7 @@ func (r *Resolver) resolve(ctx context.Context, q wire.Question, w *work) (*Answ
 		}
 		if rep.Verdict != Alias {
 			ans.Additional = r.additional(ctx, q, &rep, ans, w)
+			ans.accompany(r.keepCompany(ctx, q, &rep, ans, w))
 			return ans, nil
 		}
 		q.Name = rep.Target

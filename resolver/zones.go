@@ -249,6 +249,7 @@ func (r *Resolver) judge(msg *dns.Msg, q wire.Question, at authority, now time.T
 	if at.conf != nil && at.conf.Forward {
 		rep := r.judgeForwarder(msg, q, cut, now)
 		r.clip(&rep, at)
+		r.accompany(&rep, msg, q, cut.Zone, at, now)
 		return rep
 	}
 	rep := classify(msg, q, cut, now, r.opt.TTL)
@@ -256,6 +257,7 @@ func (r *Resolver) judge(msg *dns.Msg, q wire.Question, at authority, now time.T
 		r.addGlue(rep.Cut, msg, now)
 	}
 	r.clip(&rep, at)
+	r.accompany(&rep, msg, q, cut.Zone, at, now)
 	return rep
 }
 

@@ -134,6 +134,14 @@ type Cache struct {
 	// Let the addresses of a name take turns at being the first in the answer,
 	// at random, so that clients that take the first spread over all of them.
 	RotateRRsets bool `yaml:"rotate_rrsets"`
+	// Answer with what was asked for, what proves it, and what its type calls
+	// for (the addresses of NS and SVCB records) only. With `false`, answers with
+	// data also carry what came along with them, as with `minimal-responses: no`
+	// in Unbound: in the authority section the NS records of the zone, and in the
+	// additional section the addresses of the hosts in these and in the answer.
+	// Such an answer is longer, lives no longer than what lives shortest in it,
+	// and tells no client anything that it could not ask for.
+	MinimalResponses bool `yaml:"minimal_responses"`
 	// What to do with answers that have expired and cannot be renewed.
 	ServeStale ServeStale `yaml:"serve_stale"`
 }

@@ -30,6 +30,9 @@ func Default() Config {
 			MaxFailureTTL:  5 * time.Minute,
 			Prefetch:       true,
 			RotateRRsets:   true,
+
+			MinimalResponses: true,
+
 			ServeStale: ServeStale{
 				Enabled:       true,
 				MaxAge:        24 * time.Hour,

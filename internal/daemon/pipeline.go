@@ -189,6 +189,7 @@ func resolverOptions(conf config.Config, exchanger resolver.Exchanger, memory re
 		NoIPv6:        !cfg.IPv6,
 		AllowLoopback: !cfg.DoNotQueryLocalhost,
 		AnyGlue:       !cfg.HardenGlue,
+		Full:          !conf.Cache.MinimalResponses,
 		TTL: resolver.TTLs{
 			Min:         conf.Cache.MinTTL,
 			Max:         conf.Cache.MaxTTL,

@@ -93,7 +93,7 @@ func packForm(q wire.Question, ans *resolver.Answer, do bool, now time.Time) (*c
 // plain reports whether ans has no DNSSEC records.
 func plain(ans *resolver.Answer) bool {
 	signed := func(s rrset.Set) bool { return len(s.Sigs) > 0 }
-	return !slices.ContainsFunc(ans.Records, signed) && !slices.ContainsFunc(ans.Additional, signed) &&
+	return !slices.ContainsFunc(ans.Records, signed) && !slices.ContainsFunc(ans.Authority, signed) && !slices.ContainsFunc(ans.Additional, signed) &&
 		!slices.ContainsFunc(ans.Denial, func(s rrset.Set) bool { return signed(s) || s.Type != wire.TypeSOA })
 }
 
@@ -125,6 +125,10 @@ func packAny(q wire.Question, ans *resolver.Answer, do bool, now time.Time) (*ca
 			m.Ns = add(m.Ns, s)
 		}
 	}
+	required := len(m.Ns)
+	for _, s := range ans.Authority {
+		m.Ns = add(m.Ns, s)
+	}
 	for _, s := range ans.Additional {
 		m.Extra = add(m.Extra, s)
 	}
@@ -132,16 +136,28 @@ func packAny(q wire.Question, ans *resolver.Answer, do bool, now time.Time) (*ca
 	if err != nil {
 		return nil, fmt.Errorf("packing the answer to %v: %w", q, err)
 	}
-	if len(msg) > cache.MaxAnswer && len(m.Extra) > 0 { // it is optional, and to keep the answer is not
-		bare := *ans
-		bare.Additional = nil
-		return packAny(q, &bare, do, now)
+	if len(msg) > cache.MaxAnswer && len(m.Extra)+len(ans.Authority) > 0 { // they are optional, and to keep the answer is not
+		return packAny(q, lighter(ans), do, now)
 	}
 	if len(msg) > wire.MaxMsgSize {
 		return nil, fmt.Errorf("the answer to %v has %d octets", q, len(msg))
 	}
 	// The sets are shared and must not be changed: their TTLs go into the bytes.
-	return cache.NewAnswer(msg, ttls, now, remark(ans))
+	a, err := cache.NewAnswer(msg, ttls, now, remark(ans))
+	if err == nil {
+		a.MarkSpare(len(m.Ns) - required)
+	}
+	return a, err
+}
+
+// lighter returns ans without the next thing that may be left out (RFC 2181 §9).
+func lighter(ans *resolver.Answer) *resolver.Answer {
+	light := *ans
+	if len(light.Additional) == 0 {
+		light.Authority = nil
+	}
+	light.Additional = nil
+	return &light
 }
 
 // remark returns what is to be said to ans beside the data; nil for nothing.
@@ -161,7 +177,7 @@ func remark(ans *resolver.Answer) *ede.Error {
 // of the very name, unsigned and with nothing beside them. Else it returns nil.
 // It gives the same octets as packAny, for half the time and memory.
 func appendAddresses(buf []byte, q wire.Question, ans *resolver.Answer, now time.Time) []byte {
-	if len(ans.Records) != 1 || len(ans.Denial)+len(ans.Additional) > 0 || ans.Rcode != wire.NoError || q.Name == wire.Root {
+	if len(ans.Records) != 1 || len(ans.Denial)+len(ans.Authority)+len(ans.Additional) > 0 || ans.Rcode != wire.NoError || q.Name == wire.Root {
 		return nil
 	}
 	s := &ans.Records[0]

@@ -94,6 +94,7 @@ func TestOtherAnswersAreLeftToTheLibrary(t *testing.T) {
 		"another type":     func(q *wire.Question, _ *resolver.Answer) { q.Type = wire.TypeAAAA },
 		"an rcode":         func(_ *wire.Question, ans *resolver.Answer) { ans.Rcode = wire.NXDomain },
 		"a proof":          func(_ *wire.Question, ans *resolver.Answer) { ans.Denial = ans.Records },
+		"servers":          func(_ *wire.Question, ans *resolver.Answer) { ans.Authority = ans.Records },
 		"two sets":         func(_ *wire.Question, ans *resolver.Answer) { ans.Records = append(ans.Records, ans.Records[0]) },
 		"no set":           func(_ *wire.Question, ans *resolver.Answer) { ans.Records = nil },
 		"signatures":       func(_ *wire.Question, ans *resolver.Answer) { ans.Records[0].Sigs = []*dns.RRSIG{{}} },
@@ -141,5 +142,49 @@ func TestAdditionalSectionIsPackedUnlessItIsTooLong(t *testing.T) {
 		if len(m.Answer) != 1 || len(m.Extra) != want {
 			t.Errorf("of %d additional records %d are given beside %d, want %d", records, len(m.Extra), len(m.Answer), want)
 		}
+	}
+}
+
+func TestServersArePackedBehindTheDenialUnlessTheyAreTooLong(t *testing.T) {
+	now := time.Now()
+	q, ans := addresses(t, rrset.Insecure, now.Add(time.Hour), "www.example. 300 IN A 192.0.2.1")
+	_, proof := addresses(t, rrset.Insecure, now.Add(time.Hour), "a.example. 300 IN NSEC z.example. A")
+	ans.Denial = proof.Records
+	_, beside := addresses(t, rrset.Insecure, now.Add(time.Hour), "ns.example. 300 IN A 192.0.2.2")
+	ans.Additional = beside.Records
+	for servers, want := range map[int]struct{ ns, extra int }{10: {11, 1}, 1000: {1, 0}} {
+		more := make([]string, servers)
+		for i := range more {
+			more[i] = fmt.Sprintf("example. 300 IN NS ns%d.example.", i)
+		}
+		_, set := addresses(t, rrset.Insecure, now.Add(time.Hour), more...)
+		ans.Authority = set.Records
+		a, err := pack(q, ans, true, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		query := &wire.Query{}
+		raw := append([]byte{0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0}, "\x03www\x07example\x00\x00\x01\x00\x01"...)
+		if status := query.Parse(raw); status != wire.OK {
+			t.Fatalf("the query is %v", status)
+		}
+		for limit, want := range map[int]struct{ ns, extra int }{wire.MaxMsgSize: want, 100: {1, 0}} {
+			query.Limit = limit
+			m := new(dns.Msg)
+			if err := m.Unpack(a.Append(nil, query, now)); err != nil {
+				t.Fatal(err)
+			}
+			if m.Truncated || len(m.Answer) != 1 || len(m.Ns) != want.ns || len(m.Extra) != want.extra || m.Ns[0].Header().Rrtype != dns.TypeNSEC {
+				t.Errorf("%d servers in %d octets: TC %v, %d, %d and %d records, want 1, %d and %d",
+					servers, limit, m.Truncated, len(m.Answer), len(m.Ns), len(m.Extra), want.ns, want.extra)
+			}
+		}
+	}
+	if !plain(&resolver.Answer{Authority: ans.Authority}) {
+		t.Error("unsigned servers are of DNSSEC")
+	}
+	ans.Authority[0].Sigs = []*dns.RRSIG{{}}
+	if plain(&resolver.Answer{Authority: ans.Authority}) {
+		t.Error("signatures of servers are the same with and without DO")
 	}
 }
