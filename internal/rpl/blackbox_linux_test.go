@@ -91,7 +91,6 @@ func playOutside(t *testing.T, files []string) []outcome {
 // told is an outcome as the other side tells it.
 type told struct {
 	Skipped   []string
-	Left      int
 	Err, Sent string
 }
 
@@ -120,7 +119,7 @@ func playAlone(ctx context.Context, file, binary, result string) outcome {
 	if err != nil {
 		return outcome{err: fmt.Errorf("the scenario was not played: %w, %w\n%s", runErr, err, text)}
 	}
-	o := outcome{skipped: out.Skipped, left: out.Left, sent: out.Sent}
+	o := outcome{skipped: out.Skipped, sent: out.Sent}
 	if out.Err != "" {
 		o.err = errors.New(out.Err)
 	}
@@ -135,7 +134,7 @@ func TestScenarioAlone(t *testing.T) {
 		return
 	}
 	o := replayOutside(t, file, os.Getenv(binaryEnv))
-	out := told{Skipped: o.skipped, Left: o.left, Sent: o.sent}
+	out := told{Skipped: o.skipped, Sent: o.sent}
 	if o.err != nil {
 		out.Err = o.err.Error()
 	}
@@ -177,15 +176,15 @@ func replayOutside(t *testing.T, file, binary string) outcome {
 	if err != nil {
 		return outcome{err: err}
 	}
-	result, err := PlayServer(t.Context(), sc, sockets, server, p.play)
+	err = PlayServer(t.Context(), sc, sockets, server, p.play)
 	log, died := stop()
 	if died != nil {
 		err = errors.Join(err, died)
 	}
 	if err == nil {
-		return outcome{left: result.Left}
+		return outcome{}
 	}
-	return outcome{left: result.Left, err: err, sent: world.Sent() + "the server's log:\n" + log}
+	return outcome{err: err, sent: world.Sent() + "the server's log:\n" + log}
 }
 
 // everyAddressIsLocal makes every address one of this machine, which is in a

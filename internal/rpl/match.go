@@ -12,12 +12,10 @@ import (
 
 // comparison is one message beside the entry that it is compared with.
 type comparison struct {
-	entry   *Entry
-	want    *Packet
-	got     *dns.Msg
-	tcp     bool // got came over TCP
-	minimal bool // see Options.Minimal; set by the player, never for servers
-	left    bool // out: something was not compared for the sake of minimal
+	entry *Entry
+	want  *Packet
+	got   *dns.Msg
+	tcp   bool // got came over TCP
 }
 
 // differs returns in what the message is not as the entry's MATCH line wants
@@ -211,55 +209,17 @@ func (c *comparison) sections() string {
 			return "answer: " + s
 		}
 	}
-	wantNs, gotNs, wantExtra, gotExtra := want.Ns, got.Ns, want.Extra, withoutOPT(got.Extra)
-	if c.minimal && affirmed(want, c.want.Rcode) {
-		wantNs, gotNs = c.without(wantNs, dns.TypeNS), c.without(gotNs, dns.TypeNS)
-		wantExtra, gotExtra = c.without(wantExtra, dns.TypeA, dns.TypeAAAA), c.without(gotExtra, dns.TypeA, dns.TypeAAAA)
-	}
 	if c.asks(Authority) {
-		if s := sameRecords(wantNs, gotNs, sameTTL); s != "" {
+		if s := sameRecords(want.Ns, got.Ns, sameTTL); s != "" {
 			return "authority: " + s
 		}
 	}
 	if c.asks(Additional) {
-		if s := sameRecords(wantExtra, gotExtra, sameTTL); s != "" {
+		if s := sameRecords(want.Extra, withoutOPT(got.Extra), sameTTL); s != "" {
 			return "additional: " + s
 		}
 	}
 	return ""
-}
-
-// affirmed reports whether m answers a query, not with a referral as one that is
-// not recursive may be, and does not deny that there is data.
-func affirmed(m *dns.Msg, rcode int) bool {
-	for _, rr := range m.Ns {
-		if rr.Header().Rrtype == dns.TypeSOA {
-			return false
-		}
-	}
-	return (m.RecursionDesired || len(m.Answer) > 0) && rcode == dns.RcodeSuccess
-}
-
-// without returns rrs without the sets of the given types and their
-// signatures, and notes it if there were any.
-func (c *comparison) without(rrs []dns.RR, types ...uint16) []dns.RR {
-	var out []dns.RR
-	for _, rr := range rrs {
-		typ := rr.Header().Rrtype
-		if sig, ok := rr.(*dns.RRSIG); ok {
-			typ = sig.TypeCovered
-		}
-		drop := false
-		for _, t := range types {
-			drop = drop || t == typ
-		}
-		if drop {
-			c.left = true
-		} else {
-			out = append(out, rr)
-		}
-	}
-	return out
 }
 
 // withoutOPT returns rrs without the OPT record.

@@ -112,32 +112,6 @@ func options16(digits string) string {
 	return "HEX_EDNSDATA_BEGIN\n" + digits + "\nHEX_EDNSDATA_END\n"
 }
 
-func TestMatchLeavesOutWhatMinimalResponsesLack(t *testing.T) {
-	minimal := strings.NewReplacer("example.com. 300 IN NS ns.example.com.\n", "", "ns.example.com. 300 IN A 192.0.2.11\n", "").Replace(base)
-	nsec := "example.com. NSEC www.example.com. A\nSECTION ADDITIONAL"
-	for name, tt := range map[string]struct {
-		want, got, differs string
-		minimal, left      bool
-	}{
-		"the server is not said to be minimal": {base, minimal, "authority: no example.com. 300 IN NS ns.example.com.", false, false},
-		"servers and their addresses":          {base, minimal, "", true, true},
-		"nothing is left out":                  {minimal, minimal, "", true, false},
-		"a proof is no decoration":             {strings.Replace(base, "SECTION ADDITIONAL", nsec, 1), minimal, "authority: no example.com. 3600 IN NSEC www.example.com. A", true, true},
-		"the answer is none either":            {base, strings.Replace(minimal, "198.51.100.2", "198.51.100.3", 1), "answer: no www.example.com. 300 IN A 198.51.100.2", true, false},
-		"a denial is compared as a whole": {
-			"REPLY QR RD\nSECTION AUTHORITY\na. SOA a. b. 1 1 1 1 1\na. NS b.", "REPLY QR RD\nSECTION AUTHORITY\na. SOA a. b. 1 1 1 1 1",
-			"authority: no a. 3600 IN NS b.", true, false,
-		},
-		"a referral too": {"REPLY QR\nSECTION AUTHORITY\na. NS b.", "REPLY QR", "authority: no a. 3600 IN NS b.", true, false},
-	} {
-		e := entryOf(t, "MATCH answer authority additional\n"+tt.want)
-		c := comparison{entry: e, want: &e.Packets[0], got: messageOf(t, tt.got), minimal: tt.minimal}
-		if got := c.differs(); got != tt.differs || c.left != tt.left {
-			t.Errorf("%s: differs %q, left out %v; want %q, %v", name, got, c.left, tt.differs, tt.left)
-		}
-	}
-}
-
 func TestUnpackKeepsRecordsWithWrongRDATA(t *testing.T) {
 	m := messageOf(t, base+"ns.example.com. A \\# 5 0102030405\nns.example.com. AAAA 2001:db8::1")
 	var got []string

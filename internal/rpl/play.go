@@ -32,22 +32,11 @@ type Options struct {
 	// which is what Deckard's clients offer.
 	UDPSize int
 
-	// Minimal says that the scenario wants positive answers with the zone's
-	// name servers and their addresses (Unbound's minimal-responses: no),
-	// and the resolver is not one that gives them. Then those, and nothing
-	// else of the two sections, are not compared: see Result.
-	Minimal bool
-
 	// Forget drops the answer to q from memory, for FLUSH_MESSAGE. Default:
 	// such a scenario cannot be played.
 	Forget func(q dns.Question)
 
 	outside bool // set by [PlayServer]
-}
-
-// Result is what came of a scenario that was played to its end.
-type Result struct {
-	Left int // answers of which something was not compared, for Options.Minimal
 }
 
 // Unplayable returns why a scenario cannot be played at all; "" if it can.
@@ -76,7 +65,6 @@ type player struct {
 	world    *World
 	stage    stage
 	opt      Options
-	result   Result
 
 	clients  sync.WaitGroup
 	answered chan *answer // what clients got; room for all
@@ -109,7 +97,7 @@ type stage interface {
 // Play plays sc to handler, whose resolver has to ask world. Its error names
 // the step that does not hold, and why. It has to be called in a bubble of
 // testing/synctest; when it returns, none of its goroutines is left.
-func Play(ctx context.Context, sc *Scenario, world *World, handler transport.Handler, opt Options) (Result, error) {
+func Play(ctx context.Context, sc *Scenario, world *World, handler transport.Handler, opt Options) error {
 	opt.setDefaults()
 	return play(ctx, sc, world, &memory{handler: handler, opt: opt}, opt)
 }
@@ -124,7 +112,7 @@ func (opt *Options) setDefaults() {
 }
 
 // play plays sc on st.
-func play(ctx context.Context, sc *Scenario, world *World, st stage, opt Options) (Result, error) {
+func play(ctx context.Context, sc *Scenario, world *World, st stage, opt Options) error {
 	ctx, cancel := context.WithCancel(ctx)
 	p := &player{scenario: sc, world: world, stage: st, opt: opt, answered: make(chan *answer, len(sc.Steps))}
 	defer p.clients.Wait()
@@ -133,11 +121,11 @@ func play(ctx context.Context, sc *Scenario, world *World, st stage, opt Options
 		world.step(i)
 		p.stage.settle()
 		if err := p.step(ctx, i); err != nil {
-			return p.result, fmt.Errorf("%s:%d: step %s: %w", sc.Name, sc.Steps[i].Line, sc.Steps[i].Text, err)
+			return fmt.Errorf("%s:%d: step %s: %w", sc.Name, sc.Steps[i].Line, sc.Steps[i].Text, err)
 		}
 	}
 	p.stage.settle()
-	return p.result, nil
+	return nil
 }
 
 // step does what the step with the given index says.
@@ -374,12 +362,9 @@ func (p *player) compare(st *Step, a *answer) error {
 	if a.err != nil {
 		return a.err
 	}
-	c := comparison{entry: st.Entry, want: &st.Entry.Packets[0], got: a.msg, tcp: a.tcp, minimal: p.opt.Minimal}
+	c := comparison{entry: st.Entry, want: &st.Entry.Packets[0], got: a.msg, tcp: a.tcp}
 	if s := c.differs(); s != "" {
 		return fmt.Errorf("%s\nthe answer, after %v:\n%.4000s", s, a.took, a.msg)
-	}
-	if c.left {
-		p.result.Left++
 	}
 	return nil
 }

@@ -83,7 +83,7 @@ var server = map[string]row{
 	"harden-unknown-additional": only(false, "additional data is never kept or sent", "harden-unknown-additional"),
 	"harden-unverified-glue":    only(false, "the default", "harden-unverified-glue"),
 	"harden-below-nxdomain":     only(true, "the default; it speaks of secure denials", "harden-below-nxdomain: no"),
-	"iter-scrub-promiscuous":    {same: "unasked NS sets are always scrubbed; what passes with \"no\" is seen in authority sections of positive answers, which minimal-responses decides about"},
+	"iter-scrub-promiscuous":    {same: "nothing is learned from unasked NS sets, ever; whether clients see them is what minimal-responses decides about"},
 	"prefetch-key":              only(false, "the default", "prefetch of keys"),
 	"aggressive-nsec":           only(false, "the default", "aggressive use of NSEC (RFC 8198)"),
 	"do-nat64":                  only(false, "the default", "NAT64"),
@@ -441,10 +441,10 @@ func iterations(p *plan, s Setting) error {
 	return err
 }
 
-// minimal takes minimal-responses, of which we have "yes".
+// minimal takes minimal-responses.
 func minimal(p *plan, s Setting) error {
 	on, err := flag(s)
-	p.play.Minimal = !on
+	p.cfg.Cache.MinimalResponses = on
 	return err
 }
 

@@ -235,7 +235,7 @@ type Server struct {
 // what a question that takes longer than expected is asked again, or of another
 // server. It does not look at queries for the root's servers, which may be sent
 // at the start or when they are needed.
-func PlayServer(ctx context.Context, sc *Scenario, world *Sockets, server Server, opt Options) (Result, error) {
+func PlayServer(ctx context.Context, sc *Scenario, world *Sockets, server Server, opt Options) error {
 	opt.setDefaults()
 	opt.outside = true
 	st := &outside{world: world, server: server, opt: opt}
