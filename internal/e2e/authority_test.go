@@ -219,8 +219,18 @@ func askedOfAll() []question {
 		}
 	}
 	for _, q := range []question{
-		{"www", "A"}, {"www", "MX"}, {"nosuch", "A"}, {"b.c", "A"}, {"any.wild", "TXT"}, {"any.wild", "A"},
-		{"a.b.wild", "TXT"}, {"", "SOA"}, {"", "DNSKEY"}, {"", "NSEC3PARAM"}, {"", "NS"}, {"", "AAAA"},
+		{"www", "A"},
+		{"www", "MX"},
+		{"nosuch", "A"},
+		{"b.c", "A"},
+		{"any.wild", "TXT"},
+		{"any.wild", "A"},
+		{"a.b.wild", "TXT"},
+		{"", "SOA"},
+		{"", "DNSKEY"},
+		{"", "NSEC3PARAM"},
+		{"", "NS"},
+		{"", "AAAA"},
 	} {
 		out = append(out, question{strings.TrimPrefix(q.name+"."+hashedZone, "."), q.typ})
 	}

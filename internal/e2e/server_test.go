@@ -24,7 +24,7 @@ type settings struct {
 	hints  string   // of another world, whose servers are on
 	port   int      // this port; default: those of the world
 
-	access, cache, resolver, limits string
+	access, cache, resolver, limits, dnssec string
 
 	more string // YAML to put at the end
 }
@@ -38,10 +38,12 @@ func (c settings) yaml(hints string, port int) string {
 		fmt.Fprintf(&b, "  - address: %q\n", netip.AddrPortFrom(netip.MustParseAddr(a), uint16(port)))
 	}
 	b.WriteString("builtin_zones:\n  except: [127.in-addr.arpa]\n") // where the lab is
-	b.WriteString("dnssec:\n  validation: false\n")                 // what is asked for is compared with what the servers say
+	if c.dnssec == "" {
+		c.dnssec = "validation: false" // what is asked for is compared with what the servers say
+	}
 	fmt.Fprintf(&b, "resolver:\n  root_hints: %q\n  port: %d\n  do_not_query_localhost: false\n", hints, c.port)
 	for _, section := range []struct{ name, lines string }{
-		{"", c.resolver}, {"access_control:\n", c.access}, {"cache:\n", c.cache}, {"limits:\n", c.limits},
+		{"", c.resolver}, {"access_control:\n", c.access}, {"cache:\n", c.cache}, {"limits:\n", c.limits}, {"dnssec:\n", c.dnssec},
 	} {
 		if section.lines != "" {
 			fmt.Fprintf(&b, "%s  %s\n", section.name, strings.ReplaceAll(strings.TrimSpace(section.lines), "\n", "\n  "))
