@@ -99,10 +99,15 @@ func (r *Resolver) askStep(ctx context.Context, ask, q wire.Question, at authori
 // between the two. A denial says which zone denies. Data does not say where it
 // is from: below the root and top-level zones it is from another zone, most
 // likely, whose cut has been forgotten, and to ask for that shows them less of
-// the name.
+// the name. Elsewhere it is from a zone further down at the same servers, which
+// never refer to it, and so is the denial of such a zone.
 func knows(rep reply, zone wire.Name) bool {
-	if rep.Verdict == Negative {
-		return len(rep.Denial) > 0 && rep.Denial[0].Type == wire.TypeSOA && rep.Denial[0].Name == zone
+	if rep.Verdict != Negative {
+		return zone.Labels() > 1
 	}
-	return zone.Labels() > 1
+	if len(rep.Denial) == 0 || rep.Denial[0].Type != wire.TypeSOA {
+		return false
+	}
+	denier := rep.Denial[0].Name
+	return denier == zone || zone.Labels() > 1 && denier.Within(zone)
 }
