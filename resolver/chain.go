@@ -79,7 +79,7 @@ func (r *Resolver) link(ctx context.Context, n wire.Name, w *work) (*rrset.Link,
 		case !stepwise && target.Labels() > l.Zone.Labels()+1:
 			target, stepwise = n.Tail(l.Zone.Labels()+1), true
 		default:
-			return nil, brokenChain(ede.Errorf(ede.RRSIGsMissing, "%v does not say, signed, whether %v is a zone of its own", l.Zone, target))
+			return nil, brokenChain(unsaid(l.Zone, target))
 		}
 	}
 	return nil, brokenChain(ede.Errorf(ede.Bogus, "no way from %v to %v", l.Zone, n))
@@ -132,6 +132,9 @@ func (r *Resolver) linkStep(ctx context.Context, l *rrset.Link, n wire.Name, w *
 	var ds *rrset.Set
 	judge := func(rep *reply) (err error) {
 		step, ds, err = r.judgeDS(ctx, l, q, rep, w)
+		if err == nil && ds == nil && step.undecided() && n.Labels() == l.Zone.Labels()+1 { // nobody is between the two: another server may know
+			err = unsaid(l.Zone, n)
+		}
 		return err
 	}
 	if !r.recallDS(q, judge) || ds == nil && step.undecided() {
@@ -146,6 +149,7 @@ func (r *Resolver) linkStep(ctx context.Context, l *rrset.Link, n wire.Name, w *
 	if ds == nil {
 		if step.link != nil {
 			r.opt.Memory.PutLink(step.link)
+			r.forgetDS(n) // the link lives as long
 			w.tellLink(step.link)
 		}
 		return step, nil
@@ -153,6 +157,11 @@ func (r *Resolver) linkStep(ctx context.Context, l *rrset.Link, n wire.Name, w *
 	var err error
 	step.link, err = r.newLink(ctx, n, r.enabled(digests(ds)), ds.Until, w)
 	return step, err
+}
+
+// unsaid is the error that zone, which is signed, has not proven what n is.
+func unsaid(zone, n wire.Name) error {
+	return ede.Errorf(ede.RRSIGsMissing, "%v does not say, signed, whether %v is a zone of its own", zone, n)
 }
 
 // undecided reports whether s says nothing of the name itself.
@@ -163,7 +172,6 @@ func (s linkStep) undecided() bool { return s.link == nil && !s.denied && s.sign
 // counts.
 func (r *Resolver) recallDS(q wire.Question, judge func(*reply) error) bool {
 	if rep, ok := r.referredToDS(q); ok && judge(&rep) == nil {
-		r.forgetDS(q.Name) // the link that is made of it lives as long
 		return true
 	}
 	rep, ok := r.recall(q, time.Time{}, rrset.Unchecked)
