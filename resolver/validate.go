@@ -76,7 +76,12 @@ func (r *Resolver) proven(ctx context.Context, q wire.Question, w *work, check f
 		case err != nil:
 			return reply{}, err
 		}
-		if err = check(&rep); err == nil {
+		unjudged := rep
+		if err = check(&rep); errors.Is(err, errAged) {
+			rep = unjudged
+			err = check(&rep)
+		}
+		if err == nil {
 			return rep, nil
 		}
 		if bogus == nil {
@@ -304,15 +309,22 @@ func (r *Resolver) linkFor(ctx context.Context, owner wire.Name, typ wire.Type, 
 	return l, err
 }
 
+// errAged is wrapped by the error of what was judged by a link that has been
+// forgotten since: judged anew, it may be right.
+var errAged = errors.New("the keys were not of today")
+
 // doubtLink is on the way when err is about to be said of data because of l. If
-// l is not of today, it is forgotten first, and whoever asks elsewhere finds
-// the zone's new keys.
+// l is not of today, it is forgotten first, and whoever judges again finds the
+// zone's new keys.
 func (r *Resolver) doubtLink(l *rrset.Link, err error) error {
-	if now := r.opt.Clock.Now(); IsBogus(err) && now.Sub(l.Since) > agedLink && l != insecureLink {
-		r.opt.Memory.PutLink(&rrset.Link{Zone: l.Zone, Until: now})
-		r.opt.Memory.PutSet(rrset.Set{Name: l.Zone, Type: wire.TypeDNSKEY, Rank: rrset.AuthAnswer, Trust: rrset.Secure, Until: now})
+	now := r.opt.Clock.Now()
+	if !IsBogus(err) || now.Sub(l.Since) <= agedLink || l == insecureLink {
+		return err
 	}
-	return err
+	r.opt.Memory.PutLink(&rrset.Link{Zone: l.Zone, Until: now})
+	r.opt.Memory.PutSet(rrset.Set{Name: l.Zone, Type: wire.TypeDNSKEY, Rank: rrset.AuthAnswer, Trust: rrset.Secure, Until: now})
+	e := ede.Of(err)
+	return ede.Wrap(errors.Join(errAged, err), e.Code, "%s", e.Text)
 }
 
 // verify verifies s, which l's zone has signed.
