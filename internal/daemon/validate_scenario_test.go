@@ -210,3 +210,15 @@ func edited(edit func(rr dns.RR) dns.RR) simnet.Fault {
 	}
 	return simnet.Mutate(func(m *dns.Msg) { m.Answer, m.Ns, m.Extra = section(m.Answer), section(m.Ns), section(m.Extra) })
 }
+
+// inSignedBubble is inBubble in signedWorld, with validation.
+func inSignedBubble(t *testing.T, change func(*config.Config, *simnet.Net), test func(t *testing.T, p *Pipeline, n *simnet.Net)) {
+	t.Helper()
+	inBubble(t, func(cfg *config.Config, n *simnet.Net) {
+		signedWorld(n)
+		validating(cfg)
+		if change != nil {
+			change(cfg, n)
+		}
+	}, test)
+}
