@@ -199,37 +199,25 @@ func (z *labZone) signByLDNS(t *testing.T, algorithm string) {
 	each(z, func(k *dns.DNSKEY) { z.keys = append(z.keys, &zoneKey{DNSKEY: k, keys: true}) })
 }
 
-// startUnbound starts an Unbound that goes the same ways as the server: it has
+// unbound starts an Unbound that goes the same ways as the server: it has
 // no option for the port of name servers, so it is told each zone's. What either
 // would conclude from denials of other names is off, for then what is said
 // depends on what was asked before. So is its minimisation: it takes what is
 // said to A on the way for the answer, and calls an alias of nothing NXDOMAIN
 // when the alias itself was asked for.
-func (l *laboratory) startUnbound(t *testing.T, parents, zones netip.AddrPort) netip.AddrPort {
+func (l *laboratory) unbound(t *testing.T, parents, zones netip.AddrPort) netip.AddrPort {
 	t.Helper()
-	dir, at := t.TempDir(), freeAt(t, "127.0.0.1")
 	var b strings.Builder
-	fmt.Fprintf(&b, `server:
-  directory: %[1]q
-  chroot: ""
-  username: ""
-  pidfile: ""
-  use-syslog: no
-  verbosity: 1
-  val-log-level: 2
-  num-threads: 1
-  interface: %[2]s@%[3]d
+	fmt.Fprintf(&b, `
   do-not-query-localhost: no
-  trust-anchor: %[4]q
+  trust-anchor: %q
   trust-anchor-signaling: no
+  val-log-level: 2
   module-config: "validator iterator"
-  minimal-responses: yes
   aggressive-nsec: no
   harden-below-nxdomain: no
   qname-minimisation: no
-remote-control:
-  control-enable: no
-`, dir, at.Addr(), at.Port(), l.anchor)
+`, l.anchor)
 	for _, s := range []struct {
 		zones []served
 		at    netip.AddrPort
@@ -238,16 +226,8 @@ remote-control:
 			fmt.Fprintf(&b, "stub-zone:\n  name: %q\n  stub-addr: %s@%d\n", z.Name, s.at.Addr(), s.at.Port())
 		}
 	}
-	conf := filepath.Join(dir, "unbound.conf")
-	writeFile(t, conf, b.String())
-	p, err := start("unbound", []string{"unbound", "-d", "-p", "-c", conf}, nil, nil)
-	if err == nil {
-		_, err = p.await(p.out, "start of service", startTimeout)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.stop() })
+	at := freeAt(t, "127.0.0.1")
+	startUnbound(t, b.String(), at)
 	return at
 }
 
@@ -362,7 +342,7 @@ func TestVerdictsAreUnbounds(t *testing.T) {
 	zones := netip.AddrPortFrom(netip.MustParseAddr(addrLabZones), port)
 	startAuthority(t, softwares[0], l.parents, parents)
 	startAuthority(t, softwares[0], l.zones, zones)
-	unbound := l.startUnbound(t, parents, zones)
+	unbound := l.unbound(t, parents, zones)
 	s := serve(t, settings{
 		binary: built.plain,
 		listen: []string{"127.0.0.1"},

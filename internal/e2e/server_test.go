@@ -26,7 +26,8 @@ type settings struct {
 
 	access, cache, resolver, limits, dnssec string
 
-	more string // YAML to put at the end
+	more string   // YAML to put at the end
+	env  []string // to add to the environment
 }
 
 // yaml returns the configuration file of a server on port, with the root hints
@@ -106,7 +107,7 @@ func serve(t *testing.T, c settings) *server {
 		s.port = freePort(t)
 		conf := filepath.Join(s.dir, "shirube.yaml")
 		writeFile(t, conf, c.yaml(hints, s.port))
-		s.process = launch(t, launched{binary: c.binary}, "serve", "--config", conf)
+		s.process = launch(t, launched{binary: c.binary, env: c.env}, "serve", "--config", conf)
 		at, err := s.await(s.out, "msg=ready", startTimeout)
 		if err == nil {
 			s.readyAt = at
