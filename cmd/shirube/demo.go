@@ -22,7 +22,8 @@ func newDemoCommand() *cobra.Command {
 		Use:   "demo",
 		Short: "Run the server in a small Internet of its own",
 		Long: `Start a small Internet on loopback addresses - a root, top-level domains, two
-hundred zones, some of their servers broken on purpose - and a server on
+hundred zones, most of them signed, some of them wrongly, some of their servers
+broken on purpose - and a validating server on
 127.0.0.1 and ::1, port 5353, that resolves in it; and print questions to try.
 Nothing leaves this machine. SIGINT or SIGTERM ends both.`,
 		Example: `  shirube demo
@@ -40,7 +41,7 @@ Nothing leaves this machine. SIGINT or SIGTERM ends both.`,
 func demo(ctx context.Context, seed uint64, stdout, stderr io.Writer) (err error) {
 	ctx, stop := signal.NotifyContext(orBackground(ctx), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	l, err := lab.Start(ctx, lab.Options{Seed: seed})
+	l, err := lab.Start(ctx, lab.Options{Seed: seed, Signed: true})
 	if err != nil {
 		return err
 	}
@@ -51,7 +52,7 @@ func demo(ctx context.Context, seed uint64, stdout, stderr io.Writer) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, os.Remove(hints)) }()
-	cfg := demoConfig(hints, l.Port())
+	cfg := demoConfig(hints, l.Anchor(), l.Port())
 	if err := describe(stdout, l, cfg.Listen[0].Address); err != nil {
 		return err
 	}
@@ -59,13 +60,14 @@ func demo(ctx context.Context, seed uint64, stdout, stderr io.Writer) (err error
 }
 
 // demoConfig is the embedded default, in the lab.
-func demoConfig(hints string, port uint16) config.Config {
+func demoConfig(hints, anchor string, port uint16) config.Config {
 	cfg := config.Default()
 	cfg.Resolver.RootHints = hints
 	cfg.Resolver.Port = port
 	cfg.Resolver.DoNotQueryLocalhost = false
 	cfg.BuiltinZones.Except = lab.Reverse()
-	cfg.DNSSEC.Validation = false // there is no anchor for its root
+	cfg.DNSSEC.RootTrustAnchor, cfg.DNSSEC.AutoTrustAnchor = false, false
+	cfg.DNSSEC.TrustAnchors = []config.TrustAnchor{config.TrustAnchor(anchor)}
 	return cfg
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 func TestTracePrintsTheWayToAnAnswer(t *testing.T) {
-	l, err := lab.Start(t.Context(), lab.Options{Seed: 1})
+	l, err := lab.Start(t.Context(), lab.Options{Seed: 1, Signed: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -23,14 +23,14 @@ func TestTracePrintsTheWayToAnAnswer(t *testing.T) {
 	if err := os.WriteFile(hints, []byte(l.Hints()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg := demoConfig(hints, l.Port())
+	cfg := demoConfig(hints, l.Anchor(), l.Port())
 	q := wire.Question{Name: wire.MustParseName("www.shirube.lab."), Type: wire.TypeA}
 
 	var out, log bytes.Buffer
 	if err := trace(t.Context(), cfg, q, false, &out, &log); err != nil {
 		t.Fatal(err, out.String())
 	}
-	for _, want := range []string{"question  www.shirube.lab. A", "zone      . ", "referral to ", "\nNOERROR, unchecked\nwww.shirube.lab.\t3600\tIN\tA\t198.18."} {
+	for _, want := range []string{"question  www.shirube.lab. A", "zone      . ", "referral to ", "\nNOERROR, secure\nwww.shirube.lab.\t3600\tIN\tA\t198.18."} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}

@@ -17,6 +17,7 @@ import (
 
 	"shirube/internal/config"
 	"shirube/internal/lab"
+	"shirube/internal/rrset"
 	"shirube/internal/simnet"
 	"shirube/internal/wire"
 	"shirube/transport"
@@ -42,7 +43,17 @@ func inBubble(t *testing.T, change func(*config.Config, *simnet.Net), test func(
 }
 
 func TestPipelineAnswersEveryNameOfTheLab(t *testing.T) {
-	world := lab.NewWorld(1)
+	answersEveryName(t, lab.NewWorld(1), false)
+}
+
+func TestPipelineValidatesEveryNameOfTheSignedLab(t *testing.T) {
+	answersEveryName(t, lab.NewSignedWorld(1), true)
+}
+
+// answersEveryName asks for every name of world, and compares the answer with
+// the world's own, and AD with the trust that its zones deserve.
+func answersEveryName(t *testing.T, world *lab.World, validate bool) {
+	t.Helper()
 	names, err := world.Names()
 	if err != nil {
 		t.Fatal(err)
@@ -60,9 +71,12 @@ func TestPipelineAnswersEveryNameOfTheLab(t *testing.T) {
 		}
 		cfg.BuiltinZones.Except = lab.Reverse() // its servers are on loopback addresses
 		cfg.Resolver.RootHints, cfg.Resolver.DoNotQueryLocalhost, cfg.Resolver.PrimeRoot = hints, false, true
+		if cfg.DNSSEC.Validation = validate; validate {
+			cfg.DNSSEC.RootTrustAnchor, cfg.DNSSEC.TrustAnchors = false, []config.TrustAnchor{config.TrustAnchor(world.Anchor())}
+		}
 	}, func(t *testing.T, p *Pipeline, n *simnet.Net) {
 		for _, name := range names {
-			m := ask(t, p, fmt.Sprintf("%v %v +tcp", name.Question.Name, name.Question.Type))
+			m := ask(t, p, fmt.Sprintf("%v %v +tcp +ad", name.Question.Name, name.Question.Type))
 			if m == nil {
 				t.Errorf("%v (%s): no response", name.Question, name.Why)
 				continue
@@ -71,6 +85,8 @@ func TestPipelineAnswersEveryNameOfTheLab(t *testing.T) {
 				t.Errorf("%v (%s): %v, want %v", name.Question, name.Why, rcode, name.Rcode)
 			} else if got := lab.Lines(m.Answer); !slices.Equal(got, name.Answers) {
 				t.Errorf("%v (%s): %q, want %q", name.Question, name.Why, got, name.Answers)
+			} else if secure := validate && name.Trust == rrset.Secure; m.AuthenticatedData != secure {
+				t.Errorf("%v (%s): AD %v, want %v", name.Question, name.Why, m.AuthenticatedData, secure)
 			}
 		}
 		t.Logf("%d names, %d queries", len(names), len(n.Log()))

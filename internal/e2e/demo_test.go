@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,6 +15,8 @@ import (
 	"github.com/miekg/dns"
 
 	"shirube/internal/lab"
+	"shirube/internal/rrset"
+	"shirube/internal/wire"
 )
 
 // demoCommand is a command to try, as the demo and its help print it.
@@ -37,8 +41,8 @@ func TestDemoShowsWhatItPromises(t *testing.T) {
 	}
 
 	commands := demoCommand.FindAllStringSubmatch(stdout.String(), -1)
-	if len(commands) != 5 { // as README.md says
-		t.Errorf("%d commands to try, want 5:\n%s", len(commands), stdout)
+	if len(commands) != 7 {
+		t.Errorf("%d commands to try, want 7:\n%s", len(commands), stdout)
 	}
 	help, _, _ := runServer(t, "", "demo", "--help")
 	inHelp := demoCommand.FindAllStringSubmatch(help, -1)
@@ -48,6 +52,7 @@ func TestDemoShowsWhatItPromises(t *testing.T) {
 	for _, c := range append(commands, inHelp...) {
 		tryDemo(t, in, c[1], question{c[2] + ".", orA(c[3])})
 	}
+	askDelv(t, in)
 
 	p.signal(os.Interrupt)
 	if !p.wait(stopTimeout) || p.exitCode() != 0 {
@@ -55,6 +60,51 @@ func TestDemoShowsWhatItPromises(t *testing.T) {
 	}
 	if files := entries(t, tmp); len(files) != 0 {
 		t.Errorf("the demo leaves %q behind", files)
+	}
+}
+
+// askDelv has another validator look at what the demo answers with CD, and
+// compares what it says of each kind of zone with what its zones deserve.
+func askDelv(t *testing.T, in *network) {
+	t.Helper()
+	world := lab.NewSignedWorld(1)
+	names, err := world.Names()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := strings.Fields(world.Anchor()) // ". 3600 IN DS tag algorithm type digest"
+	anchors := filepath.Join(t.TempDir(), "anchors")
+	text := fmt.Sprintf("trust-anchors { . static-ds %s %s %s %q; };\n", f[4], f[5], f[6], strings.Join(f[7:], ""))
+	if err := os.WriteFile(anchors, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]int{}
+	for _, n := range names {
+		verdict := "; fully validated"
+		switch {
+		case strings.HasPrefix(n.Why, "bogus"):
+			verdict = "resolution failed"
+		case n.Rcode != wire.NoError || len(n.Answers) == 0:
+			continue
+		case n.Trust != rrset.Secure:
+			verdict = "; unsigned answer"
+		}
+		if seen[n.Why]++; seen[n.Why] > 2 || seen[verdict] > 40 {
+			continue
+		}
+		seen[verdict]++
+		ctx, cancel := context.WithTimeout(t.Context(), askTimeout)
+		argv := append(in.enter("delv"), "@127.0.0.1", "-p", "5353", "-a", anchors, "+root", "+tcp", n.Question.Name.String(), n.Question.Type.String())
+		out, _ := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput() // its exit status says nothing of the verdict
+		cancel()
+		if !strings.Contains(string(out), verdict) {
+			t.Errorf("%v (%s): delv does not say %q:\n%s", n.Question, n.Why, verdict, out)
+		}
+	}
+	for _, verdict := range []string{"; fully validated", "; unsigned answer", "resolution failed"} {
+		if seen[verdict] < 10 {
+			t.Errorf("delv was asked for %d names of which it should say %q", seen[verdict], verdict)
+		}
 	}
 }
 
@@ -83,7 +133,7 @@ func entries(t *testing.T, dir string) []string {
 // demo hold.
 func tryDemo(t *testing.T, in *network, command string, q question) {
 	t.Helper()
-	names, err := lab.NewWorld(1).Names()
+	names, err := lab.NewSignedWorld(1).Names()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,8 +172,11 @@ func tryDemo(t *testing.T, in *network, command string, q question) {
 		}
 		rrs = append(rrs, rr)
 	}
-	if rs[0].status != names[i].Rcode.String() || len(rrs) == 0 {
+	if rs[0].status != names[i].Rcode.String() || len(rrs) == 0 != (names[i].Rcode == wire.ServFail) {
 		t.Errorf("%s: %s and %d records, want %v and some", command, rs[0].status, len(rrs), names[i].Rcode)
+	}
+	if proven := names[i].Trust == rrset.Secure; strings.Contains(" "+rs[0].flags+" ", " ad ") != proven {
+		t.Errorf("%s: flags %q; proven %v", command, rs[0].flags, proven)
 	}
 	if d := difference(lab.Lines(rrs), names[i].Answers); d != "" {
 		t.Errorf("%s: the answer differs:%s", command, d)

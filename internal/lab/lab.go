@@ -36,9 +36,10 @@ const maxPorts = 100
 
 // Options says what lab to start.
 type Options struct {
-	Seed uint64       // what the zones hold follows from it
-	Port uint16       // 0: the first from DefaultPort on that is free at every address
-	Log  *slog.Logger // nil: none. Queries are logged at the level debug
+	Seed   uint64       // what the zones hold follows from it
+	Port   uint16       // 0: the first from DefaultPort on that is free at every address
+	Signed bool         // as NewSignedWorld makes it
+	Log    *slog.Logger // nil: none. Queries are logged at the level debug
 }
 
 // Lab is a running lab.
@@ -59,7 +60,7 @@ func Start(ctx context.Context, o Options) (*Lab, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	l := &Lab{World: NewWorld(o.Seed), log: o.Log}
+	l := &Lab{World: newWorld(o.Seed, o.Signed), log: o.Log}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}

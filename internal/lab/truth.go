@@ -8,6 +8,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"shirube/internal/rrset"
 	"shirube/internal/simnet"
 	"shirube/internal/wire"
 )
@@ -15,9 +16,10 @@ import (
 // Name is a question with the answer that is right.
 type Name struct {
 	Question wire.Question
-	Rcode    wire.Rcode // SERVFAIL where resolution has to fail
-	Answers  []string   // the answer section as [Lines] writes it; nil with SERVFAIL
-	Why      string     // what the question is there for
+	Rcode    wire.Rcode  // SERVFAIL where resolution has to fail
+	Answers  []string    // the answer section as [Lines] writes it; nil with SERVFAIL
+	Trust    rrset.Trust // what validation says of it, in a world that is signed
+	Why      string      // what the question is there for
 }
 
 // asked is a Name whose answer has not been looked up.
@@ -83,29 +85,44 @@ func (w *World) Names() ([]Name, error) {
 	for i, a := range w.asked {
 		names[i] = Name{Question: a.question, Rcode: wire.ServFail, Why: a.why}
 		if a.kind != failing {
-			names[i].Rcode, names[i].Answers = follow(everything, a.question)
+			var passed []wire.Name
+			names[i].Rcode, names[i].Answers, passed = follow(everything, a.question)
+			names[i].Trust = w.trust(passed)
+			if last := passed[len(passed)-1]; names[i].Rcode == wire.NXDomain && w.compact(last) {
+				names[i].Rcode = wire.NoError
+			}
+			if names[i].Rcode == wire.YXDomain { // nothing signed says so
+				names[i].Trust = min(names[i].Trust, rrset.Insecure)
+			}
 		}
 	}
 	return names, nil
 }
 
-// follow answers q from a server that has all zones, across all aliases.
-func follow(s *simnet.Server, q wire.Question) (wire.Rcode, []string) {
+// follow answers q from a server that has all zones, across all aliases. It
+// returns the names that it passed, too.
+func follow(s *simnet.Server, q wire.Question) (rcode wire.Rcode, lines []string, passed []wire.Name) {
 	var rrs []dns.RR
+	passed = []wire.Name{q.Name}
 	name := q.Name.String()
 	for range maxAliases + 1 {
 		m := s.Answer(new(dns.Msg).SetQuestion(name, uint16(q.Type)))
 		rrs = append(rrs, m.Answer...)
+		for _, rr := range m.Answer {
+			if cname, ok := rr.(*dns.CNAME); ok && q.Type != wire.TypeCNAME {
+				passed = append(passed, wire.MustParseName(cname.Target))
+			}
+		}
 		if len(m.Answer) == 0 || q.Type == wire.TypeCNAME || m.Rcode != dns.RcodeSuccess {
-			return wire.Rcode(m.Rcode), Lines(rrs)
+			return wire.Rcode(m.Rcode), Lines(rrs), passed
 		}
 		cname, ok := m.Answer[len(m.Answer)-1].(*dns.CNAME)
 		if !ok || len(m.Ns) > 0 { // an answer, or a denial behind an alias
-			return wire.Rcode(m.Rcode), Lines(rrs)
+			return wire.Rcode(m.Rcode), Lines(rrs), passed
 		}
 		name = cname.Target
 	}
-	return wire.ServFail, nil
+	return wire.ServFail, nil, passed
 }
 
 // Questions returns the questions that make a fair load, in an order that the

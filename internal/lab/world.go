@@ -21,9 +21,11 @@ var tlds = [...]string{"lab.", "mura.", "machi.", "shima.", "minato."}
 // World is the name space of a lab: its zones, who serves them, and what there
 // is to ask. It depends on its seed alone, and is immutable.
 type World struct {
-	seed  uint64
-	zones []*zone
-	asked []asked
+	seed    uint64
+	signed  bool
+	zones   []*zone
+	origins map[wire.Name]*zone
+	asked   []asked
 }
 
 // zone is one zone as it is written down.
@@ -31,6 +33,8 @@ type zone struct {
 	origin  string
 	servers []host
 	text    strings.Builder // RFC 1035 §5.1
+	security
+	insecure bool // signed in a way that nobody knows
 
 	glued map[string]bool // hosts whose addresses text already has
 }
@@ -41,16 +45,19 @@ type host struct {
 	addrs []netip.Addr
 }
 
-// NewWorld returns the world that seed makes.
-func NewWorld(seed uint64) *World {
+// NewWorld returns the world that seed makes, of which nothing is signed.
+func NewWorld(seed uint64) *World { return newWorld(seed, false) }
+
+func newWorld(seed uint64, signed bool) *World {
 	b := &builder{
-		World:  World{seed: seed},
+		World:  World{seed: seed, signed: signed, origins: make(map[wire.Name]*zone)},
 		random: rand.New(rand.NewPCG(seed, 0x5348_4952_5542_4500)),
 		byName: make(map[string]*zone),
 	}
 	b.infrastructure()
 	b.special()
 	b.ordinary(numZones - (len(b.zones) - 1 - len(tlds))) // not counting the root and the TLDs
+	b.bogus()
 	b.reverse()
 	return &b.World
 }
@@ -64,6 +71,7 @@ type builder struct {
 	providers []provider
 	pointers  []pointer
 	addresses int // handed out so far
+	secured   int // zones so far whose way to be signed is left to their turn
 }
 
 // provider is a company that serves other people's zones.
@@ -81,7 +89,12 @@ type pointer struct {
 // zone makes a zone of the given default TTL in seconds, with its SOA and NS
 // records, and the delegation in the zone above.
 func (b *builder) zone(origin string, ttl int, servers ...host) *zone {
-	z := &zone{origin: origin, servers: servers, glued: make(map[string]bool)}
+	return b.securedZone(origin, ttl, b.secure(origin), servers...)
+}
+
+// securedZone is zone for one that is signed as s says.
+func (b *builder) securedZone(origin string, ttl int, s security, servers ...host) *zone {
+	z := &zone{origin: origin, servers: servers, security: s, glued: make(map[string]bool)}
 	fmt.Fprintf(&z.text, "$ORIGIN %s\n$TTL %d\n", origin, ttl)
 	z.add("@", "SOA", "%s hostmaster.%s 1 3600 600 604800 300", servers[0].name, strings.TrimPrefix(origin, "."))
 	for _, h := range servers {
@@ -90,14 +103,16 @@ func (b *builder) zone(origin string, ttl int, servers ...host) *zone {
 	z.glue(servers)
 	b.zones = append(b.zones, z)
 	b.byName[origin] = z
+	b.origins[wire.MustParseName(origin)] = z
 	if origin != "." {
-		b.delegate(origin, servers...)
+		b.delegate(origin, servers...).text.WriteString(s.ds)
 	}
 	return z
 }
 
-// delegate writes the delegation of origin to servers into the zone above.
-func (b *builder) delegate(origin string, servers ...host) {
+// delegate writes the delegation of origin to servers into the zone above, which
+// it returns.
+func (b *builder) delegate(origin string, servers ...host) *zone {
 	_, above, _ := strings.Cut(origin, ".")
 	parent := b.byName[above]
 	if parent == nil {
@@ -107,6 +122,7 @@ func (b *builder) delegate(origin string, servers ...host) {
 		parent.add(origin, "NS", "%s", h.name)
 	}
 	parent.glue(servers)
+	return parent
 }
 
 // add writes one record. Names without a final dot are relative to the zone.
@@ -248,6 +264,9 @@ func (w *World) servers() (map[netip.Addr]*simnet.Server, error) {
 		parsed, err := simnet.ParseZone(z.origin, z.text.String())
 		if err != nil {
 			return nil, fmt.Errorf("lab: %w", err)
+		}
+		if z.signing != nil {
+			parsed = parsed.Sign(*z.signing)
 		}
 		for _, a := range z.addrs() {
 			zones[a] = append(zones[a], parsed)

@@ -30,7 +30,8 @@ const IndexFile = "index.tsv"
 // for each (RFC 1035 §5.1), and [IndexFile] with a line for each, of the zone,
 // its file and the addresses that serve it, the former between tabs and the
 // latter between commas. At 127.53.3.1 a server should refuse everything, at
-// 127.53.3.2 nothing should answer.
+// 127.53.3.2 nothing should answer. The records of a signed world are written
+// without their signatures, which are made when somebody asks.
 func (w *World) WriteZones(dir string) error {
 	var index strings.Builder
 	for _, z := range w.zones {
