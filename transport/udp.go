@@ -8,6 +8,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"shirube/internal/netx"
 )
 
 // UDPOptions configures a [UDP]. A zero field but Handler means its default.
@@ -27,6 +29,9 @@ type UDPOptions struct {
 	// for longer, he can make burst at one address (DNSBomb, CVE-2024-33655).
 	DiscardTimeout time.Duration
 
+	Batch int       // datagrams to a system call, up to netx.MaxBatch; netx.DefaultBatch
+	Loop  netx.Loop // how the readers wait
+
 	Log *slog.Logger // nil: nowhere
 }
 
@@ -37,13 +42,27 @@ type UDPStats struct {
 	BadSource  uint64                // datagrams that nobody can be answered on
 	ReadErrors uint64                // ICMP errors of earlier responses included
 	SendErrors [NumSendErrors]uint64 // responses that were not sent, by what went wrong
+
+	// Batches counts the reads by how many datagrams they brought: 1, 2 and 3, 4
+	// to 7, and so on.
+	Batches [NumBatchSizes]uint64
+
+	// Skew is how uneven the sockets of one address are loaded: what the busiest
+	// reader received by the mean of all. 1 is even; as much as there are readers
+	// means that one does it all, as when all clients are behind one proxy. With
+	// several addresses it is that of the worst; 0 without traffic.
+	Skew float64
 }
+
+// NumBatchSizes is how many sizes of batches are told apart in [UDPStats].
+const NumBatchSizes = 8 // up to netx.MaxBatch
 
 // UDP serves DNS over UDP on sockets that share their clients, with a
 // goroutine for each.
 type UDP struct {
 	service
 	maxSize int
+	batch   int // datagrams to a system call
 	discard time.Duration
 	readers []*udpReader
 	buffers sync.Pool // of *[]byte, for the answers to deferred queries
@@ -71,9 +90,10 @@ func NewUDP(opt UDPOptions, conns ...*net.UDPConn) *UDP {
 		idle:    make(chan struct{}),
 	}
 	u.maxSize = int(u.udpSize)
+	u.batch = min(orDefault(opt.Batch, netx.DefaultBatch), netx.MaxBatch)
 	u.buffers.New = func() any { b := make([]byte, 0, u.maxSize); return &b }
 	for _, c := range conns {
-		u.readers = append(u.readers, newUDPReader(u, c))
+		u.readers = append(u.readers, newUDPReader(u, c, opt.Loop))
 	}
 	return u
 }
@@ -116,7 +136,7 @@ func (u *UDP) Shutdown(ctx context.Context) error {
 	return errors.Join(abandoned, u.closed)
 }
 
-// stopReading makes the readers end after the datagram that they have, once.
+// stopReading makes the readers end after the datagrams that they have, once.
 func (u *UDP) stopReading() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -125,9 +145,7 @@ func (u *UDP) stopReading() {
 	}
 	close(u.stop)
 	for _, r := range u.readers {
-		// Wakes a blocked read, and makes later ones fail. The only error is
-		// that the socket is closed, and then no read blocks.
-		_ = r.conn.SetReadDeadline(longAgo)
+		r.batch.Interrupt()
 	}
 	// Owner: Shutdown. End: that of the last query in flight. Bound: one.
 	go func() {
@@ -161,6 +179,27 @@ func (u *UDP) Stats() UDPStats {
 		for i := range r.n.sendErrors {
 			s.SendErrors[i] += r.n.sendErrors[i].Load()
 		}
+		for i := range r.n.batches {
+			s.Batches[i] += r.n.batches[i].Load()
+		}
 	}
+	s.Skew = u.skew()
 	return s
+}
+
+// skew returns the Skew of [UDPStats].
+func (u *UDP) skew() (worst float64) {
+	type load struct{ readers, total, most uint64 }
+	loads := make(map[string]load)
+	for _, r := range u.readers {
+		at := r.conn.LocalAddr().String()
+		l, n := loads[at], r.n.received.Load()
+		loads[at] = load{l.readers + 1, l.total + n, max(l.most, n)}
+	}
+	for _, l := range loads {
+		if l.total > 0 {
+			worst = max(worst, float64(l.most*l.readers)/float64(l.total))
+		}
+	}
+	return worst
 }

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"shirube/internal/netx"
 	"shirube/internal/wire"
 )
 
@@ -38,9 +39,11 @@ func TestUDPHitAllocatesNothing(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, at := startUDP(t, UDPOptions{Handler: newScripted()}, tt.listen)
-			c := dial(t, "udp", netip.AddrPortFrom(netip.MustParseAddr(tt.ask), at.Port()))
-			wantNoAllocations(t, c, packQuery(t, 1, "hit"))
+			eachLoop(t, func(t *testing.T, loop netx.Loop) {
+				_, at := startUDP(t, UDPOptions{Handler: newScripted(), Loop: loop}, tt.listen)
+				c := dial(t, "udp", netip.AddrPortFrom(netip.MustParseAddr(tt.ask), at.Port()))
+				wantNoAllocations(t, c, packQuery(t, 1, "hit"))
+			})
 		})
 	}
 }

@@ -2,10 +2,14 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
+	"os"
+	"runtime"
 	"syscall"
 	"testing"
+	"time"
 
 	"shirube/internal/netx"
 )
@@ -49,4 +53,53 @@ func TestUDPReaderSurvivesICMP(t *testing.T) {
 	for i := range uint16(10) {
 		askUDP(t, c, i, "hit")
 	}
+}
+
+// count returns how many entries a directory of /proc has.
+func count(t *testing.T, dir string) int {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+func TestUDPRestartsLeakNothing(t *testing.T) {
+	const restarts = 1000
+	eachLoop(t, func(t *testing.T, loop netx.Loop) {
+		at := netip.MustParseAddrPort("127.0.0.1:0")
+		restart := func() {
+			conns, err := netx.ListenUDP(t.Context(), at, 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			at = conns[0].LocalAddr().(*net.UDPAddr).AddrPort()
+			u := NewUDP(UDPOptions{Handler: newScripted(), Loop: loop, Batch: 4}, conns...)
+			u.Start(context.Background())
+			c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(at))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = c.SetDeadline(time.Now().Add(patience))
+			askUDP(t, c, 1, "hit")
+			if err := errors.Join(c.Close(), u.Shutdown(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 10 { // until the runtime has the threads that it wants
+			restart()
+		}
+		fds, threads, goroutines := count(t, "/proc/self/fd"), count(t, "/proc/self/task"), runtime.NumGoroutine()
+		for range restarts {
+			restart()
+		}
+		if n := count(t, "/proc/self/fd"); n != fds {
+			t.Errorf("%d descriptors, before %d", n, fds)
+		}
+		if n := count(t, "/proc/self/task"); n > threads+10 {
+			t.Errorf("%d threads, before %d", n, threads)
+		}
+		eventually(t, "all goroutines have ended", func() bool { return runtime.NumGoroutine() <= goroutines })
+	})
 }

@@ -3,8 +3,10 @@ package transport
 import (
 	"context"
 	"errors"
+	"math/bits"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -13,18 +15,16 @@ import (
 )
 
 // udpReader serves one socket. All of it but the counters belongs to the
-// goroutine in run: a query is read, answered and sent without leaving it, and
-// the next one reuses the same memory. A query that takes longer leaves as a
-// copy.
+// goroutine in run: queries are read, answered and sent without leaving it, a
+// batch at a time, and the next ones reuse the same memory. A query that takes
+// longer leaves as a copy.
 type udpReader struct {
-	udp  *UDP
-	conn *net.UDPConn
-	q    wire.Query
-	tx   []byte
-
-	rx      [maxQuery]byte
-	control [netx.ControlSize]byte // what came with the datagram
-	source  [netx.ControlSize]byte // what goes with the response
+	udp   *UDP
+	conn  *net.UDPConn
+	batch *netx.Batch
+	q     wire.Query
+	tx    []byte      // what the queries of a batch are answered with, one after the other
+	lost  func(error) // is r.notSent: made once, for a method value allocates
 
 	n udpCounters
 }
@@ -35,21 +35,28 @@ type udpCounters struct {
 	badSource  atomic.Uint64
 	readErrors atomic.Uint64
 	sendErrors [NumSendErrors]atomic.Uint64
+	batches    [NumBatchSizes]atomic.Uint64
 	_          [64]byte // see counters
 }
 
-func newUDPReader(u *UDP, c *net.UDPConn) *udpReader {
-	return &udpReader{udp: u, conn: c, tx: make([]byte, 0, u.maxSize)}
+func newUDPReader(u *UDP, c *net.UDPConn, loop netx.Loop) *udpReader {
+	r := &udpReader{udp: u, conn: c}
+	r.batch = netx.NewBatch(c, netx.BatchOptions{MaxMessage: maxQuery, Size: u.batch, Loop: loop})
+	r.tx = make([]byte, 0, u.batch*u.maxSize)
+	r.lost = r.notSent
+	return r
 }
 
 // run reads until Shutdown. No error of the socket ends it: whoever can cause
 // one (ICMP, a full queue) could switch the server off.
 func (r *udpReader) run(ctx context.Context) {
+	r.batch.Attach()
+	defer r.batch.Detach()
 	// Single errors are ICMP's answers to earlier responses, and come as fast
 	// as clients like; a socket that gives nothing else is broken.
 	wait := backoff{spare: 16, min: time.Millisecond, max: time.Second}
 	for {
-		size, control, flags, from, err := r.conn.ReadMsgUDPAddrPort(r.rx[:], r.control[:])
+		n, err := r.batch.Receive()
 		if err != nil {
 			if isClosed(r.udp.stop) || errors.Is(err, net.ErrClosed) {
 				return
@@ -61,39 +68,63 @@ func (r *udpReader) run(ctx context.Context) {
 			continue
 		}
 		wait.ok()
-		r.handle(ctx, r.rx[:size], netx.Truncated(flags), netx.ParsePacketInfo(r.control[:control]), from)
+		r.handleBatch(ctx, n)
+		if n == r.udp.batch {
+			// There is more, and a reader that never waits keeps the goroutines that
+			// it started from running, for as long as the runtime lets it.
+			runtime.Gosched()
+		}
 	}
 }
 
-// handle deals with one datagram, which was longer than msg if cut.
-func (r *udpReader) handle(ctx context.Context, msg []byte, cut bool, info netx.PacketInfo, from netip.AddrPort) {
-	from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
-	if info.Group || badSource(from) {
+// handleBatch deals with n datagrams. All have come by now, if not just now: one
+// look at the clock does for them.
+func (r *udpReader) handleBatch(ctx context.Context, n int) {
+	r.n.batches[bits.Len(uint(n))-1].Add(1)
+	now, tx := time.Now(), r.tx
+	for i := range n {
+		tx = r.handle(ctx, tx, i, now)
+	}
+	r.batch.Flush(r.lost)
+}
+
+// handle deals with the i-th datagram, and returns tx with the response to it.
+// Where there is none, what was appended in vain is left for the next one to
+// write over.
+func (r *udpReader) handle(ctx context.Context, tx []byte, i int, now time.Time) []byte {
+	d := r.batch.Datagram(i)
+	if d.Group || badSource(d.From) {
 		r.n.received.Add(1)
 		r.n.badSource.Add(1)
-		return
+		return tx
 	}
 	q := &r.q
-	status := parse(q, msg, cut)
-	q.Client, q.Proto, q.Received, q.Limit = from, wire.UDP, time.Now(), q.UDPLimit(r.udp.maxSize)
-	rsp, outcome := r.udp.answer(&r.n.counters, r.tx, msg, q, status)
+	status := parse(q, d.Msg, d.Cut)
+	q.Client, q.Proto, q.Received, q.Limit = d.From, wire.UDP, now, q.UDPLimit(r.udp.maxSize)
+	rsp, outcome := r.udp.answer(&r.n.counters, tx, d.Msg, q, status)
 	if outcome == Deferred {
-		if rsp, ok := r.udp.take(&r.n.counters, r.tx, q); !ok {
-			r.send(rsp, r.source[:0], info, from)
-			return
+		var ok bool
+		if rsp, ok = r.udp.take(&r.n.counters, tx, q); ok {
+			r.leave(ctx, q.Clone(), r.batch.Return(i))
+			return tx
 		}
-		own := q.Clone()
-		// Owner: UDP. End: Serve's deadline, or Shutdown's. Bound: Slots, of
-		// which it has one. Excess: shed, above.
-		r.udp.serving.Go(func() {
-			reserveStack()
-			r.finish(ctx, own, info)
-		})
-		return
+		outcome = Answered
 	}
-	if outcome == Answered {
-		r.send(rsp, r.source[:0], info, from)
+	if outcome != Answered {
+		return tx
 	}
+	r.batch.Reply(i, rsp[len(tx):])
+	return rsp
+}
+
+// leave has q, which has a slot, answered by a goroutine of its own.
+func (r *udpReader) leave(ctx context.Context, q *wire.Query, to netx.Return) {
+	// Owner: UDP. End: Serve's deadline, or Shutdown's. Bound: Slots, of which it
+	// has one. Excess: shed, by who calls.
+	r.udp.serving.Go(func() {
+		reserveStack()
+		r.finish(ctx, q, to)
+	})
 }
 
 // badSource reports whether a response to a is worth nothing to anybody, or
@@ -105,7 +136,7 @@ func badSource(a netip.AddrPort) bool {
 }
 
 // finish answers a deferred query, on a goroutine of its own.
-func (r *udpReader) finish(ctx context.Context, q *wire.Query, info netx.PacketInfo) {
+func (r *udpReader) finish(ctx context.Context, q *wire.Query, to netx.Return) {
 	buf := r.udp.buffers.Get().(*[]byte)
 	defer r.udp.buffers.Put(buf)
 	rsp := r.udp.serve(ctx, &r.n.counters, (*buf)[:0], q)
@@ -115,14 +146,12 @@ func (r *udpReader) finish(ctx context.Context, q *wire.Query, info netx.PacketI
 		r.n.late.Add(1)
 	default:
 		r.n.answered.Add(1)
-		r.send(rsp, nil, info, q.Client)
+		if err := r.batch.Send(rsp, to); err != nil {
+			r.notSent(err)
+		}
 	}
 }
 
-// send sends rsp from the address that was asked. What cannot be sent is
-// counted: to the client it is lost, and he asks again.
-func (r *udpReader) send(rsp, source []byte, info netx.PacketInfo, to netip.AddrPort) {
-	if _, _, err := r.conn.WriteMsgUDPAddrPort(rsp, info.AppendControl(source), to); err != nil {
-		r.n.sendErrors[sendErrorOf(err)].Add(1)
-	}
-}
+// notSent counts a response that could not be sent. To the client it is lost,
+// and he asks again.
+func (r *udpReader) notSent(err error) { r.n.sendErrors[sendErrorOf(err)].Add(1) }
