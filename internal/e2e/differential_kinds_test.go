@@ -21,6 +21,10 @@ type kind struct {
 	damage  func(z *labZone)           // afterwards
 	ds      func(z *labZone) []*dns.DS // default: SHA-256
 
+	// contradictory zones have what their denials deny: of what is concluded
+	// from those, nothing is expected.
+	contradictory bool
+
 	// stricter says why Shirube may trust less than Unbound here; "": it must
 	// not.
 	stricter string
@@ -250,7 +254,7 @@ var kinds = []kind{
 			}
 		})
 	}},
-	{name: "wildstolen", why: "a wildcard's records and signature at a name, without proof", damage: func(z *labZone) {
+	{name: "wildstolen", contradictory: true, why: "a wildcard's records and signature at a name, without proof", damage: func(z *labZone) {
 		for _, rr := range append([]dns.RR(nil), z.rrs...) {
 			h := rr.Header()
 			if h.Name == z.abs("*.wild") && (h.Rrtype == dns.TypeTXT || signs(rr, dns.TypeTXT)) {

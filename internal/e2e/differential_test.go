@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -264,8 +265,7 @@ func (v verdict) String() string {
 const askers = 8
 
 // verdicts asks a resolver all questions.
-func (l *laboratory) verdicts(t *testing.T, at netip.AddrPort, cd bool) []verdict {
-	t.Helper()
+func (l *laboratory) verdicts(at netip.AddrPort, cd bool) ([]verdict, error) {
 	out := make([]verdict, len(l.questions))
 	errs := make([]error, len(l.questions))
 	var wg sync.WaitGroup
@@ -281,10 +281,10 @@ func (l *laboratory) verdicts(t *testing.T, at netip.AddrPort, cd bool) []verdic
 	wg.Wait()
 	for i, err := range errs {
 		if err != nil {
-			t.Fatalf("%v at %v: %v", l.questions[i].question, at, err)
+			return nil, fmt.Errorf("%v at %v: %w", l.questions[i].question, at, err)
 		}
 	}
-	return out
+	return out, nil
 }
 
 // askVerdict asks for signatures, over UDP, and over TCP what does not fit.
@@ -343,30 +343,51 @@ func TestVerdictsAreUnbounds(t *testing.T) {
 	startAuthority(t, softwares[0], l.parents, parents)
 	startAuthority(t, softwares[0], l.zones, zones)
 	unbound := l.unbound(t, parents, zones)
+	defaults := l.serve(t, int(port), "")
+	bare := l.serve(t, int(port), "aggressive_nsec: false\nharden_below_nxdomain: false")
+
+	theirs, own := l.both(t, unbound, bare, false)
+	l.judge(t, theirs, own)
+	theirsUnchecked, ownUnchecked := l.both(t, unbound, bare, true)
+	l.judgeUnchecked(t, theirsUnchecked, ownUnchecked, own)
+
+	// What is concluded from denials of other names is the same.
+	concluded, err := l.verdicts(defaults, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, q := range l.questions {
+		if a, b := own[i], concluded[i]; !q.kind.contradictory && (a.rcode != b.rcode || a.ad != b.ad || !slices.Equal(a.data, b.data)) {
+			t.Errorf("%v (%s): %v, and with what is known from denials %v", q.question, q.kind.why, a, b)
+		}
+	}
+}
+
+// serve starts a server that validates, and returns where it is.
+func (l *laboratory) serve(t *testing.T, port int, dnssec string) netip.AddrPort {
+	t.Helper()
 	s := serve(t, settings{
 		binary: built.plain,
 		listen: []string{"127.0.0.1"},
 		hints:  ". 3600 NS ns.root.\nns.root. 3600 A " + addrLabParents + "\n",
-		port:   int(port),
-		dnssec: fmt.Sprintf("trust_anchors: [%q]\nauto_trust_anchor: false\naggressive_nsec: false\nharden_below_nxdomain: false", l.anchor),
+		port:   port,
+		dnssec: fmt.Sprintf("trust_anchors: [%q]\nauto_trust_anchor: false\n", l.anchor) + dnssec,
 	})
-	ours := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(s.port))
-	var checked []verdict
-	for _, cd := range []bool{false, true} {
-		t.Run(fmt.Sprintf("cd=%t", cd), func(t *testing.T) {
-			var theirs, own []verdict
-			var wg sync.WaitGroup
-			wg.Go(func() { theirs = l.verdicts(t, unbound, cd) })
-			wg.Go(func() { own = l.verdicts(t, ours, cd) })
-			wg.Wait()
-			if !cd {
-				l.judge(t, theirs, own)
-				checked = own
-				return
-			}
-			l.judgeUnchecked(t, theirs, own, checked)
-		})
+	return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(s.port))
+}
+
+// both asks Unbound and the server everything, at the same time.
+func (l *laboratory) both(t *testing.T, unbound, server netip.AddrPort, cd bool) (theirs, own []verdict) {
+	t.Helper()
+	var theirErr, ownErr error
+	var wg sync.WaitGroup
+	wg.Go(func() { theirs, theirErr = l.verdicts(unbound, cd) })
+	wg.Go(func() { own, ownErr = l.verdicts(server, cd) })
+	wg.Wait()
+	if err := errors.Join(theirErr, ownErr); err != nil {
+		t.Fatal(err)
 	}
+	return theirs, own
 }
 
 // judge compares the verdicts.
