@@ -37,6 +37,17 @@ func TestValidationAsksForLittle(t *testing.T) {
 			{ask: "x.nosuch.example.com. A +ad", rcode: wire.NXDomain, ad: true, soa: "example.com.", none: true},
 			{ask: "x.y.z.nosuch.example.com. MX +do", rcode: wire.NXDomain, ad: true, proofs: 2, none: true},
 		}},
+		{name: "no DNAME again that is secure", steps: []step{ // RFC 6672 §5.3.1
+			{ask: "www.moved.example.com. A +ad", ad: true},
+			{ask: "other.moved.example.com. A +ad", ad: true, sent: []string{"192.0.2.21 other.other.net. A"}, answer: []string{
+				"moved.example.com. DNAME other.net.", "other.moved.example.com. CNAME other.other.net.", "other.other.net. A 198.51.100.2",
+			}},
+			{ask: "x.y.wild.moved.example.com. TXT +do", ad: true, most: 3, sigs: 2, proofs: 1},
+		}},
+		{name: "a DNAME again that is insecure", steps: []step{
+			{ask: "www.moved.bare.net. A"},
+			{ask: "other.moved.bare.net. A", sent: []string{"192.0.2.22 other.moved.bare.net. A", "192.0.2.21 other.other.net. A"}},
+		}},
 		{name: "again for a name below an insecure denial", steps: []step{
 			{ask: "nosuch.bare.net. A", rcode: wire.NXDomain},
 			{ask: "x.nosuch.bare.net. A", rcode: wire.NXDomain, sent: []string{"192.0.2.22 x.nosuch.bare.net. A"}},
