@@ -46,17 +46,17 @@ type settings struct {
 	perf    string        // directory for profiles; empty: none (cold)
 }
 
-const usage = `usage: bench warm|cold|soak [flags]
+const usage = `usage: bench warm|cold|attack|soak [flags]
 
 warm compares servers over warm UDP; cold compares them on names that they have
-to resolve; soak loads Shirube and looks for errors and leaks. "bench warm -h"
+to resolve; attack measures what hostile signed zones cost others; soak loads Shirube and looks for errors and leaks. "bench warm -h"
 lists the flags of warm.
 `
 
 // subcommands are what the first argument may be, and what each does inside
 // the namespaces.
 var subcommands = map[string]func(ctx context.Context, dir string, set settings) error{
-	"warm": warm, "cold": cold, "soak": soak,
+	"warm": warm, "cold": cold, "soak": soak, "attack": attack,
 }
 
 // run is main with an exit code: 0 for success, 1 for a failure, 2 for wrong

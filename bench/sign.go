@@ -30,7 +30,7 @@ func (net *internet) sign() (anchor string, err error) {
 			return "", err
 		}
 	}
-	net.root.text += ds["."]
+	net.root.text += ds["."] + enemyDelegation()
 	if err := net.root.sign(ds); err != nil {
 		return "", err
 	}
