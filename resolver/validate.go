@@ -195,7 +195,7 @@ func (r *Resolver) validateSet(ctx context.Context, s *rrset.Set, rep *reply, w 
 	if p.Wildcard == "" {
 		return nil
 	}
-	until := s.Until
+	var until time.Time
 	p, until, err = r.deny(ctx, rep.Denial, l, w, func(proofs []rrset.Set) (dnssec.Proof, error) {
 		return dnssec.DenyCloser(s.Name, p.Wildcard, l.Zone, proofs, &w.budget)
 	})
