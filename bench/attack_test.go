@@ -20,7 +20,6 @@ func TestEnemyHidesItsSignature(t *testing.T) {
 		t.Fatal(err)
 	}
 	sig, err := signature(key, private.(crypto.Signer), []dns.RR{a})
-
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -187,7 +187,7 @@ var rules = []rule{
 		reason: "tests use the standard library: plain comparisons, and fakes written beside the interface",
 	},
 	{
-		name: "laboratory", in: []string{"..."}, not: []string{"cmd/...", "internal/lab/...", "internal/simnet/...", "internal/rpl/..."},
+		name: "laboratory", in: []string{"..."}, not: []string{"cmd/...", "bench/...", "internal/lab/...", "internal/simnet/...", "internal/rpl/..."},
 		deny: []string{
 			module + "/internal/lab/...", module + "/internal/simnet/...", module + "/internal/rpl/...",
 		},
