@@ -96,6 +96,21 @@ func fillings(t *testing.T) []filling {
 			"links", func(i int, _ *Answers, m *Memory) { m.PutLink(linkOf(t, rng, i)) },
 			func(_ *Answers, m *Memory) StoreStats { return m.Stats().Links },
 		},
+		{
+			"NSEC records of many zones", func(i int, _ *Answers, m *Memory) {
+				zone := fmt.Sprintf("zone%d.example.", rng.IntN(50))
+				owner := fmt.Sprintf("a%x.%s", rng.Uint64(), zone)
+				putSpan(t, m, zone, owner, `\000.`+owner)
+			},
+			func(_ *Answers, m *Memory) StoreStats { return m.Stats().Denials.StoreStats },
+		},
+		{
+			"NSEC records of one zone each", func(i int, _ *Answers, m *Memory) {
+				zone := fmt.Sprintf("zone%d.example.", i)
+				putSpan(t, m, zone, zone, "zz."+zone)
+			},
+			func(_ *Answers, m *Memory) StoreStats { return m.Stats().Denials.StoreStats },
+		},
 	}
 }
 

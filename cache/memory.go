@@ -16,19 +16,21 @@ import (
 // MemoryOptions configures [Memory]. Zero means the default.
 type MemoryOptions struct {
 	// Bytes is how much memory may be taken; default 64 MiB. One quarter of it
-	// is for zone cuts, one eighth for links of the chain of trust. What needs
-	// more than 1/64 of its share is not kept.
+	// is for zone cuts, one eighth for links of the chain of trust, and one eighth
+	// for NSEC and NSEC3 records that deny many names. What needs more than 1/64
+	// of its share is not kept.
 	Bytes int64
 	Clock *clock.Clock // nil: the real time
 }
 
-// Memory holds the RRsets, zone cuts and links of the chain of trust that
-// resolution works with. It is safe for concurrent use.
+// Memory holds the RRsets, zone cuts, links of the chain of trust and denials
+// that resolution works with. It is safe for concurrent use.
 type Memory struct {
-	clock *clock.Clock
-	sets  *store[wire.Question, packedSet]
-	cuts  *store[wire.Name, keptCut]
-	links *store[wire.Name, *rrset.Link]
+	clock   *clock.Clock
+	sets    *store[wire.Question, packedSet]
+	cuts    *store[wire.Name, keptCut]
+	links   *store[wire.Name, *rrset.Link]
+	denials *denials
 }
 
 // keptCut is a cut as it is kept.
@@ -56,10 +58,11 @@ func NewMemory(opt MemoryOptions) *Memory {
 		opt.Bytes = 64 << 20
 	}
 	return &Memory{
-		clock: opt.Clock,
-		sets:  newStore[wire.Question, packedSet](opt.Bytes - opt.Bytes/4 - opt.Bytes/8),
-		cuts:  newStore[wire.Name, keptCut](opt.Bytes / 4),
-		links: newStore[wire.Name, *rrset.Link](opt.Bytes / 8),
+		clock:   opt.Clock,
+		sets:    newStore[wire.Question, packedSet](opt.Bytes / 2),
+		cuts:    newStore[wire.Name, keptCut](opt.Bytes / 4),
+		links:   newStore[wire.Name, *rrset.Link](opt.Bytes / 8),
+		denials: newDenials(opt.Bytes / 8),
 	}
 }
 
@@ -202,12 +205,13 @@ func rrSize(rr dns.RR) int64 { return int64(2*dns.Len(rr)) + 128 }
 
 // MemoryStats is a snapshot of [Memory].
 type MemoryStats struct {
-	Sets  StoreStats
-	Cuts  StoreStats
-	Links StoreStats
+	Sets    StoreStats
+	Cuts    StoreStats
+	Links   StoreStats
+	Denials DenialStats // NSEC and NSEC3 records, of so many zones
 }
 
 // Stats returns a snapshot.
 func (m *Memory) Stats() MemoryStats {
-	return MemoryStats{Sets: m.sets.stats(), Cuts: m.cuts.stats(), Links: m.links.stats()}
+	return MemoryStats{Sets: m.sets.stats(), Cuts: m.cuts.stats(), Links: m.links.stats(), Denials: m.denials.stats()}
 }

@@ -6,13 +6,17 @@ import (
 )
 
 // MemoryFlushed is how much [Memory.Flush] has forgotten.
-type MemoryFlushed struct{ Sets, Cuts, Links int }
+type MemoryFlushed struct {
+	Sets, Cuts, Links int
+	Denials           int // NSEC and NSEC3 records
+}
 
 // Flush forgets what is in s, alive or not. Of one type it forgets the sets that
 // would answer for it (the type's own, an alias, a name's denial) and what was
 // learned by it: of NS the cut, of DS the cut and the link, of DNSKEY the link.
 // What names above s say of it stays: that a name above does not exist, or is
-// elsewhere (DNAME).
+// elsewhere (DNAME). The denials of all zones that have names of s go, since one
+// record denies many names.
 func (m *Memory) Flush(s Scope) MemoryFlushed {
 	zones := func(n wire.Name) bool { return s.covers(n) }
 	var f MemoryFlushed
@@ -25,5 +29,6 @@ func (m *Memory) Flush(s Scope) MemoryFlushed {
 	if s.Type == 0 || s.Type == wire.TypeDNSKEY || s.Type == wire.TypeDS {
 		f.Links = m.links.flush(zones)
 	}
+	f.Denials = m.denials.flush(func(zone wire.Name) bool { return s.covers(zone) || s.Name.Within(zone) })
 	return f
 }

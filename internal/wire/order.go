@@ -55,3 +55,25 @@ func CommonAncestor(a, b Name) Name {
 	}
 	return a
 }
+
+// MaxOrderKeyLen is how long the key of a name can be.
+const MaxOrderKeyLen = 2 * MaxNameLen
+
+// AppendOrderKey appends octets to buf whose order, as strings, is that of
+// [Compare], and that are the beginning of the keys of all names below n: its
+// labels from the right, each with an octet at its end that is below all others.
+// It is for those who keep many names in order.
+func AppendOrderKey(buf []byte, n Name) []byte {
+	var starts [maxLabels]uint8
+	for i := labelStarts(&starts, n) - 1; i >= 0; i-- {
+		start := int(starts[i]) + 1
+		for _, c := range []byte(n[start : start+int(n[starts[i]])]) {
+			if c <= 1 { // 0 ends a label, 1 makes room for it
+				buf, c = append(buf, 1), c+1
+			}
+			buf = append(buf, c)
+		}
+		buf = append(buf, 0)
+	}
+	return buf
+}

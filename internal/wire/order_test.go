@@ -2,6 +2,7 @@ package wire
 
 import (
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -71,6 +72,35 @@ func TestCommonAncestor(t *testing.T) {
 		if got := CommonAncestor(b, a); got != want {
 			t.Errorf("CommonAncestor(%s, %s) is %s, want %s", b, a, got, want)
 		}
+	}
+}
+
+func TestOrderKeysAreInTheOrderOfTheNames(t *testing.T) {
+	var names []Name
+	labels := []string{`\000`, `\000\000`, `\000\001`, `\001`, `\001\000`, `\002`, "a", `a\000`, "aa", "b", `\255`, "*"}
+	for _, a := range labels {
+		names = append(names, MustParseName(a))
+		for _, b := range labels {
+			names = append(names, MustParseName(a+"."+b))
+		}
+	}
+	for _, a := range names {
+		for _, b := range names {
+			x, y := string(AppendOrderKey(nil, a)), string(AppendOrderKey(nil, b))
+			if got, want := strings.Compare(x, y), Compare(a, b); got != want {
+				t.Errorf("the keys of %s and %s compare %d, the names %d", a, b, got, want)
+			}
+			if got, want := strings.HasPrefix(x, y), a.Within(b); got != want {
+				t.Errorf("that the key of %s begins with that of %s is %v, that it is below %v", a, b, got, want)
+			}
+		}
+	}
+	most := Root
+	for len(most) < MaxNameLen {
+		most = "\x01\x00" + most
+	}
+	if n := len(AppendOrderKey(nil, most)); n > MaxOrderKeyLen {
+		t.Errorf("a key of %d octets", n)
 	}
 }
 
