@@ -174,7 +174,10 @@ func (r *Resolver) recallDS(q wire.Question, judge func(*reply) error) bool {
 	if rep, ok := r.referredToDS(q); ok && judge(&rep) == nil {
 		return true
 	}
-	rep, ok := r.recall(q, time.Time{}, rrset.Unchecked)
+	if rep, ok := r.recall(q, time.Time{}, rrset.Unchecked); ok {
+		return judge(&rep) == nil
+	}
+	rep, ok := r.deduceDS(q)
 	return ok && judge(&rep) == nil
 }
 
@@ -232,7 +235,7 @@ func (r *Resolver) judgeDS(ctx context.Context, l *rrset.Link, q wire.Question, 
 		return linkStep{}, nil, err
 	}
 	if s.Type != wire.TypeDS { // an alias: there is no cut at its owner, nor below a DNAME record
-		return linkStep{denied: true}, nil, nil
+		return linkStep{denied: true}, nil, r.judgeInstance(ctx, l, &s, p.Wildcard, rep, w)
 	}
 	if p.Wildcard != "" {
 		return linkStep{}, nil, ede.Errorf(ede.Bogus, "%v is made of a wildcard", q)
@@ -246,19 +249,32 @@ func (r *Resolver) judgeDS(ctx context.Context, l *rrset.Link, q wire.Question, 
 	return linkStep{}, &s, nil
 }
 
+// judgeInstance judges whether s, which was made of a wildcard unless that is "",
+// is what the zone has for its owner: any name could be given any wildcard's set.
+func (r *Resolver) judgeInstance(ctx context.Context, l *rrset.Link, s *rrset.Set, wildcard wire.Name, rep *reply, w *work) error {
+	if wildcard == "" {
+		return nil
+	}
+	_, _, err := r.deny(ctx, besideSOA(rep.Denial), l, w, func(proofs []rrset.Set) (dnssec.Proof, error) {
+		return dnssec.DenyCloser(s.Name, wildcard, l.Zone, proofs, &w.budget)
+	})
+	return err
+}
+
 // judgeNoDS judges the denial of a DS set.
 func (r *Resolver) judgeNoDS(ctx context.Context, l *rrset.Link, q wire.Question, rep *reply, w *work) (linkStep, error) {
 	var kind dnssec.DSDenial
-	p, until, err := r.deny(ctx, rep.Denial, l, w, func(proofs []rrset.Set) (p dnssec.Proof, err error) {
+	p, proven, err := r.deny(ctx, rep.Denial, l, w, func(proofs []rrset.Set) (p dnssec.Proof, err error) {
 		kind, p, err = dnssec.DenyDS(q.Name, l.Zone, proofs, &w.budget)
 		return p, err
 	})
 	if err != nil {
 		return linkStep{}, err
 	}
-	rep.Denial = trusted(rep.Denial, p.Trust, until)
+	rep.Denial = proven.sets
+	rep.rests(proven)
 	if kind == dnssec.Unsigned {
-		return linkStep{link: r.insecure(q.Name, until, p.Note)}, nil
+		return linkStep{link: r.insecure(q.Name, proven.until, p.Note)}, nil
 	}
 	return linkStep{denied: true}, nil
 }

@@ -47,9 +47,10 @@ type reply struct {
 	// section and nothing else.
 	Beside []rrset.Set
 
-	Note *ede.Error // what clients are to be told beside the answer
-	zone wire.Name  // whose servers said it
-	from netip.AddrPort
+	Note   *ede.Error // what clients are to be told beside the answer
+	proofs []proof    // what of Denial was found to be proven, and secure
+	zone   wire.Name  // whose servers said it
+	from   netip.AddrPort
 
 	// Positive, Negative and Alias: the zone's own NS set that came along.
 	Apex *rrset.Set

@@ -14,6 +14,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"shirube/dnssec"
 	"shirube/internal/exchange"
 	"shirube/internal/rrset"
 	"shirube/internal/wire"
@@ -79,7 +80,17 @@ func (nothing) Link(wire.Name) *rrset.Link                 { return nil }
 func (nothing) PutLink(*rrset.Link)                        {}
 func (nothing) Set(wire.Name, wire.Type) (rrset.Set, bool) { return rrset.Set{}, false }
 func (nothing) PutSet(rrset.Set)                           {}
-func ip(n int) netip.Addr                                  { return netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}) }
+func (nothing) PutDenials(wire.Name, []rrset.Set)          {}
+func (nothing) NSEC(_, _ wire.Name) (rrset.Set, bool)      { return rrset.Set{}, false }
+func (nothing) Chain(wire.Name) (rrset.Chain, rrset.Set, bool) {
+	return rrset.Chain{}, rrset.Set{}, false
+}
+
+func (nothing) NSEC3(wire.Name, [dnssec.HashLen]byte) (s rrset.Set, match, ok bool) {
+	return rrset.Set{}, false, false
+}
+
+func ip(n int) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}) }
 
 func ipPort(n int) netip.AddrPort { return netip.AddrPortFrom(ip(n), 53) }
 

@@ -7,6 +7,7 @@ package resolver
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"log/slog"
 	"net/netip"
 	"runtime"
@@ -47,6 +48,17 @@ type Memory interface {
 	Set(n wire.Name, typ wire.Type) (rrset.Set, bool)
 	// PutSet stores a set, unless a live one of higher rank or trust is there.
 	PutSet(rrset.Set)
+
+	// PutDenials remembers sets that the keys of zone prove, of one chain of NSEC
+	// or NSEC3 records, with the zone's SOA set if it came along.
+	PutDenials(zone wire.Name, sets []rrset.Set)
+	// Chain returns which chain of zone is remembered a part of, and the live SOA
+	// set, shared; that has no records when it is not known.
+	Chain(zone wire.Name) (c rrset.Chain, soa rrset.Set, ok bool)
+	// NSEC returns the live NSEC set of zone that is at n, or spans it.
+	NSEC(zone, n wire.Name) (rrset.Set, bool)
+	// NSEC3 returns the live NSEC3 set of zone that is at hash, or spans it.
+	NSEC3(zone wire.Name, hash [dnssec.HashLen]byte) (s rrset.Set, match, ok bool)
 }
 
 // Options configures a [Resolver]. A zero limit means its default.
@@ -75,6 +87,7 @@ type Options struct {
 	DisabledDigests    []uint8         // of DS records, taken as unknown
 	Sentinel           func() []uint16 // the key tags of the root's anchors; nil: root key sentinels are ordinary names (RFC 8509)
 	AnySignatureTime   bool            // signatures are held against no time at all
+	AggressiveNSEC     bool            // what is proven to deny many names is used for all of them (RFC 8198)
 
 	// Full: answers carry what servers send along: the NS set of the zone, and
 	// the addresses of names in it and in the answer.
@@ -136,8 +149,9 @@ type Resolver struct {
 	flights flights
 	hedges  hedges
 	crypto  chan struct{} // a place for each who verifies signatures
-	priming atomic.Bool   // somebody is at it
-	primeAt atomic.Int64  // not before this Unix time, in nanoseconds
+	lately  lately
+	priming atomic.Bool  // somebody is at it
+	primeAt atomic.Int64 // not before this Unix time, in nanoseconds
 	stats   counters
 }
 
@@ -164,6 +178,7 @@ func New(opt Options) (*Resolver, error) {
 	setDefault(&opt.Limits.Depth, 8)
 	setDefault(&opt.Limits.Barren, 10)
 	r := &Resolver{opt: opt, infra: infra.New(infra.Options{Log: opt.Log}), dead: deadZones{limit: maxDeadZones}}
+	r.lately.seed = maphash.MakeSeed()
 	r.crypto = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
 	r.root = rrset.Cut{Zone: wire.Root, Servers: opt.Hints}
 	if err := r.configure(opt.Zones); err != nil {
@@ -219,7 +234,7 @@ type Answer struct {
 	Denial  []rrset.Set // the authority section: what proves that there is no more
 	Trust   rrset.Trust // the least of all parts, those that may be left out excepted
 	Note    *ede.Error  // what clients are to be told beside it; nil: nothing
-	NoCache bool        // it is for those who asked, and not to be kept: see [Zone.NoCache]
+	NoCache bool        // it is for those who asked, and not to be kept: see [Zone.NoCache] and worthKeeping
 
 	// Authority is the NS set of the zone that has the answer, behind Denial:
 	// with [Options.Full]. It may be left out.
@@ -290,6 +305,9 @@ func (r *Resolver) resolve(ctx context.Context, q wire.Question, w *work) (*Answ
 	for {
 		w.tellStep(StepQuestion, q, "")
 		rep, ok := r.recall(q, w.outlive(), r.least(w))
+		if !ok {
+			rep, ok = r.deduced(q, w)
+		}
 		if ok {
 			w.tellVerdict(StepMemory, q, &rep)
 		} else {
@@ -456,6 +474,7 @@ func (r *Resolver) learn(q wire.Question, rep reply) {
 	if rep.NoCache {
 		return
 	}
+	r.learnProofs(&rep)
 	for _, s := range rep.Sets {
 		if s.Type == wire.TypeDNAME && s.Trust == rrset.Secure && !expanded(s) {
 			r.opt.Memory.PutSet(s)

@@ -10,6 +10,7 @@ import (
 type counters struct {
 	resolutions, failures, queries, lookups, primings, unasked atomic.Uint64
 	secure, insecure, bogus, verifications, hashes             atomic.Uint64
+	deducedNames, deducedTypes, deducedWildcards, deducedDS    atomic.Uint64
 }
 
 // judged counts the verdict of one validation.
@@ -45,6 +46,11 @@ type Stats struct {
 	Verifications uint64 // of signatures
 	Hashes        uint64 // of NSEC3
 
+	DeducedNames     uint64 // answers from proofs about other names (RFC 8198): the name does not exist
+	DeducedTypes     uint64 // the type does not
+	DeducedWildcards uint64 // made of a wildcard
+	DeducedDS        uint64 // on the way to an answer: there is no DS set
+
 	DeadZones   int    // of which no server answers, now
 	DeadFound   uint64 // times that one was found
 	DeadSpared  uint64 // questions that were not asked because of it
@@ -77,6 +83,11 @@ func (r *Resolver) Stats() Stats {
 		Bogus:         r.stats.bogus.Load(),
 		Verifications: r.stats.verifications.Load(),
 		Hashes:        r.stats.hashes.Load(),
+
+		DeducedNames:     r.stats.deducedNames.Load(),
+		DeducedTypes:     r.stats.deducedTypes.Load(),
+		DeducedWildcards: r.stats.deducedWildcards.Load(),
+		DeducedDS:        r.stats.deducedDS.Load(),
 
 		DeadZones:   r.dead.count(),
 		DeadFound:   r.dead.found.Load(),

@@ -157,7 +157,7 @@ func (rep *reply) cutOff(i int, err error) error {
 		return err
 	}
 	rep.Verdict, rep.Rcode, rep.Target, rep.Sets = Alias, wire.NoError, target, rep.Sets[:i]
-	rep.Denial = slices.DeleteFunc(rep.Denial, func(s rrset.Set) bool { return s.Trust < rrset.Insecure })
+	rep.Denial = rep.proven()
 	return nil
 }
 
@@ -195,15 +195,20 @@ func (r *Resolver) validateSet(ctx context.Context, s *rrset.Set, rep *reply, w 
 	if p.Wildcard == "" {
 		return nil
 	}
-	var until time.Time
-	p, until, err = r.deny(ctx, rep.Denial, l, w, func(proofs []rrset.Set) (dnssec.Proof, error) {
-		return dnssec.DenyCloser(s.Name, p.Wildcard, l.Zone, proofs, &w.budget)
+	wildcard := p.Wildcard
+	p, proven, err := r.deny(ctx, besideSOA(rep.Denial), l, w, func(proofs []rrset.Set) (dnssec.Proof, error) {
+		return dnssec.DenyCloser(s.Name, wildcard, l.Zone, proofs, &w.budget)
 	})
 	if err != nil {
 		return unproven(err, rep.Denial)
 	}
-	s.Trust, s.Until = min(s.Trust, p.Trust), earlier(s.Until, until)
-	rep.Denial = trusted(rep.Denial, s.Trust, s.Until)
+	proven.wildcard, proven.instance = wildcard, *s
+	s.Trust, s.Until = min(s.Trust, p.Trust), earlier(s.Until, proven.until)
+	proven.sets = trusted(proven.sets, s.Trust, s.Until)
+	rep.rests(proven)
+	if rep.Verdict != Negative { // else what it proves has still to be seen
+		rep.Denial = rep.proven()
+	}
 	rep.note(p.Note)
 	return nil
 }
@@ -230,7 +235,7 @@ func (r *Resolver) validateDenial(ctx context.Context, q wire.Question, rep *rep
 	case l.Zone != signer:
 		return r.doubtLink(l, ede.Errorf(ede.Bogus, "the denial of %v is signed by %v, which is no zone", q, signer))
 	}
-	p, until, err := r.deny(ctx, rep.Denial, l, w, func(proofs []rrset.Set) (dnssec.Proof, error) {
+	p, proven, err := r.deny(ctx, rep.Denial, l, w, func(proofs []rrset.Set) (dnssec.Proof, error) {
 		if rep.Rcode == wire.NXDomain {
 			return dnssec.DenyName(q.Name, l.Zone, proofs, &w.budget)
 		}
@@ -240,7 +245,7 @@ func (r *Resolver) validateDenial(ctx context.Context, q wire.Question, rep *rep
 		// A name without this type, and a server that says it does not exist:
 		// what is proven counts, as in Unbound.
 		var nodata error
-		if p, until, nodata = r.deny(ctx, rep.Denial, l, w, func(proofs []rrset.Set) (dnssec.Proof, error) {
+		if p, proven, nodata = r.deny(ctx, rep.Denial, l, w, func(proofs []rrset.Set) (dnssec.Proof, error) {
 			return dnssec.DenyType(q, l.Zone, proofs, &w.budget)
 		}); nodata == nil {
 			rep.Rcode, err = wire.NoError, nil
@@ -249,7 +254,8 @@ func (r *Resolver) validateDenial(ctx context.Context, q wire.Question, rep *rep
 	if err != nil {
 		return unproven(r.doubtLink(l, err), rep.Denial)
 	}
-	rep.Denial = trusted(rep.Denial, p.Trust, until)
+	rep.rests(proven)
+	rep.Denial = rep.proven()
 	rep.note(p.Note)
 	return nil
 }
@@ -265,16 +271,18 @@ func unproven(err error, denial []rrset.Set) error {
 	return err
 }
 
-// deny proves a denial, which l's zone has signed, by what proves makes of it.
+// deny proves a denial, which l's zone has signed, by what prove makes of it.
 // If it proves nothing because one of its records is not right, it is that
-// which is said. until is the end of all of it.
+// which is said. What is right of it has one trust and one end; the rest, which
+// anybody may have added, is left out.
 func (r *Resolver) deny(ctx context.Context, denial []rrset.Set, l *rrset.Link, w *work,
 	prove func([]rrset.Set) (dnssec.Proof, error),
-) (p dnssec.Proof, until time.Time, err error) {
-	proofs, until, wrong, err := r.proofs(ctx, denial, l, w)
+) (p dnssec.Proof, proven proof, err error) {
+	right, until, wrong, err := r.proofs(ctx, denial, l, w)
 	if err != nil {
-		return p, until, err
+		return p, proven, err
 	}
+	proofs := besideSOA(right)
 	err = r.compute(ctx, w, func() (err error) {
 		p, err = prove(proofs)
 		return err
@@ -282,7 +290,8 @@ func (r *Resolver) deny(ctx context.Context, denial []rrset.Set, l *rrset.Link, 
 	if IsBogus(err) && wrong != nil {
 		err = wrong
 	}
-	return p, r.endOf(until, p), err
+	until = r.endOf(until, p)
+	return p, proof{zone: l.Zone, sets: trusted(right, p.Trust, until), until: until}, err
 }
 
 // linkFor returns the link that data of owner and typ has to be judged by.
@@ -339,12 +348,12 @@ func (r *Resolver) verify(ctx context.Context, s *rrset.Set, l *rrset.Link, w *w
 	return p, err
 }
 
-// proofs returns the sets of a denial that l's zone has signed and that deny
-// something, and the end of what they say. A record that came from a wildcard
-// denies nothing: its owner is not there. The SOA record has to be right too,
-// for the time that the denial lasts comes from it. wrong is what is wrong with
-// the first record that is left out.
-func (r *Resolver) proofs(ctx context.Context, denial []rrset.Set, l *rrset.Link, w *work) (proofs []rrset.Set, until time.Time, wrong, err error) {
+// proofs returns the sets of a denial that l's zone has signed, and the end of
+// what they say. A record that came from a wildcard denies nothing: its owner is
+// not there. The SOA record has to be right too, for the time that the denial
+// lasts comes from it. wrong is what is wrong with the first record that is left
+// out.
+func (r *Resolver) proofs(ctx context.Context, denial []rrset.Set, l *rrset.Link, w *work) (right []rrset.Set, until time.Time, wrong, err error) {
 	for i := range denial {
 		s := &denial[i]
 		if i == 0 {
@@ -362,9 +371,14 @@ func (r *Resolver) proofs(ctx context.Context, denial []rrset.Set, l *rrset.Link
 			continue
 		}
 		until = r.endOf(until, p)
-		proofs = append(proofs, *s)
+		right = append(right, *s)
 	}
-	return slices.DeleteFunc(proofs, func(s rrset.Set) bool { return s.Type == wire.TypeSOA }), until, wrong, nil
+	return right, until, wrong, nil
+}
+
+// besideSOA returns sets without the SOA set.
+func besideSOA(sets []rrset.Set) []rrset.Set {
+	return slices.DeleteFunc(slices.Clone(sets), func(s rrset.Set) bool { return s.Type == wire.TypeSOA })
 }
 
 // trusted returns sets with one trust and one end.

@@ -106,7 +106,8 @@ func (Action) values() []string {
 type Cache struct {
 	// Memory for finished answers.
 	AnswersSize Size `yaml:"answers_size" range:"1MiB.."`
-	// Memory for the RRsets and zone cuts that resolution works with.
+	// Memory for the RRsets, zone cuts, chains of trust and proofs that resolution
+	// works with.
 	RRsetsSize Size `yaml:"rrsets_size" range:"1MiB.."`
 	// Data is kept no longer than this, whatever its TTL. The upper bound is
 	// the one that RFC 8767 §4 recommends.

@@ -197,6 +197,8 @@ func resolverOptions(conf config.Config, exchanger resolver.Exchanger, memory re
 		},
 		ZoneInFlight: portion(conf.Limits.InFlightPerZone, conf.Limits.InFlight),
 
+		AggressiveNSEC: conf.DNSSEC.AggressiveNSEC,
+
 		Limits: resolver.Limits{Queries: cfg.MaxQueries, Aliases: cfg.MaxAliases},
 	}, nil
 }

@@ -63,6 +63,7 @@ var server = map[string]row{
 		return err
 	}},
 	"harden-glue":               {apply: func(p *plan, s Setting) (err error) { p.cfg.Resolver.HardenGlue, err = flag(s); return err }},
+	"aggressive-nsec":           {apply: func(p *plan, s Setting) (err error) { p.cfg.DNSSEC.AggressiveNSEC, err = flag(s); return err }},
 	"qname-minimisation":        {apply: minimise(config.MinimisationRelaxed)},
 	"qname-minimisation-strict": {apply: minimise(config.MinimisationStrict)},
 	"query-minimization":        {apply: minimise(config.MinimisationRelaxed)},
@@ -85,7 +86,6 @@ var server = map[string]row{
 	"harden-below-nxdomain":     only(true, "the default; it speaks of secure denials", "harden-below-nxdomain: no"),
 	"iter-scrub-promiscuous":    {same: "nothing is learned from unasked NS sets, ever; whether clients see them is what minimal-responses decides about"},
 	"prefetch-key":              only(false, "the default", "prefetch of keys"),
-	"aggressive-nsec":           only(false, "the default", "aggressive use of NSEC (RFC 8198)"),
 	"do-nat64":                  only(false, "the default", "NAT64"),
 	"answer-cookie":             only(false, "the default", "DNS cookies for clients"),
 	"dns-error-reporting":       only(false, "the default", "error reporting (RFC 9567)"),
