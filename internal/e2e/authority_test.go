@@ -241,7 +241,6 @@ func askedOfAll() []question {
 // after the other, asks the server for everything in them, by way of UDP and
 // TCP, IPv4 and IPv6, and compares with what that software says itself.
 func TestEveryAuthorityIsUnderstood(t *testing.T) {
-	t.Parallel()
 	zones := sameZones(t)
 	for _, sw := range softwares {
 		t.Run(sw.name, func(t *testing.T) {

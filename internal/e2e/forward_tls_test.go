@@ -79,7 +79,6 @@ func (c *certified) private(t *testing.T) string {
 // TestForwardsOverTLSToWhomItKnows has a zone forwarded to an Unbound over TLS,
 // known by its name or by its key.
 func TestForwardsOverTLSToWhomItKnows(t *testing.T) {
-	t.Parallel()
 	const name = "dns.upstream.example"
 	authority := certify(t, "Authority of this test", nil)
 	upstream := certify(t, name, authority)

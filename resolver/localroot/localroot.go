@@ -265,11 +265,11 @@ func (c *Copy) check(rrs []dns.RR) (*zone, error) {
 
 // use puts v into use.
 func (c *Copy) use(v *version) {
-	if have := c.current.Load(); have == nil || have.zone != v.zone {
+	have := c.current.Swap(v) // first: who reads the log may ask at once
+	c.expired = false
+	if have == nil || have.zone != v.zone {
 		c.opt.Log.Info("using a local copy of the root zone", "serial", v.zone.soa.Serial, "expires", v.expires)
 	}
-	c.current.Store(v)
-	c.expired = false
 }
 
 // tellExpiry tells the log once that the copy has expired.
