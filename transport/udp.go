@@ -40,6 +40,7 @@ type UDPStats struct {
 	Counts
 	Late       uint64                // answers that were discarded for their age
 	BadSource  uint64                // datagrams that nobody can be answered on
+	Overflow   uint64                // datagrams that the kernel threw away, as nobody had read those before them
 	ReadErrors uint64                // ICMP errors of earlier responses included
 	SendErrors [NumSendErrors]uint64 // responses that were not sent, by what went wrong
 
@@ -130,6 +131,7 @@ func (u *UDP) Shutdown(ctx context.Context) error {
 	<-u.idle // Serve returns when its context is done
 	u.closing.Do(func() {
 		for _, r := range u.readers {
+			r.overflow() // the last time that it can be known
 			u.closed = errors.Join(u.closed, r.conn.Close())
 		}
 	})
@@ -175,6 +177,7 @@ func (u *UDP) Stats() UDPStats {
 		r.n.addTo(&s.Counts)
 		s.Late += r.n.late.Load()
 		s.BadSource += r.n.badSource.Load()
+		s.Overflow += r.overflow()
 		s.ReadErrors += r.n.readErrors.Load()
 		for i := range r.n.sendErrors {
 			s.SendErrors[i] += r.n.sendErrors[i].Load()

@@ -103,3 +103,65 @@ func TestUDPRestartsLeakNothing(t *testing.T) {
 		eventually(t, "all goroutines have ended", func() bool { return runtime.NumGoroutine() <= goroutines })
 	})
 }
+
+func TestUDPCountsWhatTheKernelThrewAway(t *testing.T) {
+	conns, err := netx.ListenUDP(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := netx.SetBuffers(conns[0], netx.Buffers{Receive: 4096}); err != nil {
+		t.Fatal(err)
+	}
+	h := newGated()
+	u := NewUDP(UDPOptions{Handler: h}, conns...)
+	u.Start(context.Background())
+	shutDown(t, u)
+	c := dial(t, "udp", conns[0].LocalAddr().(*net.UDPAddr).AddrPort())
+	write(t, c, packQuery(t, 0, "gate"))
+	h.waitBegan(t, 1)
+	for i := range uint16(100) {
+		write(t, c, packQuery(t, i, "hit"))
+	}
+	lost := u.Stats().Overflow
+	if lost == 0 {
+		t.Fatal("nothing was lost")
+	}
+	close(h.open)
+	for range 100 - lost {
+		receiveUDP(t, c)
+	}
+	if err := u.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if s := u.Stats(); s.Overflow != lost || s.Answered != 100-lost {
+		t.Errorf("%d were lost: %+v", lost, s)
+	}
+}
+
+// A front proxy looks like one client, which the kernel gives one socket.
+func TestUDPSteeringSpreadsOneClientOverAllReaders(t *testing.T) {
+	eachLoop(t, func(t *testing.T, loop netx.Loop) {
+		conns, err := netx.ListenUDP(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"), 3)
+		if err == nil {
+			err = netx.Steer(conns, netx.SteerRandom)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		u := NewUDP(UDPOptions{Handler: newScripted(), Loop: loop}, conns...)
+		u.Start(context.Background())
+		shutDown(t, u)
+		c := dial(t, "udp", conns[0].LocalAddr().(*net.UDPAddr).AddrPort())
+		for i := range uint16(300) {
+			askUDP(t, c, i, "hit")
+		}
+		for i, r := range u.readers {
+			if r.n.answered.Load() == 0 {
+				t.Errorf("reader %d answered nothing", i)
+			}
+		}
+		if s := u.Stats(); s.Skew < 1 || s.Skew > 1.5 {
+			t.Errorf("skew %v", s.Skew)
+		}
+	})
+}

@@ -33,6 +33,7 @@ type udpCounters struct {
 	counters
 	late       atomic.Uint64
 	badSource  atomic.Uint64
+	overflow   atomic.Uint64 // as of when it was last asked for
 	readErrors atomic.Uint64
 	sendErrors [NumSendErrors]atomic.Uint64
 	batches    [NumBatchSizes]atomic.Uint64
@@ -155,3 +156,12 @@ func (r *udpReader) finish(ctx context.Context, q *wire.Query, to netx.Return) {
 // notSent counts a response that could not be sent. To the client it is lost,
 // and he asks again.
 func (r *udpReader) notSent(err error) { r.n.sendErrors[sendErrorOf(err)].Add(1) }
+
+// overflow returns how many datagrams the kernel has thrown away; of a socket that
+// is closed, how many there were when it was not.
+func (r *udpReader) overflow() uint64 {
+	if n, err := netx.Overflow(r.conn); err == nil {
+		r.n.overflow.Store(n)
+	}
+	return r.n.overflow.Load()
+}

@@ -21,6 +21,8 @@ import (
 type Config struct {
 	// Where to listen for clients.
 	Listen []Listener `yaml:"listen" range:"1.."`
+	// How clients are served over UDP.
+	UDP UDP `yaml:"udp"`
 	// Who may ask. The most specific prefix that holds the client's address
 	// decides; a client in none is refused. Giving this list replaces the
 	// default one.

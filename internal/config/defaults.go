@@ -8,8 +8,8 @@ import (
 )
 
 // Default returns the configuration of a server without a file: loopback only,
-// everything in process. It and listener are the one place where defaults are
-// written.
+// everything in process. It, udp and listener are the one place where defaults
+// are written.
 func Default() Config {
 	loopback4 := netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	return Config{
@@ -17,6 +17,7 @@ func Default() Config {
 			listener(netip.AddrPortFrom(loopback4, 5353)),
 			listener(netip.AddrPortFrom(netip.IPv6Loopback(), 5353)),
 		},
+		UDP: udp(),
 		AccessControl: []AccessRule{
 			{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8), Action: ActionAllow},
 			{Prefix: netip.PrefixFrom(netip.IPv6Loopback(), 128), Action: ActionAllow},
@@ -90,6 +91,17 @@ func Default() Config {
 			DrainTimeout:            5 * time.Second,
 		},
 		Log: Log{Level: LevelInfo, Format: FormatText},
+	}
+}
+
+// udp returns the default of the section udp.
+func udp() UDP {
+	return UDP{
+		Loop:          UDPLoopAuto,
+		Batch:         32,
+		Steering:      UDPSteeringOff,
+		ReceiveBuffer: 4 << 20, // 20 ms of 200,000 queries a second
+		SendBuffer:    1 << 20,
 	}
 }
 

@@ -116,7 +116,7 @@ var (
 
 // rememberAnswers puts records into the memory of p as answers to who asks for
 // them, with and without DO.
-func rememberAnswers(t *testing.T, p *Pipeline, records ...string) {
+func rememberAnswers(t testing.TB, p *Pipeline, records ...string) {
 	t.Helper()
 	for _, text := range records {
 		rr, err := dns.NewRR(text)

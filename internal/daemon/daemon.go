@@ -29,6 +29,7 @@ type Daemon struct {
 	udp      *transport.UDP
 	tcp      *transport.TCP
 
+	toldShort  map[string]bool // the UDP buffers that a warning was given for
 	background sync.WaitGroup
 	cancel     context.CancelFunc
 	started    chan struct{} // closed when udp and tcp are there
@@ -136,10 +137,13 @@ func (d *Daemon) bind(ctx context.Context) (b bound, err error) {
 			switch proto {
 			case config.ProtocolUDP:
 				conns, err := netx.ListenUDP(ctx, l.Address, d.readers())
+				b.udp = append(b.udp, conns...)
+				if err == nil {
+					err = d.tune(conns)
+				}
 				if err != nil {
 					return b, err
 				}
-				b.udp = append(b.udp, conns...)
 			case config.ProtocolTCP:
 				ln, err := netx.ListenTCP(ctx, l.Address)
 				if err != nil {
@@ -183,6 +187,8 @@ func (d *Daemon) udpOptions() transport.UDPOptions {
 		MaxSize:        int(l.UDPSize),
 		Timeout:        d.cfg.Resolver.Timeout + answerGrace,
 		DiscardTimeout: l.UDPDiscardTimeout,
+		Batch:          d.cfg.UDP.Batch,
+		Loop:           loops[d.cfg.UDP.Loop],
 	}
 }
 

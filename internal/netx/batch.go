@@ -24,7 +24,7 @@ type Loop uint8
 
 // The loops. Where a system has no batches, there is only the poller.
 const (
-	LoopAuto     Loop = iota // the one that needs less CPU time: see docs/operations.md
+	LoopAuto     Loop = iota // the one that needs less CPU time: the poller
 	LoopPoller               // the goroutine waits, and Go's poller wakes it
 	LoopBlocking             // a thread of its own waits in the kernel
 )

@@ -98,8 +98,9 @@ func NewBatch(c *net.UDPConn, opt BatchOptions) *Batch {
 	return b
 }
 
-// autoBlocks is what LoopAuto means here. CPU time for a query that is answered
-// from memory, of a whole server under load on two cores: see bench/README.md.
+// autoBlocks is what LoopAuto means. A thread that waits in the kernel gives its
+// place among GOMAXPROCS away and has to get one back for each batch; see
+// bench/README.md for what that costs.
 const autoBlocks = false
 
 // receiveTimeout is when a thread that waits in the kernel looks around if
@@ -187,7 +188,10 @@ func (b *Batch) Receive() (int, error) {
 }
 
 // receiveOn is the system call of Receive. It reports false when there is
-// nothing to read and the poller has to wait.
+// nothing to read and the poller has to wait. A call that does not wait is not
+// announced to the runtime, nor is that of Flush: with a full batch they take long
+// enough for it to think that the thread is stuck and to start another one, which
+// costs more than what the two of them delay a garbage collection by, 0.1 ms.
 func (b *Batch) receiveOn(fd uintptr) bool {
 	msgs := uintptr(unsafe.Pointer(&b.rx[0]))
 	var n uintptr

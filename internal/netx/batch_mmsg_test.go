@@ -35,8 +35,12 @@ func TestFlushLosesOnlyWhatCannotBeSent(t *testing.T) {
 		{"no memory", []result{{2, 0}, refuse(unix.ENOBUFS)}, []error{unix.ENOBUFS}, []int{2}},
 		{"the first", []result{refuse(unix.EPERM)}, []error{unix.EPERM}, []int{0}},
 		{"the last", []result{{7, 0}, refuse(unix.EHOSTUNREACH)}, []error{unix.EHOSTUNREACH}, []int{7}},
-		{"several", []result{refuse(unix.EMSGSIZE), refuse(unix.EPERM), {1, 0}, refuse(unix.ENOBUFS)},
-			[]error{unix.EMSGSIZE, unix.EPERM, unix.ENOBUFS}, []int{0, 1, 3}},
+		{
+			"several",
+			[]result{refuse(unix.EMSGSIZE), refuse(unix.EPERM), {1, 0}, refuse(unix.ENOBUFS)},
+			[]error{unix.EMSGSIZE, unix.EPERM, unix.ENOBUFS},
+			[]int{0, 1, 3},
+		},
 		{"no room", []result{{2, 0}, refuse(unix.EAGAIN)}, nil, nil},
 	}
 	for _, tt := range tests {

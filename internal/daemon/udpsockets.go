@@ -1,0 +1,53 @@
+package daemon
+
+import (
+	"fmt"
+	"net"
+
+	"shirube/internal/config"
+	"shirube/internal/netx"
+)
+
+var loops = map[config.UDPLoop]netx.Loop{
+	config.UDPLoopAuto:     netx.LoopAuto,
+	config.UDPLoopPoller:   netx.LoopPoller,
+	config.UDPLoopBlocking: netx.LoopBlocking,
+}
+
+var steerings = map[config.UDPSteering]netx.Steering{
+	config.UDPSteeringOff:    netx.SteerByClient,
+	config.UDPSteeringRandom: netx.SteerRandom,
+	config.UDPSteeringCPU:    netx.SteerByCPU,
+}
+
+// tune has the kernel treat the sockets of one address as the configuration says.
+func (d *Daemon) tune(conns []*net.UDPConn) error {
+	cfg := d.cfg.UDP
+	if err := netx.Steer(conns, steerings[cfg.Steering]); err != nil {
+		return fmt.Errorf("udp.steering: %w", err)
+	}
+	want := netx.Buffers{Receive: int(cfg.ReceiveBuffer), Send: int(cfg.SendBuffer)}
+	for _, c := range conns {
+		short, err := netx.SetBuffers(c, want)
+		if err != nil {
+			return fmt.Errorf("udp: %w", err)
+		}
+		for _, s := range short {
+			d.warnShort(s)
+		}
+	}
+	return nil
+}
+
+// warnShort tells the operator once that the system bounds a buffer.
+func (d *Daemon) warnShort(s netx.Shortfall) {
+	if d.toldShort[s.Buffer] {
+		return
+	}
+	if d.toldShort == nil {
+		d.toldShort = make(map[string]bool)
+	}
+	d.toldShort[s.Buffer] = true
+	d.log.Warn("the system limits the buffers of UDP sockets: bursts of queries may be lost",
+		"key", "udp."+s.Buffer+"_buffer", "wanted", config.Size(s.Want), "got", config.Size(s.Got), "remedy", s.Remedy())
+}
