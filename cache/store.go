@@ -17,7 +17,8 @@ import (
 // come and go, they grow to three times the slots they need, and never shrink.
 type store[K comparable, V any] struct {
 	seed     maphash.Seed // secret: nobody can aim at one shard or bucket
-	limit    int64        // bytes a shard, its table excepted
+	limit    int64        // bytes a shard, its table excepted when it is as large as it gets
+	most     int          // buckets a shard; a power of two
 	overhead int64        // bytes an entry, beside its key and value
 	shards   [shardCount]shard[K, V]
 }
@@ -33,6 +34,13 @@ const shardBits = 6
 // than two or three when all are small.
 const bucketBytes = 512
 
+// leastBuckets is how many buckets a shard begins with. A table that is as large
+// as the limit asks for from the start is mostly empty for long, and the garbage
+// collector reads all of it each time: of a server that has resolved its first
+// thousands of names that was the larger part of the collector's work, and each
+// page was faulted in twice.
+const leastBuckets = 16
+
 // maxChances bounds how many used entries one eviction passes over, so that a
 // put into a shard where all are used costs no more than another.
 const maxChances = 64
@@ -41,7 +49,7 @@ const maxChances = 64
 // neighbours do not write the same one, wherever the array begins.
 type shard[K comparable, V any] struct {
 	mu      sync.RWMutex
-	buckets []*entry[K, V] // heads of chains; a power of two, never resized
+	buckets []*entry[K, V] // heads of chains; a power of two, doubled when there are more entries
 	hand    *entry[K, V]   // the next to be judged; nil: the ring is empty
 	count   int
 	bytes   int64 // of all entries
@@ -70,14 +78,14 @@ func (e *entry[K, V]) touch() {
 
 func newStore[K comparable, V any](limit int64) *store[K, V] {
 	each := max(limit, 0) / shardCount
-	buckets := 1 << bits.Len64(uint64(min(each/bucketBytes, 1<<24)))
-	s := &store[K, V]{seed: maphash.MakeSeed(), limit: each - 8*int64(buckets)}
+	most := 1 << bits.Len64(uint64(min(each/bucketBytes, 1<<24)))
+	s := &store[K, V]{seed: maphash.MakeSeed(), limit: each - 8*int64(most), most: most}
 	// The allocator rounds up, by an eighth at most beyond the first few bytes.
 	// TestStoreStaysWithinItsBytes compares what is accounted for with the heap.
 	size := int64(unsafe.Sizeof(entry[K, V]{}))
 	s.overhead = size + size/8 + 16
 	for i := range s.shards {
-		s.shards[i].buckets = make([]*entry[K, V], buckets)
+		s.shards[i].buckets = make([]*entry[K, V], min(most, leastBuckets))
 	}
 	return s
 }
@@ -131,6 +139,9 @@ func (s *store[K, V]) put(h uint64, k K, v V, size int64, keep func(old V) bool)
 		return
 	}
 	sh.evict(s.limit - size)
+	if sh.count == len(sh.buckets) && sh.count < s.most {
+		sh.grow()
+	}
 	e := &entry[K, V]{key: k, val: v, size: int32(size)}
 	e.used.Store(used)
 	sh.insert(h, e)
@@ -158,6 +169,21 @@ func (sh *shard[K, V]) evict(limit int64) {
 		sh.remove(e)
 		sh.evicted++
 		chances = maxChances
+	}
+}
+
+// grow makes the table twice as large, by the bits of the hashes that are kept.
+// All of it is done at once, a few milliseconds for the largest tables.
+func (sh *shard[K, V]) grow() {
+	old := sh.buckets
+	sh.buckets = make([]*entry[K, V], 2*len(old))
+	for _, e := range old {
+		for e != nil {
+			next := e.link
+			at := &sh.buckets[e.hash&uint32(len(sh.buckets)-1)]
+			e.link, *at = *at, e
+			e = next
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -398,5 +399,40 @@ func TestAnswersServeWhileTheyAreFilled(t *testing.T) {
 	check(t, c.failures)
 	if c.Stats().Answers.Entries == 0 {
 		t.Error("nothing is kept")
+	}
+}
+
+func TestStoreGrowsItsTableWithItsEntries(t *testing.T) {
+	s := newStore[string, int](64 << 20)
+	empty := s.stats().Bytes
+	if most := int64(shardCount * leastBuckets * 8); empty != most {
+		t.Errorf("an empty table has %d bytes, want %d", empty, most)
+	}
+	const entries = 20_000
+	hash := func(i int) uint64 { return uint64(i) * 0x9E3779B97F4A7C15 }
+	for i := range entries {
+		s.put(hash(i), strconv.Itoa(i), i, 1, nil)
+	}
+	for i := range entries {
+		if e := s.get(hash(i), strconv.Itoa(i)); e == nil || e.val != i {
+			t.Fatalf("entry %d is %v", i, e)
+		}
+	}
+	check(t, s)
+	for i := range s.shards {
+		sh := &s.shards[i]
+		if n := len(sh.buckets); n < sh.count || n >= 2*sh.count {
+			t.Errorf("shard %d has %d buckets for %d entries", i, n, sh.count)
+		}
+	}
+	small := newStore[string, int](shardCount * 4 * bucketBytes)
+	for i := range entries {
+		small.put(hash(i), strconv.Itoa(i), i, 1, nil)
+	}
+	check(t, small)
+	for i := range small.shards {
+		if n := len(small.shards[i].buckets); n != small.most || n != 8 {
+			t.Errorf("shard %d of a small store has %d buckets of %d", i, n, small.most)
+		}
 	}
 }
