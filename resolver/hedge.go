@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"shirube/internal/deadline"
 	"shirube/internal/wire"
 	"shirube/resolver/infra"
 )
@@ -62,9 +63,9 @@ type pair struct {
 	w *work
 
 	mu      sync.Mutex
-	over    bool               // the first has ended: no second any more
-	callOff context.CancelFunc // nil: there is no second
-	done    chan struct{}      // closed when the second has ended
+	over    bool          // the first has ended: no second any more
+	callOff func()        // nil: there is no second
+	done    chan struct{} // closed when the second has ended
 	second  *asked
 	won     bool // the second answered usefully while the first was late
 }
@@ -77,12 +78,12 @@ func (r *Resolver) askPair(ctx context.Context, first int, how infra.Hint, q wir
 		return []*asked{r.askServer(ctx, s.tries[first].ZoneServer, how, q, s.authority, w)}
 	}
 	p := &pair{r: r, q: q, s: s, w: w}
-	firstCtx, callOff := context.WithCancel(ctx)
-	defer callOff()
+	firstCtx := deadline.New(ctx, time.Time{})
+	defer firstCtx.End()
 	// Owner: this call. End: at once, or with the exchange of the second
 	// server, which ends by its timeout or when this call calls it off. Bound:
 	// one, and by hedges a share of all queries.
-	late := time.AfterFunc(how.Late, func() { p.try(ctx, first, how.Last, callOff) })
+	late := time.AfterFunc(how.Late, func() { p.try(ctx, first, how.Last, firstCtx.End) })
 	begun := time.Now()
 	found := r.askServer(firstCtx, s.tries[first].ZoneServer, how, q, s.authority, w)
 	if late.Stop() || !p.end(found) {
@@ -101,7 +102,7 @@ func (r *Resolver) askPair(ctx context.Context, first int, how infra.Hint, q wir
 // try asks a second server, if there is one, no worse than the first, and the
 // share allows it.
 // While it runs, who called askPair leaves the search alone.
-func (p *pair) try(ctx context.Context, first int, last bool, callOffFirst context.CancelFunc) {
+func (p *pair) try(ctx context.Context, first int, last bool, callOffFirst func()) {
 	p.mu.Lock()
 	if p.over || ctx.Err() != nil {
 		p.mu.Unlock()
@@ -114,13 +115,14 @@ func (p *pair) try(ctx context.Context, first int, last bool, callOffFirst conte
 	}
 	p.s.tries[i].sends++
 	server := p.s.tries[i].ZoneServer
-	ctx, p.callOff = context.WithCancel(ctx)
-	defer p.callOff()
+	secondCtx := deadline.New(ctx, time.Time{})
+	defer secondCtx.End()
+	p.callOff = secondCtx.End
 	p.done = make(chan struct{})
 	p.mu.Unlock()
 
 	defer close(p.done)
-	p.second = p.r.askServer(ctx, server, how, p.q, p.s.authority, p.w)
+	p.second = p.r.askServer(secondCtx, server, how, p.q, p.s.authority, p.w)
 	if p.second.useful() {
 		p.mu.Lock()
 		p.won = !p.over

@@ -461,8 +461,12 @@ func (r *Resolver) sigTime() time.Time {
 func (r *Resolver) compute(ctx context.Context, w *work, do func() error) error {
 	select {
 	case r.crypto <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
+	default: // only now, as it is not for nothing to have ctx wait
+		select {
+		case r.crypto <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	defer func() { <-r.crypto }()
 	before := w.budget

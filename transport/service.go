@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"shirube/internal/deadline"
 	"shirube/internal/ede"
 	"shirube/internal/wire"
 )
@@ -159,8 +160,8 @@ func (s *service) serve(ctx context.Context, n *counters, buf []byte, q *wire.Qu
 			rsp = s.fail(buf, q, faultText)
 		}
 	}()
-	until := &deadlineContext{parent: ctx, deadline: q.Received.Add(s.timeout)}
-	defer until.end()
+	until := deadline.New(ctx, q.Received.Add(s.timeout))
+	defer until.End()
 	if rsp = s.handler.Serve(until, buf, q); rsp == nil {
 		n.dropped.Add(1)
 		return nil

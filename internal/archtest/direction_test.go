@@ -190,6 +190,7 @@ func TestRulesBite(t *testing.T) {
 		{"rrset", "internal/rrset/rrset.go", "shirube/internal/ede"},
 		{"exchange", "internal/exchange/exchange.go", "shirube/internal/rrset"},
 		{"clock", "internal/clock/clock.go", "shirube/internal/config"},
+		{"deadline", "internal/deadline/deadline.go", "shirube/internal/wire"},
 		{"share", "internal/share/share.go", "shirube/internal/wire"},
 		{"netx", "internal/netx/udp.go", "shirube/internal/wire"},
 		{"transport", "transport/udp.go", "github.com/miekg/dns"},

@@ -58,6 +58,10 @@ var rules = []rule{
 		reason: "clock is a leaf: whoever keeps data asks it for the time",
 	},
 	{
+		name: "deadline", in: []string{"internal/deadline"}, deny: []string{ours, miekg},
+		reason: "deadline is a leaf: it adds to package context, and knows nothing of questions",
+	},
+	{
 		name: "share", in: []string{"internal/share"}, deny: []string{ours, miekg},
 		reason: "share is a leaf: it counts who holds how much, of whatever it is",
 	},
@@ -71,7 +75,7 @@ var rules = []rule{
 		deny: []string{ours, miekg},
 		allow: []string{
 			module + "/transport", module + "/internal/wire", module + "/internal/ede", module + "/internal/netx",
-			module + "/internal/share",
+			module + "/internal/deadline", module + "/internal/share",
 		},
 		reason: "transport knows bytes and a Handler: what a message means is the frontend's business",
 	},

@@ -12,6 +12,7 @@ import (
 
 	"shirube/cache"
 	"shirube/internal/clock"
+	"shirube/internal/deadline"
 	"shirube/internal/ede"
 	"shirube/internal/wire"
 	"shirube/policy"
@@ -312,8 +313,8 @@ func (f *Frontend) resolve(server context.Context, k flightKey, until time.Time)
 			out.err = &ede.Error{Code: ede.Other, Text: "internal error"}
 		}
 	}()
-	ctx, cancel := context.WithTimeout(server, f.opt.Timeout)
-	defer cancel()
+	ctx := deadline.New(server, time.Now().Add(f.opt.Timeout))
+	defer ctx.End()
 	ans, err := f.opt.Resolver.Resolve(ctx, resolver.Query{Question: k.q, CD: k.cd, Until: until})
 	out.at = f.opt.Clock.Now()
 	if err == nil {

@@ -25,7 +25,7 @@ func (a *attempt) udp(ctx context.Context) (exchange.Response, detour, error) {
 	}
 	s := &a.scratch.socket
 	defer s.close()
-	s.wakeAt(ctx, a.req.Timeout)
+	s.wakeAfter(ctx, sent, a.req.Timeout)
 	r, d, err := a.await(s, q)
 	rtt := time.Since(sent)
 	switch {

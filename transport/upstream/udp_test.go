@@ -206,7 +206,7 @@ func TestAwaitDropsWhatCameBeforeTheSocketWasConnected(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer p.forget(s)
-		s.wakeAt(t.Context(), 5*time.Second)
+		s.wakeAfter(t.Context(), time.Now(), 5*time.Second)
 		s.remote.set(at(server).Addr(), at(server).Port())
 		r, _, err := a.await(s, q)
 		if err != nil || string(r.msg) != string(good(q.msg)) {
