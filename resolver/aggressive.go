@@ -28,13 +28,13 @@ const maxDeducedHashes = 8
 // deduced answers q from what was proven about other names, if it is to be
 // validated: with CD the answer is wanted as the servers give it (RFC 4035
 // §3.2.2), and what only leads to it is not proven.
-func (r *Resolver) deduced(q wire.Question, w *work) (reply, bool) {
+func (r *Resolver) deduced(q wire.Question, w *work) (*reply, bool) {
 	if !r.validates(w) {
-		return reply{}, false
+		return nil, false
 	}
 	rep, ok := r.deduce(q)
 	if !ok || !rep.outlives(w.outlive()) {
-		return reply{}, false
+		return nil, false
 	}
 	switch {
 	case len(rep.Sets) > 0:
@@ -50,7 +50,7 @@ func (r *Resolver) deduced(q wire.Question, w *work) (reply, bool) {
 }
 
 // deduceDS is deduce for what is needed on the way to an answer.
-func (r *Resolver) deduceDS(q wire.Question) (reply, bool) {
+func (r *Resolver) deduceDS(q wire.Question) (*reply, bool) {
 	rep, ok := r.deduce(q)
 	if ok {
 		r.stats.deducedDS.Add(1)
@@ -77,14 +77,14 @@ type deduction struct {
 
 // deduce answers q from what was proven about other names. All sets of the reply
 // are secure.
-func (r *Resolver) deduce(q wire.Question) (reply, bool) {
+func (r *Resolver) deduce(q wire.Question) (*reply, bool) {
 	d := deduction{r: r, q: q}
 	var ok bool
 	if d.zone, ok = r.denyingZone(q); !ok {
-		return reply{}, false
+		return nil, false
 	}
 	if d.chain, d.soa, ok = r.opt.Memory.Chain(d.zone); !ok {
-		return reply{}, false
+		return nil, false
 	}
 	d.budget = dnssec.Budget{Hashes: maxDeducedHashes, Iterations: r.opt.NSEC3Iterations} // who proves computes them again
 	if d.chain.Hashed {
@@ -118,10 +118,10 @@ func (r *Resolver) denyingZone(q wire.Question) (wire.Name, bool) {
 }
 
 // byNSEC looks for an answer in NSEC records (RFC 8198 §5.1, §5.3).
-func (d *deduction) byNSEC() (reply, bool) {
+func (d *deduction) byNSEC() (*reply, bool) {
 	s, span, ok := d.span(d.q.Name)
 	if !ok {
-		return reply{}, false
+		return nil, false
 	}
 	d.proofs = append(make([]rrset.Set, 0, 2), s)
 	switch span.Standing(d.q.Name) {
@@ -129,7 +129,7 @@ func (d *deduction) byNSEC() (reply, bool) {
 		return d.noType()
 	case dnssec.Absent:
 	default:
-		return reply{}, false
+		return nil, false
 	}
 	source := wildcardAt(span.Encloser(d.q.Name))
 	switch span.Standing(source) {
@@ -138,10 +138,10 @@ func (d *deduction) byNSEC() (reply, bool) {
 	case dnssec.Owner, dnssec.Empty:
 		return d.instanceOr(source, d.noType)
 	}
-	return d.instanceOr(source, func() (reply, bool) {
+	return d.instanceOr(source, func() (*reply, bool) {
 		s, span, ok := d.span(source)
 		if !ok {
-			return reply{}, false
+			return nil, false
 		}
 		d.proofs = append(d.proofs, s)
 		if span.Standing(source) == dnssec.Absent {
@@ -172,9 +172,9 @@ func wildcardAt(ce wire.Name) wire.Name { return "\x01*" + ce }
 // byNSEC3 looks for an answer in NSEC3 records (RFC 8198 §5.2, §5.3). It walks
 // down from the zone to the first name that does not exist; the last one that
 // does is the closest encloser.
-func (d *deduction) byNSEC3() (reply, bool) {
+func (d *deduction) byNSEC3() (*reply, bool) {
 	if d.q.Name.Labels()-d.zone.Labels()+2 > maxDeducedHashes || int(d.chain.Iterations) > d.r.iterations() {
-		return reply{}, false
+		return nil, false
 	}
 	var above rrset.Set
 	for labels := d.zone.Labels(); labels <= d.q.Name.Labels(); labels++ {
@@ -182,7 +182,7 @@ func (d *deduction) byNSEC3() (reply, bool) {
 		s, match, ok := d.hashed(n)
 		switch {
 		case !ok:
-			return reply{}, false
+			return nil, false
 		case match && n == d.q.Name:
 			d.proofs = []rrset.Set{s}
 			return d.noType()
@@ -191,15 +191,15 @@ func (d *deduction) byNSEC3() (reply, bool) {
 			continue
 		}
 		if len(above.RRs) == 0 {
-			return reply{}, false
+			return nil, false
 		}
 		d.proofs = append(make([]rrset.Set, 0, 3), s)
 		ce, _ := n.Parent()
 		source := wildcardAt(ce)
-		return d.instanceOr(source, func() (reply, bool) {
+		return d.instanceOr(source, func() (*reply, bool) {
 			s, match, ok := d.hashed(source)
 			if !ok {
-				return reply{}, false
+				return nil, false
 			}
 			d.proofs = appendNew(append(d.proofs, above), []rrset.Set{s})
 			if match {
@@ -208,7 +208,7 @@ func (d *deduction) byNSEC3() (reply, bool) {
 			return d.noName()
 		})
 	}
-	return reply{}, false
+	return nil, false
 }
 
 // hashed returns the NSEC3 set that says something about n, and whether it is
@@ -227,25 +227,25 @@ func (r *Resolver) iterations() int {
 }
 
 // noName answers that the name does not exist, if the records prove it.
-func (d *deduction) noName() (reply, bool) {
+func (d *deduction) noName() (*reply, bool) {
 	p, err := dnssec.DenyName(d.q.Name, d.zone, d.proofs, &d.budget)
 	return d.denied(wire.NXDomain, p, err)
 }
 
 // noType answers that the name has no set of the type, if the records prove it.
-func (d *deduction) noType() (reply, bool) {
+func (d *deduction) noType() (*reply, bool) {
 	p, err := dnssec.DenyType(d.q, d.zone, d.proofs, &d.budget)
 	return d.denied(wire.NoError, p, err)
 }
 
 // denied answers by a proof. What opt-out says nothing about is not denied (RFC
 // 8198 §5.2), nor is a delegation that is known and younger than the proof.
-func (d *deduction) denied(rcode wire.Rcode, p dnssec.Proof, err error) (reply, bool) {
+func (d *deduction) denied(rcode wire.Rcode, p dnssec.Proof, err error) (*reply, bool) {
 	if err != nil || p.Trust != rrset.Secure || len(d.soa.RRs) == 0 || d.cutIsKnown() {
-		return reply{}, false
+		return nil, false
 	}
 	sets := append([]rrset.Set{d.soa}, d.proofs...)
-	return reply{Verdict: Negative, Rcode: rcode, Denial: withOneEnd(sets), zone: d.zone}, true
+	return &reply{Verdict: Negative, Rcode: rcode, Denial: withOneEnd(sets), zone: d.zone}, true
 }
 
 // cutIsKnown reports whether the DS set that is denied is that of a zone known to
@@ -265,7 +265,7 @@ func (d *deduction) cutIsKnown() bool {
 // instanceOr answers with what the wildcard source, which is right below the
 // closest encloser, has for the name, if that is remembered; else as otherwise
 // does.
-func (d *deduction) instanceOr(source wire.Name, otherwise func() (reply, bool)) (reply, bool) {
+func (d *deduction) instanceOr(source wire.Name, otherwise func() (*reply, bool)) (*reply, bool) {
 	for _, typ := range [...]wire.Type{d.q.Type, wire.TypeCNAME} {
 		s, ok := d.r.opt.Memory.Set(source, typ)
 		if !ok || s.Trust != rrset.Secure || s.Denial != nil || len(s.RRs) == 0 || !instantiable(d.q.Type) {
@@ -273,7 +273,7 @@ func (d *deduction) instanceOr(source wire.Name, otherwise func() (reply, bool))
 		}
 		p, err := dnssec.DenyCloser(d.q.Name, source, d.zone, d.proofs, &d.budget)
 		if err != nil || p.Trust != rrset.Secure || !signedBy(&s, d.zone) {
-			return reply{}, false
+			return nil, false
 		}
 		return d.instance(s)
 	}
@@ -300,14 +300,14 @@ func signedBy(s *rrset.Set, zone wire.Name) bool {
 
 // instance answers with s, a wildcard's set whose records are its own, as the set
 // of the name (RFC 4592 §3.3.3).
-func (d *deduction) instance(s rrset.Set) (reply, bool) {
+func (d *deduction) instance(s rrset.Set) (*reply, bool) {
 	respell(&s, d.q.Name)
 	all := withOneEnd(append([]rrset.Set{s}, d.proofs...))
-	rep := reply{Verdict: Positive, Sets: all[:1:1], Denial: all[1:], zone: d.zone}
+	rep := &reply{Verdict: Positive, Sets: all[:1:1], Denial: all[1:], zone: d.zone}
 	if s.Type == wire.TypeCNAME && d.q.Type != wire.TypeCNAME {
 		target, ok := aliasTarget(s)
 		if !ok {
-			return reply{}, false
+			return nil, false
 		}
 		rep.Verdict, rep.Target = Alias, target
 	}

@@ -16,8 +16,8 @@ const maxAliases = 11
 // follow walks the aliases of the answer section from the name asked about, as
 // far as they stay in the zone. What it does not pass on its way does not exist
 // for it (CVE-2026-0398). Without Sets in the result nothing was found.
-func (rd *reading) follow() reply {
-	rep := reply{Verdict: Negative} // so far
+func (rd *reading) follow() *reply {
+	rep := &reply{Verdict: Negative} // so far
 	name := rd.q.Name
 	for {
 		next, sets, ok := rd.alias(name)
@@ -44,7 +44,7 @@ func (rd *reading) follow() reply {
 }
 
 // data completes rep, which led to name, with the data of name if it is there.
-func (rd *reading) data(rep reply, name wire.Name) reply {
+func (rd *reading) data(rep *reply, name wire.Name) *reply {
 	s, ok := rd.set(rd.answer, name, rd.q.Type, rd.rank(name))
 	switch {
 	case !ok:

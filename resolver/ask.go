@@ -15,24 +15,26 @@ import (
 )
 
 // askZone asks the servers of a zone, unless it is known that none answers.
-func (r *Resolver) askZone(ctx context.Context, q wire.Question, at authority, w *work) (reply, error) {
+func (r *Resolver) askZone(ctx context.Context, q wire.Question, at authority, w *work) (*reply, error) {
 	if rep, ok := r.askLocalRoot(q, at, w); ok {
 		return rep, nil
 	}
 	if err := r.crowd(at); err != nil {
-		return reply{}, err
+		return nil, err
 	}
 	defer r.disperse(at)
 	probe, err := r.dead.admit(zoneKey{at.cut.Zone, at.conf}, r.opt.Clock.Now())
 	if err != nil {
-		return reply{}, err
+		return nil, err
 	}
 	s := r.search(at, w.avoid)
 	s.probe = probe
 	w.tellZone(q, s)
 	r.findHosts(ctx, s, w)
 	rep, err := r.askServers(ctx, q, s, w)
-	rep.NoCache = at.conf != nil && at.conf.NoCache
+	if err == nil {
+		rep.NoCache = at.conf != nil && at.conf.NoCache
+	}
 	r.conclude(q, s, w, err)
 	return rep, err
 }
@@ -40,7 +42,7 @@ func (r *Resolver) askZone(ctx context.Context, q wire.Question, at authority, w
 // askServers asks the servers of s, the likeliest first, until one of them
 // says something useful (steps 3 and 4d). A server that does not answer is
 // asked again when all others were, at most three times.
-func (r *Resolver) askServers(ctx context.Context, q wire.Question, s *search, w *work) (reply, error) {
+func (r *Resolver) askServers(ctx context.Context, q wire.Question, s *search, w *work) (*reply, error) {
 	for {
 		i, how := r.pick(s, -1)
 		if (i < 0 || s.tries[i].sends > 0) && r.findAddress(ctx, s, w) {
@@ -60,15 +62,16 @@ func (r *Resolver) askServers(ctx context.Context, q wire.Question, s *search, w
 			s.network = false
 			return s.rest()
 		case err != nil:
-			return reply{}, err
+			return nil, err
 		case rep != nil:
 			s.heard = true
 			r.rememberApex(s.authority, rep)
-			return *rep, nil
+			own := *rep // who shared the flight looks at it too
+			return &own, nil
 		}
 		if s.silences > 0 && !s.heard && !s.probe { // what others found out meanwhile
 			if s.probe, err = r.dead.admit(zoneKey{s.cut.Zone, s.conf}, r.opt.Clock.Now()); err != nil {
-				return reply{}, err
+				return nil, err
 			}
 		}
 	}
@@ -86,7 +89,7 @@ func (r *Resolver) askNext(ctx context.Context, i int, how infra.Hint, q wire.Qu
 	}
 	for n := range found {
 		if found[n].useful() {
-			return &found[n].rep, nil
+			return found[n].rep, nil
 		}
 	}
 	for n := range found {
@@ -134,7 +137,7 @@ func (r *Resolver) fly(ctx context.Context, first int, how infra.Hint, q wire.Qu
 // asked is what was found out by asking one server.
 type asked struct {
 	server    ZoneServer
-	rep       reply
+	rep       *reply
 	err       error // ends the whole search
 	octets    int   // received
 	resent    int   // queries sent after the first
@@ -176,7 +179,7 @@ func (r *Resolver) heard(a *asked, resp exchange.Response, how infra.Hint, q wir
 	a.heard = true
 	a.rep = r.judge(resp.Msg, q, at, now)
 	a.rep.said(zone, a.server.Addr)
-	w.tellVerdict(StepVerdict, q, &a.rep)
+	w.tellVerdict(StepVerdict, q, a.rep)
 	if a.rep.Verdict == Lame && (!a.server.recurse || a.rep.Rcode != wire.ServFail) { // which is of the name, not of the forwarder
 		r.infra.Failed(a.server.Addr, zone, infra.Lame, now)
 		return

@@ -171,30 +171,30 @@ func (s linkStep) undecided() bool { return s.link == nil && !s.denied && s.sign
 // along, and what was asked for. It reports whether there was anything that
 // counts.
 func (r *Resolver) recallDS(q wire.Question, judge func(*reply) error) bool {
-	if rep, ok := r.referredToDS(q); ok && judge(&rep) == nil {
+	if rep, ok := r.referredToDS(q); ok && judge(rep) == nil {
 		return true
 	}
 	if rep, ok := r.recall(q, time.Time{}, rrset.Unchecked); ok {
-		return judge(&rep) == nil
+		return judge(rep) == nil
 	}
 	rep, ok := r.deduceDS(q)
-	return ok && judge(&rep) == nil
+	return ok && judge(rep) == nil
 }
 
 // referredToDS answers q, if it is for a DS set, from what the referral to the
 // zone brought along.
-func (r *Resolver) referredToDS(q wire.Question) (reply, bool) {
+func (r *Resolver) referredToDS(q wire.Question) (*reply, bool) {
 	if q.Type != wire.TypeDS {
-		return reply{}, false
+		return nil, false
 	}
 	cut := r.opt.Memory.Cut(q.Name)
 	switch {
 	case cut == nil, cut.Zone != q.Name, cut.DS == nil, !cut.DS.Until.After(r.opt.Clock.Now()):
-		return reply{}, false
+		return nil, false
 	case cut.DS.Denial != nil:
-		return reply{Verdict: Negative, Denial: cut.DS.Denial.Sets}, true
+		return &reply{Verdict: Negative, Denial: cut.DS.Denial.Sets}, true
 	}
-	return reply{Verdict: Positive, Sets: []rrset.Set{*cut.DS}}, true
+	return &reply{Verdict: Positive, Sets: []rrset.Set{*cut.DS}}, true
 }
 
 // forgetDS drops the denial of keys that the referral to zone brought along: it
@@ -330,11 +330,11 @@ func (r *Resolver) newLink(ctx context.Context, zone wire.Name, ds []*dns.DS, un
 		return err
 	}
 	if w.held != nil && w.heldOf == zone {
-		rep := *w.held
-		if err := judge(&rep); err != nil {
+		held := *w.held // which is judged otherwise too
+		if err := judge(&held); err != nil {
 			return nil, err // not a broken link yet: other servers are asked
 		}
-	} else if rep, ok := r.recall(q, time.Time{}, rrset.Unchecked); !ok || judge(&rep) != nil {
+	} else if rep, ok := r.recall(q, time.Time{}, rrset.Unchecked); !ok || judge(rep) != nil {
 		rep, err := r.fetch(ctx, q, w, judge)
 		if err != nil {
 			return nil, r.breakLink(zone, err)

@@ -78,12 +78,12 @@ func (r *reply) said(zone wire.Name, from netip.AddrPort) {
 	}
 }
 
-func lame(rcode wire.Rcode, why string) reply { return reply{Verdict: Lame, Rcode: rcode, Why: why} }
+func lame(rcode wire.Rcode, why string) *reply { return &reply{Verdict: Lame, Rcode: rcode, Why: why} }
 
 // doubtful is lame for a response that may yet mean rep: servers that answer so
 // exist, and some zones have no others.
-func doubtful(rcode wire.Rcode, why string, rep reply) reply {
-	return reply{Verdict: Lame, Rcode: rcode, Why: why, Fallback: &rep}
+func doubtful(rcode wire.Rcode, why string, rep *reply) *reply {
+	return &reply{Verdict: Lame, Rcode: rcode, Why: why, Fallback: rep}
 }
 
 // reading is one response under the eyes of classify.
@@ -104,7 +104,7 @@ type reading struct {
 // does no I/O and keeps no state, so every odd server ever met is one row of a
 // table. It takes over msg: the records of the result are msg's, their owners
 // respelled.
-func classify(msg *dns.Msg, q wire.Question, cut *rrset.Cut, now time.Time, ttls TTLs) reply {
+func classify(msg *dns.Msg, q wire.Question, cut *rrset.Cut, now time.Time, ttls TTLs) *reply {
 	rcode := wire.Rcode(msg.Rcode)
 	switch {
 	case rcode != wire.NoError && rcode != wire.NXDomain && rcode != wire.YXDomain:
@@ -118,7 +118,7 @@ func classify(msg *dns.Msg, q wire.Question, cut *rrset.Cut, now time.Time, ttls
 		now: now, ttls: ttls,
 	}
 	rep := rd.judge(rcode)
-	for _, r := range []*reply{&rep, rep.Fallback} {
+	for _, r := range [...]*reply{rep, rep.Fallback} {
 		if r != nil && r.Verdict == Negative && r.Denial == nil { // it may be proven without SOA record, though not kept (RFC 2308 §5)
 			r.Denial = rd.proofs()
 		}
@@ -139,7 +139,7 @@ func classify(msg *dns.Msg, q wire.Question, cut *rrset.Cut, now time.Time, ttls
 }
 
 // judge decides what the sections mean.
-func (rd *reading) judge(rcode wire.Rcode) reply {
+func (rd *reading) judge(rcode wire.Rcode) *reply {
 	rep := rd.follow()
 	switch {
 	case rep.Verdict == Lame:
@@ -157,7 +157,7 @@ func (rd *reading) judge(rcode wire.Rcode) reply {
 }
 
 // positive judges a response with the data in its answer section.
-func (rd *reading) positive(rep reply, rcode wire.Rcode) reply {
+func (rd *reading) positive(rep *reply, rcode wire.Rcode) *reply {
 	apex := rd.q == wire.Question{Name: rd.cut.Zone, Type: wire.TypeNS}
 	rep.Denial = rd.wildcardProof(rep.Sets)
 	switch {
@@ -188,7 +188,7 @@ func (rd *reading) rank(name wire.Name) rrset.Rank {
 
 // endOfChain judges a response whose aliases led to no data: they may end in a
 // denial by this zone, or go on elsewhere.
-func (rd *reading) endOfChain(rep reply, rcode wire.Rcode) reply {
+func (rd *reading) endOfChain(rep *reply, rcode wire.Rcode) *reply {
 	if rcode != wire.YXDomain && !rd.recursive && !rep.owns(rep.Target) {
 		if denial := rd.denial(rep.Target); denial != nil {
 			rep.Verdict, rep.Rcode, rep.Target, rep.Denial = Negative, rcode, "", denial
@@ -201,8 +201,8 @@ func (rd *reading) endOfChain(rep reply, rcode wire.Rcode) reply {
 
 // nothing judges a response with nothing about the name in its answer section:
 // a denial, a referral, or no help at all.
-func (rd *reading) nothing(rcode wire.Rcode) reply {
-	neg := reply{Verdict: Negative, Rcode: rcode, Denial: rd.denial(rd.q.Name)}
+func (rd *reading) nothing(rcode wire.Rcode) *reply {
+	neg := &reply{Verdict: Negative, Rcode: rcode, Denial: rd.denial(rd.q.Name)}
 	switch {
 	case neg.Denial == nil && rd.deniedByChild():
 		return doubtful(neg.Rcode, "the zone's own denial of its DS set", neg)
@@ -220,7 +220,7 @@ func (rd *reading) nothing(rcode wire.Rcode) reply {
 
 // unanswered judges a response that has no error, no answer and no denial: a
 // referral, else NODATA as some servers say it, which is neg (RFC 2308 §2.2).
-func (rd *reading) unanswered(neg reply) reply {
+func (rd *reading) unanswered(neg *reply) *reply {
 	zone := rd.cut.Zone
 	owner := rd.delegated()
 	switch {

@@ -97,7 +97,7 @@ var (
 
 // describe returns rep as the tables below spell it: the verdict first, then a
 // line for each set (=), denial (-), server of a cut and so on.
-func describe(rep reply) string {
+func describe(rep *reply) string {
 	var b strings.Builder
 	b.WriteString(verdictNames[rep.Verdict])
 	if rep.Rcode != wire.NoError {
@@ -125,7 +125,7 @@ func describe(rep reply) string {
 		}
 	}
 	if rep.Fallback != nil {
-		fmt.Fprintf(&b, "\nelse %s", strings.ReplaceAll(describe(*rep.Fallback), "\n", "\n  "))
+		fmt.Fprintf(&b, "\nelse %s", strings.ReplaceAll(describe(rep.Fallback), "\n", "\n  "))
 	}
 	return b.String()
 }

@@ -90,11 +90,11 @@ func (fl *flight) wait(ctx context.Context) ([]*asked, error) {
 
 // clone returns a copy of rep whose slices are its own. What they hold is
 // immutable.
-func (rep reply) clone() reply {
-	rep.Sets, rep.Denial = slices.Clone(rep.Sets), slices.Clone(rep.Denial)
+func (rep *reply) clone() *reply {
+	own := *rep
+	own.Sets, own.Denial = slices.Clone(rep.Sets), slices.Clone(rep.Denial)
 	if rep.Fallback != nil {
-		f := rep.Fallback.clone()
-		rep.Fallback = &f
+		own.Fallback = rep.Fallback.clone()
 	}
-	return rep
+	return &own
 }

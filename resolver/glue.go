@@ -45,7 +45,7 @@ func (rd *reading) refers(is func(owner wire.Name) bool) bool {
 
 // referral returns the referral to zone, whose servers recs names. The cut
 // ends with the first of what it rests on, the cut above included.
-func (rd *reading) referral(zone wire.Name, recs []record) reply {
+func (rd *reading) referral(zone wire.Name, recs []record) *reply {
 	cut := &rrset.Cut{Zone: zone}
 	var hosts []wire.Name
 	for _, rec := range recs {
@@ -69,7 +69,7 @@ func (rd *reading) referral(zone wire.Name, recs []record) reply {
 		cut.Until = earlier(cut.Until, rd.cut.Until)
 	}
 	cut.DS = rd.delegatedDS(zone)
-	return reply{Verdict: Referral, Cut: cut}
+	return &reply{Verdict: Referral, Cut: cut}
 }
 
 // delegatedDS returns what the authority section says of the keys of zone, to
@@ -92,9 +92,9 @@ func (rd *reading) delegatedDS(zone wire.Name) *rrset.Set {
 // referredDS judges a referral to the zone whose DS set was asked for: its
 // parent's server knows no DNSSEC, or answers in an odd place (RFC 4035
 // §3.1.4.1).
-func (rd *reading) referredDS(neg reply) reply {
+func (rd *reading) referredDS(neg *reply) *reply {
 	if s, ok := rd.set(rd.authority, rd.q.Name, wire.TypeDS, rrset.Authority); ok {
-		return reply{Verdict: Positive, Sets: []rrset.Set{s}}
+		return &reply{Verdict: Positive, Sets: []rrset.Set{s}}
 	}
 	return doubtful(neg.Rcode, "referral for a DS question", neg)
 }

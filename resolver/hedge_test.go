@@ -270,7 +270,7 @@ func TestFlightIsSharedByThoseWhoWantItsServer(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		f.land(k, fl, []*asked{{rep: reply{Verdict: Positive, Sets: make([]rrset.Set, 1)}}, {err: context.Canceled}})
+		f.land(k, fl, []*asked{{rep: &reply{Verdict: Positive, Sets: make([]rrset.Set, 1)}}, {err: context.Canceled}})
 		wg.Wait()
 		if _, leads := f.board(k, ipPort(1), yes); !leads || f.shared.Load() != 10 {
 			t.Errorf("leads %v after the landing, %d shared", leads, f.shared.Load())

@@ -79,7 +79,7 @@ func (m *minimiser) unasked() { m.steps-- }
 // name of a minimised question is not asked again, and what its answer says is
 // remembered: the way to the next name below it is shorter, and it may be what
 // a client wants to know (Unbound looks into its cache at each step too).
-func (r *Resolver) askStep(ctx context.Context, ask, q wire.Question, at authority, m *minimiser, w *work) (reply, error) {
+func (r *Resolver) askStep(ctx context.Context, ask, q wire.Question, at authority, m *minimiser, w *work) (*reply, error) {
 	if ask == q {
 		return r.askPatiently(ctx, ask, at, w)
 	}
@@ -101,7 +101,7 @@ func (r *Resolver) askStep(ctx context.Context, ask, q wire.Question, at authori
 // likely, whose cut has been forgotten, and to ask for that shows them less of
 // the name. Elsewhere it is from a zone further down at the same servers, which
 // never refer to it, and so is the denial of such a zone.
-func knows(rep reply, zone wire.Name) bool {
+func knows(rep *reply, zone wire.Name) bool {
 	if rep.Verdict != Negative {
 		return zone.Labels() > 1
 	}

@@ -58,13 +58,13 @@ func (r *Resolver) prime(ctx context.Context, w *work) error {
 		return err
 	}
 	r.opt.Memory.PutCut(cut)
-	r.learn(q, reply{Verdict: Positive, Sets: rep.Sets})
+	r.learn(q, &reply{Verdict: Positive, Sets: rep.Sets})
 	r.stats.primings.Add(1)
 	return nil
 }
 
 // askRoot asks a server of the hints for the root's NS set.
-func (r *Resolver) askRoot(ctx context.Context, q wire.Question, w *work) (*rrset.Cut, reply, error) {
+func (r *Resolver) askRoot(ctx context.Context, q wire.Question, w *work) (*rrset.Cut, *reply, error) {
 	// Not by askZone: that a server does not say who the root's servers are does
 	// not mean that it knows nothing.
 	at := authority{cut: &r.root}
@@ -74,23 +74,23 @@ func (r *Resolver) askRoot(ctx context.Context, q wire.Question, w *work) (*rrse
 		rep, err = r.askServers(ctx, q, r.search(at, nil), w)
 	}
 	if err != nil {
-		return nil, reply{}, err
+		return nil, nil, err
 	}
 	if rep.Verdict == Positive {
 		cut := r.rootCut(rep)
-		if cut == nil && r.findRoot(ctx, &rep, w) {
+		if cut == nil && r.findRoot(ctx, rep, w) {
 			cut = r.rootCut(rep)
 		}
 		if cut != nil {
 			return cut, rep, nil
 		}
 	}
-	return nil, reply{}, ede.Errorf(ede.InvalidData, "the servers of the root hints name no root server that can be asked")
+	return nil, nil, ede.Errorf(ede.InvalidData, "the servers of the root hints name no root server that can be asked")
 }
 
 // rootCut makes a cut of the root's NS set. Addresses come with it (RFC 9609
 // §4.2); for a server without one, the hints' serve on.
-func (r *Resolver) rootCut(rep reply) *rrset.Cut {
+func (r *Resolver) rootCut(rep *reply) *rrset.Cut {
 	set := rep.Sets[len(rep.Sets)-1]
 	cut := &rrset.Cut{Zone: wire.Root, Until: set.Until}
 	usable := false

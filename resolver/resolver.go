@@ -309,7 +309,7 @@ func (r *Resolver) resolve(ctx context.Context, q wire.Question, w *work) (*Answ
 			rep, ok = r.deduced(q, w)
 		}
 		if ok {
-			w.tellVerdict(StepMemory, q, &rep)
+			w.tellVerdict(StepMemory, q, rep)
 		} else {
 			var err error
 			if rep, err = r.find(ctx, q, w); err != nil {
@@ -322,8 +322,8 @@ func (r *Resolver) resolve(ctx context.Context, q wire.Question, w *work) (*Answ
 			return nil, ede.Errorf(ede.Other, "more than %d aliases from %v on", w.limits.Aliases, seen[0])
 		}
 		if rep.Verdict != Alias {
-			ans.Additional = r.additional(ctx, q, &rep, ans, w)
-			ans.accompany(r.keepCompany(ctx, q, &rep, ans, w))
+			ans.Additional = r.additional(ctx, q, rep, ans, w)
+			ans.accompany(r.keepCompany(ctx, q, rep, ans, w))
 			return ans, nil
 		}
 		q.Name = rep.Target
@@ -337,7 +337,7 @@ func (r *Resolver) resolve(ctx context.Context, q wire.Question, w *work) (*Answ
 }
 
 // add appends what rep says to a.
-func (a *Answer) add(rep reply) {
+func (a *Answer) add(rep *reply) {
 	a.Rcode = rep.Rcode
 	if a.Note == nil {
 		a.Note = rep.Note
@@ -345,26 +345,18 @@ func (a *Answer) add(rep reply) {
 	a.NoCache = a.NoCache || rep.NoCache
 	a.Records = appendNew(a.Records, rep.Sets)
 	a.Denial = appendNew(a.Denial, rep.Denial)
-	for _, s := range rep.Sets {
-		a.Trust = min(a.Trust, s.Trust)
-	}
-	for _, s := range rep.Denial {
-		a.Trust = min(a.Trust, s.Trust)
-	}
-	switch {
-	case len(rep.Sets)+len(rep.Denial) == 0:
-		a.Trust = rrset.Unchecked
-	case rep.Rcode == wire.YXDomain: // nothing signed says so (Unbound leaves AD away too)
+	a.Trust = min(a.Trust, rep.trust())
+	if rep.Rcode == wire.YXDomain { // nothing signed says so (Unbound leaves AD away too)
 		a.Trust = min(a.Trust, rrset.Insecure)
 	}
 }
 
 // descend finds who answers q, from the closest servers known (steps 2, 3, 4a
 // and 4b), and follows referrals towards q.Name until a zone's servers answer.
-func (r *Resolver) descend(ctx context.Context, q wire.Question, w *work) (reply, error) {
+func (r *Resolver) descend(ctx context.Context, q wire.Question, w *work) (*reply, error) {
 	at := r.closest(ctx, q, r.configured(above(q)), w)
 	if err := r.looped(q, at); err != nil {
-		return reply{}, err
+		return nil, err
 	}
 	m := r.minimiser(at)
 	for referrals := 0; ; {
@@ -372,16 +364,16 @@ func (r *Resolver) descend(ctx context.Context, q wire.Question, w *work) (reply
 		rep, err := r.askStep(ctx, ask, q, at, &m, w)
 		switch {
 		case err != nil && (ctx.Err() != nil || w.spent()):
-			return reply{}, err
+			return nil, err
 		case err != nil && ask != q && m.relax():
 		case err != nil && at.conf != nil && at.conf.First:
 			at = r.instead(ctx, q, at.conf, w)
 			m = r.minimiser(at)
 		case err != nil:
-			return reply{}, err
+			return nil, err
 		case rep.Verdict == Referral:
 			if referrals++; referrals > w.limits.Referrals {
-				return reply{}, ede.Errorf(ede.NoReachableAuthority, "more than %d referrals towards %v", w.limits.Referrals, q.Name)
+				return nil, ede.Errorf(ede.NoReachableAuthority, "more than %d referrals towards %v", w.limits.Referrals, q.Name)
 			}
 			at = authority{cut: rep.Cut, failed: at.failed}
 			if !at.hidden() && !rep.NoCache {
@@ -401,7 +393,7 @@ func (r *Resolver) descend(ctx context.Context, q wire.Question, w *work) (reply
 
 // recall answers q from memory, one step of an alias chain at most, with what
 // lives on after until and is trusted as far as least at least.
-func (r *Resolver) recall(q wire.Question, until time.Time, least rrset.Trust) (reply, bool) {
+func (r *Resolver) recall(q wire.Question, until time.Time, least rrset.Trust) (*reply, bool) {
 	types := []wire.Type{q.Type, wire.TypeCNAME, rrset.AnyType}
 	switch {
 	case r.parental(q): // the rest is the zone's word, not its parent's
@@ -415,13 +407,13 @@ func (r *Resolver) recall(q wire.Question, until time.Time, least rrset.Trust) (
 		case !ok, s.Trust < least, !s.Until.After(until):
 		case s.Denial != nil:
 			if typ != wire.TypeCNAME || q.Type == wire.TypeCNAME {
-				return reply{Verdict: Negative, Rcode: s.Denial.Rcode, Denial: s.Denial.Sets}, true
+				return &reply{Verdict: Negative, Rcode: s.Denial.Rcode, Denial: s.Denial.Sets}, true
 			}
 		case typ == q.Type:
-			return reply{Verdict: Positive, Sets: []rrset.Set{s}}, true
+			return &reply{Verdict: Positive, Sets: []rrset.Set{s}}, true
 		case typ == wire.TypeCNAME:
 			if target, ok := aliasTarget(s); ok {
-				return reply{Verdict: Alias, Sets: []rrset.Set{s}, Target: target}, true
+				return &reply{Verdict: Alias, Sets: []rrset.Set{s}, Target: target}, true
 			}
 		}
 	}
@@ -433,30 +425,30 @@ func (r *Resolver) recall(q wire.Question, until time.Time, least rrset.Trust) (
 // elsewhere. Without a proof that is not said: there are servers that deny names
 // which have others below them, and a forged DNAME record would speak for many
 // names.
-func (r *Resolver) recallCut(q wire.Question, until time.Time) (reply, bool) {
+func (r *Resolver) recallCut(q wire.Question, until time.Time) (*reply, bool) {
 	if r.opt.Anchors == nil || r.configured(q.Name) != nil {
-		return reply{}, false
+		return nil, false
 	}
 	for n, ok := q.Name.Parent(); ok && n != wire.Root; n, ok = n.Parent() {
 		s, found := r.opt.Memory.Set(n, rrset.AnyType)
 		if found && !r.opt.AnyNXDomain && s.Trust == rrset.Secure && s.Denial != nil && s.Until.After(until) {
-			return reply{Verdict: Negative, Rcode: s.Denial.Rcode, Denial: s.Denial.Sets}, true
+			return &reply{Verdict: Negative, Rcode: s.Denial.Rcode, Denial: s.Denial.Sets}, true
 		}
 		s, found = r.opt.Memory.Set(n, wire.TypeDNAME)
 		if found && s.Trust == rrset.Secure && s.Denial == nil && s.Until.After(until) {
 			return r.redirected(q, s)
 		}
 	}
-	return reply{}, false
+	return nil, false
 }
 
 // redirected answers q from the DNAME set d above it (RFC 6672 §3.4).
-func (r *Resolver) redirected(q wire.Question, d rrset.Set) (reply, bool) {
+func (r *Resolver) redirected(q wire.Question, d rrset.Set) (*reply, bool) {
 	next, sets, ok := substitute(q.Name, d)
-	rep := reply{Verdict: Alias, Sets: sets, Target: next}
+	rep := &reply{Verdict: Alias, Sets: sets, Target: next}
 	switch {
 	case !ok:
-		return reply{}, false
+		return nil, false
 	case next == "": // RFC 6672 §2.2
 		rep.Verdict, rep.Rcode = Negative, wire.YXDomain
 	case q.Type == wire.TypeCNAME:
@@ -470,11 +462,11 @@ func (r *Resolver) redirected(q wire.Question, d rrset.Set) (reply, bool) {
 // forged its answer could have named any name. So does a DNAME record that is
 // not proven, which stands for a whole subtree, and the CNAME record made of it,
 // which is nothing without it.
-func (r *Resolver) learn(q wire.Question, rep reply) {
+func (r *Resolver) learn(q wire.Question, rep *reply) {
 	if rep.NoCache {
 		return
 	}
-	r.learnProofs(&rep)
+	r.learnProofs(rep)
 	for _, s := range rep.Sets {
 		if s.Type == wire.TypeDNAME && s.Trust == rrset.Secure && !expanded(s) {
 			r.opt.Memory.PutSet(s)

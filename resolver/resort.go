@@ -146,7 +146,7 @@ func (r *Resolver) askParent(ctx context.Context, host, above wire.Name, s *sear
 
 // glueIn returns the addresses of host, a server of zone, in what the parent
 // said when it was asked for them: in its answer section, or with a referral.
-func (r *Resolver) glueIn(rep reply, host, zone wire.Name) ([]netip.Addr, time.Time) {
+func (r *Resolver) glueIn(rep *reply, host, zone wire.Name) ([]netip.Addr, time.Time) {
 	switch {
 	case rep.Verdict == Positive && len(rep.Sets) == 1:
 		return r.addresses(&Answer{Records: rep.Sets}), rep.Sets[0].Until

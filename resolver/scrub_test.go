@@ -182,13 +182,13 @@ func FuzzClassify(f *testing.F) {
 }
 
 // checkReply checks what holds of every reply.
-func checkReply(t *testing.T, rep reply, q wire.Question, cut *rrset.Cut) {
+func checkReply(t *testing.T, rep *reply, q wire.Question, cut *rrset.Cut) {
 	t.Helper()
 	if rep.Fallback != nil {
 		if rep.Verdict != Lame || rep.Fallback.Verdict == Lame {
 			t.Errorf("verdict %v falls back to %v", rep.Verdict, rep.Fallback.Verdict)
 		}
-		checkReply(t, *rep.Fallback, q, cut)
+		checkReply(t, rep.Fallback, q, cut)
 	}
 	switch rep.Verdict {
 	case Lame:
@@ -223,7 +223,7 @@ func checkReply(t *testing.T, rep reply, q wire.Question, cut *rrset.Cut) {
 }
 
 // checkChain checks that each set of rep is there because of the one before it.
-func checkChain(t *testing.T, rep reply, q wire.Question) {
+func checkChain(t *testing.T, rep *reply, q wire.Question) {
 	t.Helper()
 	name := q.Name
 	for i, s := range rep.Sets {

@@ -285,14 +285,15 @@ func (s *search) note(reason string) {
 }
 
 // rest returns what is left when no server said anything better.
-func (s *search) rest() (reply, error) {
+func (s *search) rest() (*reply, error) {
 	if s.fallback != nil {
-		return *s.fallback, nil
+		own := *s.fallback // who shared its flight looks at it too
+		return &own, nil
 	}
 	if s.crowded != nil && len(s.tries) == 0 {
-		return reply{}, s.crowded
+		return nil, s.crowded
 	}
-	return reply{}, s.failure()
+	return nil, s.failure()
 }
 
 // failure says why no server of the zone helped.

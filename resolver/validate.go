@@ -32,15 +32,19 @@ func (r *Resolver) least(w *work) rrset.Trust {
 }
 
 // find asks for q, and proves what comes if it has to be.
-func (r *Resolver) find(ctx context.Context, q wire.Question, w *work) (reply, error) {
+func (r *Resolver) find(ctx context.Context, q wire.Question, w *work) (*reply, error) {
 	if !r.validates(w) {
 		return r.descend(ctx, q, w)
 	}
 	check := func(rep *reply) error { return r.validate(ctx, q, rep, w) }
-	if rep, ok := r.referredToDS(q); ok && rep.Verdict == Positive && check(&rep) == nil {
+	if rep, ok := r.referredToDS(q); ok && rep.Verdict == Positive && check(rep) == nil {
 		return rep, nil
 	}
 	rep, err := r.proven(ctx, q, w, check)
+	if rep == nil { // nothing came
+		r.stats.judged(rrset.Unchecked, err)
+		return nil, err
+	}
 	r.stats.judged(rep.trust(), err)
 	if IsBogus(err) && r.opt.Permissive && rep.Verdict != Lame {
 		rep.Sets, rep.Denial = trusted(rep.Sets, rrset.Bogus, r.opt.Clock.Now().Add(r.opt.TTL.Max)), trusted(rep.Denial, rrset.Bogus, r.opt.Clock.Now().Add(r.opt.TTL.Max))
@@ -51,9 +55,9 @@ func (r *Resolver) find(ctx context.Context, q wire.Question, w *work) (reply, e
 }
 
 // fetch asks for q, which is needed to prove something else.
-func (r *Resolver) fetch(ctx context.Context, q wire.Question, w *work, check func(*reply) error) (reply, error) {
+func (r *Resolver) fetch(ctx context.Context, q wire.Question, w *work, check func(*reply) error) (*reply, error) {
 	if err := w.enter(q); err != nil {
-		return reply{}, err
+		return nil, err
 	}
 	defer w.leave()
 	return r.proven(ctx, q, w, check)
@@ -62,11 +66,11 @@ func (r *Resolver) fetch(ctx context.Context, q wire.Question, w *work, check fu
 // proven asks for q until what comes passes check, of different servers and as
 // often as is worth it. Its error is the first that check has to say, if there
 // is one; the reply is then the one it is about.
-func (r *Resolver) proven(ctx context.Context, q wire.Question, w *work, check func(*reply) error) (reply, error) {
+func (r *Resolver) proven(ctx context.Context, q wire.Question, w *work, check func(*reply) error) (*reply, error) {
 	avoid, direct := w.avoid, w.direct
 	defer func() { w.avoid, w.direct = avoid, direct }()
 	w.avoid, w.direct = nil, false
-	var first reply
+	var first *reply
 	var bogus error
 	for {
 		rep, err := r.descend(ctx, q, w)
@@ -74,12 +78,13 @@ func (r *Resolver) proven(ctx context.Context, q wire.Question, w *work, check f
 		case err != nil && bogus != nil:
 			return first, bogus
 		case err != nil:
-			return reply{}, err
+			return nil, err
 		}
-		unjudged := rep
-		if err = check(&rep); errors.Is(err, errAged) {
+		unjudged := new(reply)
+		*unjudged = *rep
+		if err = check(rep); errors.Is(err, errAged) {
 			rep = unjudged
-			err = check(&rep)
+			err = check(rep)
 		}
 		if err == nil {
 			return rep, nil
@@ -396,11 +401,11 @@ func (rep *reply) trust() rrset.Trust {
 		return rrset.Unchecked
 	}
 	least := rrset.Secure
-	for _, s := range rep.Sets {
-		least = min(least, s.Trust)
+	for i := range rep.Sets {
+		least = min(least, rep.Sets[i].Trust)
 	}
-	for _, s := range rep.Denial {
-		least = min(least, s.Trust)
+	for i := range rep.Denial {
+		least = min(least, rep.Denial[i].Trust)
 	}
 	return least
 }

@@ -231,7 +231,7 @@ func (r *Resolver) minimiser(at authority) minimiser {
 
 // askPatiently is askZone; but where there is another way, half of the time is
 // left for it.
-func (r *Resolver) askPatiently(ctx context.Context, q wire.Question, at authority, w *work) (reply, error) {
+func (r *Resolver) askPatiently(ctx context.Context, q wire.Question, at authority, w *work) (*reply, error) {
 	if deadline, ok := ctx.Deadline(); ok && at.conf != nil && at.conf.First {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
@@ -241,29 +241,29 @@ func (r *Resolver) askPatiently(ctx context.Context, q wire.Question, at authori
 }
 
 // judge decides what msg means to q.
-func (r *Resolver) judge(msg *dns.Msg, q wire.Question, at authority, now time.Time) reply {
+func (r *Resolver) judge(msg *dns.Msg, q wire.Question, at authority, now time.Time) *reply {
 	cut := at.cut
 	if at.conf != nil {
 		cut = denier(msg, q, cut)
 	}
 	if at.conf != nil && at.conf.Forward {
 		rep := r.judgeForwarder(msg, q, cut, now)
-		r.clip(&rep, at)
-		r.accompany(&rep, msg, q, cut.Zone, at, now)
+		r.clip(rep, at)
+		r.accompany(rep, msg, q, cut.Zone, at, now)
 		return rep
 	}
 	rep := classify(msg, q, cut, now, r.opt.TTL)
 	if rep.Verdict == Referral && r.opt.AnyGlue {
 		r.addGlue(rep.Cut, msg, now)
 	}
-	r.clip(&rep, at)
-	r.accompany(&rep, msg, q, cut.Zone, at, now)
+	r.clip(rep, at)
+	r.accompany(rep, msg, q, cut.Zone, at, now)
 	return rep
 }
 
 // judgeForwarder is judge for a forwarder's response: a resolver's, and no less
 // believed for it.
-func (r *Resolver) judgeForwarder(msg *dns.Msg, q wire.Question, cut *rrset.Cut, now time.Time) reply {
+func (r *Resolver) judgeForwarder(msg *dns.Msg, q wire.Question, cut *rrset.Cut, now time.Time) *reply {
 	msg.Authoritative, msg.RecursionAvailable = true, false // else classify would hold it against a zone's own server
 	unanswered := len(msg.Answer) == 0
 	rep := classify(msg, q, cut, now, r.opt.TTL)
@@ -271,7 +271,7 @@ func (r *Resolver) judgeForwarder(msg *dns.Msg, q wire.Question, cut *rrset.Cut,
 	case rep.Verdict == Referral: // it was asked for the answer
 		return lame(rep.Rcode, "referral from a forwarder")
 	case rep.Verdict == Lame && rep.Fallback != nil && unanswered:
-		return *rep.Fallback // NODATA without SOA: forwarders in homes do that, and the next one would too
+		return rep.Fallback // NODATA without SOA: forwarders in homes do that, and the next one would too
 	}
 	return rep
 }
