@@ -110,14 +110,11 @@ func sendable(err *ede.Error) *ede.Error {
 // now: in q's spelling, with its ID, its RD and CD, and AD if it may see it;
 // aged; without its additional section if it is longer than q.Limit, then without
 // what is marked as spare, and cut off with TC if that does not help. Room is left
-// for an OPT record without options.
+// for what the OPT record needs.
 // Never more than q.Limit octets are appended.
 func (a *Answer) Append(buf []byte, q *wire.Query, now time.Time) []byte {
 	start := len(buf)
-	limit := q.Limit
-	if q.EDNS {
-		limit -= wire.OPTLen
-	}
+	limit := q.Limit - q.OPTRoom()
 	msg, ttls := a.msg, a.ttls
 	spare := uint16(0) // left out
 	if len(msg) > limit {

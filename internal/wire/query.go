@@ -85,12 +85,19 @@ type Query struct {
 
 	EDNS    bool   // the query had an OPT record
 	DO      bool   // RFC 3225 §3
+	NSID    bool   // asks who answers (RFC 5001 §2.1)
+	Cookie  Cookie // RFC 7873 §5.2; whoever answers makes up his mind about it
 	UDPSize uint16 // RFC 6891 §6.2.3, at least 512; 0 without EDNS
 
-	msg      []byte
-	question int // offset just past the question section
-	optStart int // the OPT record's RDATA in msg
-	optEnd   int
+	msg []byte
+	at  places
+}
+
+// places are offsets in a query.
+type places struct {
+	question          int // just past the question section
+	options, end      int // the OPT record's RDATA
+	cookie, cookieEnd int // the data of the first COOKIE option
 }
 
 // ID returns the message ID.
@@ -100,10 +107,20 @@ func (q *Query) ID() uint16 { return binary.BigEndian.Uint16(q.msg) }
 func (q *Query) Msg() []byte { return q.msg }
 
 // RawQuestion returns the question section, in the client's own spelling.
-func (q *Query) RawQuestion() []byte { return q.msg[HeaderLen:q.question] }
+func (q *Query) RawQuestion() []byte { return q.msg[HeaderLen:q.at.question] }
 
-// RawName returns the query name, in the client's own spelling.
-func (q *Query) RawName() []byte { return q.msg[HeaderLen : q.question-4] }
+// RawName returns the query name, in the client's own spelling; nothing if there
+// is no question.
+func (q *Query) RawName() []byte { return q.msg[HeaderLen:max(q.at.question-4, HeaderLen)] }
+
+// NoQuestion reports whether q asks for nothing but a server cookie (RFC 7873
+// §5.4). Such a query has a COOKIE option.
+func (q *Query) NoQuestion() bool { return q.at.question == HeaderLen }
+
+// RawCookie returns the data of the query's COOKIE option, borrowed from the
+// message: a client cookie of [ClientCookieLen] octets, and perhaps a server
+// cookie. It is empty if there is none.
+func (q *Query) RawCookie() []byte { return q.msg[q.at.cookie:q.at.cookieEnd:q.at.cookieEnd] }
 
 // Question returns what q asks, folded. It allocates.
 func (q *Query) Question() Question {
@@ -123,7 +140,8 @@ func (q *Query) Clone() *Query {
 // 9619 §4), no answers, no authority, at most two additional records. Then one
 // uncompressed name, and at most one OPT record; any other additional record
 // (TSIG) is stepped over. A question for IXFR has one record in the authority
-// section, which is stepped over too (RFC 1995 §3).
+// section, which is stepped over too (RFC 1995 §3). With a COOKIE option there
+// may be no question (RFC 7873 §5.4).
 func (q *Query) Parse(msg []byte) Status {
 	if len(msg) < HeaderLen || msg[2]&bitQR != 0 {
 		return Ignored
@@ -132,19 +150,22 @@ func (q *Query) Parse(msg []byte) Status {
 		return UnsupportedOpcode
 	}
 	counts := binary.BigEndian.Uint64(msg[4:])
-	if counts>>32 != 1<<16 || counts>>16&0xFFFF > 1 || counts&0xFFFF > 2 { // QDCOUNT 1, ANCOUNT 0, NSCOUNT ≤ 1, ARCOUNT ≤ 2
+	if counts>>32&^(1<<16) != 0 || counts>>16&0xFFFF > 1 || counts&0xFFFF > 2 { // QDCOUNT ≤ 1, ANCOUNT 0, NSCOUNT ≤ 1, ARCOUNT ≤ 2
 		return Malformed
+	}
+	q.msg = msg
+	q.RD, q.AD, q.CD = msg[2]&bitRD != 0, msg[3]&bitAD != 0, msg[3]&bitCD != 0
+	if counts>>32 == 0 {
+		return q.parseNoQuestion()
 	}
 	n := nameLen(msg[HeaderLen:]) // a pointer has nothing before it to point to
 	if n < 0 || HeaderLen+n+4 > len(msg) {
 		return Malformed
 	}
-	q.msg = msg
-	q.question = HeaderLen + n + 4
-	q.Type = Type(binary.BigEndian.Uint16(msg[q.question-4:]))
-	q.Class = binary.BigEndian.Uint16(msg[q.question-2:])
-	q.RD, q.AD, q.CD = msg[2]&bitRD != 0, msg[3]&bitAD != 0, msg[3]&bitCD != 0
-	off := q.question
+	off := HeaderLen + n + 4
+	q.at.question = off
+	q.Type = Type(binary.BigEndian.Uint16(msg[off-4:]))
+	q.Class = binary.BigEndian.Uint16(msg[off-2:])
 	if counts>>16&0xFFFF == 1 {
 		soa, ok := readRR(msg, off)
 		if !ok || q.Type != TypeIXFR || soa.typ != TypeSOA {
@@ -155,10 +176,24 @@ func (q *Query) Parse(msg []byte) Status {
 	return q.parseAdditional(off)
 }
 
+// parseNoQuestion reads what is behind the header of a query without question,
+// which has to be a COOKIE option (RFC 7873 §5.4).
+func (q *Query) parseNoQuestion() Status {
+	q.at.question, q.Type, q.Class = HeaderLen, 0, 0
+	if q.msg[9] != 0 { // the low octet of NSCOUNT
+		return Malformed
+	}
+	if status := q.parseAdditional(HeaderLen); status != OK || q.Cookie == CookieNone {
+		return Malformed
+	}
+	return OK
+}
+
 // parseAdditional reads the additional section, which begins at off, up to the
 // end of the message.
 func (q *Query) parseAdditional(off int) Status {
-	q.EDNS, q.DO, q.UDPSize, q.optStart, q.optEnd = false, false, 0, 0, 0
+	q.EDNS, q.DO, q.NSID, q.Cookie, q.UDPSize = false, false, false, CookieNone, 0
+	q.at = places{question: q.at.question}
 	status := OK
 	for range binary.BigEndian.Uint16(q.msg[10:]) {
 		rr, ok := readRR(q.msg, off)
@@ -191,24 +226,35 @@ func (q *Query) parseOPT(rr rrAt) Status {
 	if fixed[5] != 0 {
 		return UnsupportedVersion // what its options mean is not for us to say
 	}
-	n := 0
-	for off := rr.rdata; off < rr.end; n++ {
-		if n == MaxOptions || off+4 > rr.end {
+	return q.parseOptions(rr.rdata, rr.end)
+}
+
+// parseOptions reads the options in msg[off:end] (RFC 6891 §6.1.2).
+func (q *Query) parseOptions(off, end int) Status {
+	q.at.options, q.at.end = off, end
+	for n := 0; off < end; n++ {
+		if n == MaxOptions || off+4 > end {
 			return Malformed
 		}
-		off += 4 + int(binary.BigEndian.Uint16(q.msg[off+2:]))
-		if off > rr.end {
+		code, data := binary.BigEndian.Uint16(q.msg[off:]), off+4
+		off = data + int(binary.BigEndian.Uint16(q.msg[off+2:]))
+		if off > end {
 			return Malformed
+		}
+		switch {
+		case code == OptionNSID: // whatever is in it (RFC 5001 §2.1)
+			q.NSID = true
+		case code == OptionCookie && q.Cookie == CookieNone: // the first counts (RFC 7873 §5.2)
+			q.Cookie, q.at.cookie, q.at.cookieEnd = cookieOf(off-data), data, off
 		}
 	}
-	q.optStart, q.optEnd = rr.rdata, rr.end
 	return OK
 }
 
 // Option returns the data of the query's first EDNS option with the given
 // code, borrowed from the message.
 func (q *Query) Option(code uint16) (data []byte, ok bool) {
-	for b := q.msg[q.optStart:q.optEnd]; len(b) > 0; {
+	for b := q.msg[q.at.options:q.at.end]; len(b) > 0; {
 		end := 4 + int(binary.BigEndian.Uint16(b[2:]))
 		if binary.BigEndian.Uint16(b) == code {
 			return b[4:end:end], true

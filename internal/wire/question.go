@@ -85,19 +85,20 @@ type Rcode uint16
 
 // The response codes that this server sends or judges (RFC 6895 §2.3).
 const (
-	NoError  Rcode = 0
-	FormErr  Rcode = 1
-	ServFail Rcode = 2
-	NXDomain Rcode = 3
-	NotImp   Rcode = 4
-	Refused  Rcode = 5
-	YXDomain Rcode = 6
-	BadVers  Rcode = 16
+	NoError   Rcode = 0
+	FormErr   Rcode = 1
+	ServFail  Rcode = 2
+	NXDomain  Rcode = 3
+	NotImp    Rcode = 4
+	Refused   Rcode = 5
+	YXDomain  Rcode = 6
+	BadVers   Rcode = 16
+	BadCookie Rcode = 23 // RFC 7873 §8
 )
 
 var rcodeNames = map[Rcode]string{
 	NoError: "NOERROR", FormErr: "FORMERR", ServFail: "SERVFAIL", NXDomain: "NXDOMAIN",
-	NotImp: "NOTIMP", Refused: "REFUSED", YXDomain: "YXDOMAIN", BadVers: "BADVERS",
+	NotImp: "NOTIMP", Refused: "REFUSED", YXDomain: "YXDOMAIN", BadVers: "BADVERS", BadCookie: "BADCOOKIE",
 }
 
 // String returns the mnemonic of r, or RCODEn.

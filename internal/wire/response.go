@@ -12,14 +12,14 @@ func AppendHeader(buf, msg []byte, rcode Rcode) []byte {
 		0, 0, 0, 0, 0, 0, 0, 0)
 }
 
-// AppendReply appends the start of a response to q: header and question, in
-// the client's spelling. The counts of all other sections are 0. RA is set,
-// and RD and CD are q's (RFC 1035 §4.1.1, RFC 4035 §3.2.2).
+// AppendReply appends the start of a response to q: header and question, if
+// there is one, in the client's spelling. The counts of all other sections are
+// 0. RA is set, and RD and CD are q's (RFC 1035 §4.1.1, RFC 4035 §3.2.2).
 func AppendReply(buf []byte, q *Query, rcode Rcode) []byte {
 	start := len(buf)
 	buf = AppendHeader(buf, q.msg, rcode)
 	buf[start+3] |= q.msg[3] & bitCD
-	buf[start+5] = 1
+	buf[start+5] = q.msg[5] // QDCOUNT, 0 or 1
 	return append(buf, q.RawQuestion()...)
 }
 
@@ -54,7 +54,7 @@ func Truncate(buf []byte, start int, q *Query) []byte {
 	msg := buf[start:]
 	msg[2] |= bitTC
 	clear(msg[6:HeaderLen])
-	return buf[:start+q.question]
+	return buf[:start+q.at.question]
 }
 
 // Option is an EDNS option to be sent (RFC 6891 §6.1.2).
@@ -64,11 +64,28 @@ type Option struct {
 	Text string // follows Data on the wire
 }
 
-// OptionEDE is the code of the Extended DNS Error option (RFC 8914 §2).
-const OptionEDE uint16 = 15
+// The codes of the options that this server knows.
+const (
+	OptionNSID   uint16 = 3  // RFC 5001 §2.3
+	OptionCookie uint16 = 10 // RFC 7873 §4
+	OptionEDE    uint16 = 15 // RFC 8914 §2
+)
 
 // OPTLen is the length in octets of an OPT record without options.
 const OPTLen = 11
+
+// OPTRoom returns the octets that the OPT record of a response to q cannot do
+// without: a client that misses its cookie throws the response away (RFC 7873
+// §5.3).
+func (q *Query) OPTRoom() int {
+	switch {
+	case !q.EDNS:
+		return 0
+	case q.Cookie.Answered():
+		return OPTLen + cookieOptionLen
+	}
+	return OPTLen
+}
 
 // Len returns the octets that o takes in an OPT record.
 func (o Option) Len() int { return 4 + len(o.Data) + len(o.Text) }

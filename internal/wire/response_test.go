@@ -310,6 +310,12 @@ func FuzzResponse(f *testing.F) {
 			}
 			return
 		}
+		if q.NoQuestion() { // see TestQueryForACookieNeedsNoQuestion
+			if m := unpack(t, AppendOPT(AppendReply(nil, &q, ServFail), 0, &q, 1400, ServFail)); len(m.Question) != 0 || m.IsEdns0() == nil {
+				t.Fatalf("the reply to no question is %v", m)
+			}
+			return
+		}
 		q.Limit = int(limit)
 		rcode &= 0xFFF // twelve bits
 		code |= 0x8000 // an option that miekg/dns does not look into
