@@ -20,13 +20,18 @@ const (
 	// AllowSnoop gives access to queries without RD too, which are answered
 	// from memory alone (RFC 1034 §4.3.1): cache snooping, for the operator.
 	AllowSnoop
+	// AllowCookie is Allow for clients over a connection, and for those over
+	// UDP whose query has a valid cookie (RFC 7873): who asks from an address
+	// that is not his own has none. A client with another cookie is told
+	// BADCOOKIE and given one; a client without is told to come over TCP.
+	AllowCookie
 	// Refuse answers every query with REFUSED.
 	Refuse
 	// Deny drops every query: the client hears nothing.
 	Deny
 )
 
-var actionNames = [...]string{Allow: "allow", AllowSnoop: "allow_snoop", Refuse: "refuse", Deny: "deny"}
+var actionNames = [...]string{Allow: "allow", AllowSnoop: "allow_snoop", AllowCookie: "allow_cookie", Refuse: "refuse", Deny: "deny"}
 
 // String returns Unbound's word for a.
 func (a Action) String() string {

@@ -167,7 +167,7 @@ func TestNewRefusesMoreThanMaxRules(t *testing.T) {
 }
 
 func TestActionsAreInUnboundsWords(t *testing.T) {
-	for action, want := range map[Action]string{Allow: "allow", AllowSnoop: "allow_snoop", Refuse: "refuse", Deny: "deny", 0: "Action(0)", 5: "Action(5)"} {
+	for action, want := range map[Action]string{Allow: "allow", AllowSnoop: "allow_snoop", Refuse: "refuse", Deny: "deny", 0: "Action(0)", 6: "Action(6)", AllowCookie: "allow_cookie"} {
 		if got := action.String(); got != want {
 			t.Errorf("action %d is called %q, want %q", uint8(action), got, want)
 		}
