@@ -12,6 +12,8 @@ import (
 func (d *decoder) contradictions(cfg *Config) {
 	d.listeners(cfg.Listen)
 	d.accessRules(cfg.AccessControl)
+	d.cookies(cfg)
+	d.identity(&cfg.Identity)
 	d.lifetimes(&cfg.Cache)
 	d.zones(cfg)
 	d.staleInTime(cfg)

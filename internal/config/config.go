@@ -27,6 +27,10 @@ type Config struct {
 	// decides; a client in none is refused. Giving this list replaces the
 	// default one.
 	AccessControl []AccessRule `yaml:"access_control"`
+	// Cookies for clients, which show who is not where it says it is (RFC 7873).
+	Cookies Cookies `yaml:"cookies"`
+	// What the server says of itself to who asks.
+	Identity Identity `yaml:"identity"`
 	// What is kept in memory.
 	Cache Cache `yaml:"cache"`
 	// How questions are resolved.
@@ -48,9 +52,6 @@ type Config struct {
 	Limits Limits `yaml:"limits"`
 	// What is written to standard error.
 	Log Log `yaml:"log"`
-	// The socket for `shirube ctl`, which shows and changes what a running
-	// server does.
-	Control Control `yaml:"control"`
 	// What only tests of the server need. Never for production.
 	Debug Debug `yaml:"debug"`
 }
@@ -85,8 +86,11 @@ type AccessRule struct {
 	// length is that address alone.
 	Prefix netip.Prefix `yaml:"prefix" required:"true"`
 	// `allow` answers recursive queries and refuses those without RD;
-	// `allow_snoop` answers those too, from memory only; `refuse` answers
-	// REFUSED; `deny` answers nothing.
+	// `allow_snoop` answers those too, from memory only; `allow_cookie` is
+	// `allow` for queries over TCP, and over UDP for those with a valid cookie
+	// (see `cookies`): a client whose cookie is not gets BADCOOKIE and a new one,
+	// and one without is told to use TCP; `refuse` answers REFUSED; `deny` answers
+	// nothing.
 	Action Action `yaml:"action" required:"true"`
 }
 
@@ -95,15 +99,16 @@ type Action string
 
 // The actions.
 const (
-	ActionAllow      Action = "allow"
-	ActionAllowSnoop Action = "allow_snoop"
-	ActionRefuse     Action = "refuse"
-	ActionDeny       Action = "deny"
+	ActionAllow       Action = "allow"
+	ActionAllowSnoop  Action = "allow_snoop"
+	ActionAllowCookie Action = "allow_cookie"
+	ActionRefuse      Action = "refuse"
+	ActionDeny        Action = "deny"
 )
 
 func (Action) values() []string {
 	return []string{
-		string(ActionAllow), string(ActionAllowSnoop), string(ActionRefuse), string(ActionDeny),
+		string(ActionAllow), string(ActionAllowSnoop), string(ActionAllowCookie), string(ActionRefuse), string(ActionDeny),
 	}
 }
 

@@ -191,6 +191,9 @@ func (d *decoder) list(n *yaml.Node, k *Key, dst reflect.Value, path string) {
 		if k.Element.Kind != KindSection && !d.failed[at] {
 			text := k.Element.format(v)
 			if line, again := lines[text]; again {
+				if k.Element.Kind == KindSecret {
+					text = "the same secret"
+				}
 				d.problem(c, at, "", "found %s again; first on line %d", text, line)
 			}
 			lines[text] = c.Line

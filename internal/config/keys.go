@@ -33,6 +33,7 @@ const (
 	KindAnchor               // a DS or DNSKEY record
 	KindDate                 // a point in time, or nothing
 	KindOverride             // the same, or -1
+	KindSecret               // hexadecimal digits that nobody else may see
 )
 
 // Key is what is known of one key of the file. A list's element is described
@@ -153,6 +154,8 @@ func kindOf(t reflect.Type) (Kind, int64) {
 		return KindDate, 0
 	case reflect.TypeFor[Override]():
 		return KindOverride, 0
+	case reflect.TypeFor[Secret]():
+		return KindSecret, 0
 	}
 	if t.Implements(reflect.TypeFor[enum]()) {
 		return KindEnum, 0
@@ -240,7 +243,7 @@ func (k *Key) format(v reflect.Value) string {
 		return "[" + strings.Join(parts, ", ") + "]"
 	case KindDuration:
 		return FormatDuration(v.Interface().(time.Duration))
-	case KindText, KindAddrPort, KindPrefix, KindAddress, KindName, KindPin, KindAnchor, KindDate, KindOverride:
+	case KindText, KindAddrPort, KindPrefix, KindAddress, KindName, KindPin, KindAnchor, KindDate, KindOverride, KindSecret:
 		return strconv.Quote(fmt.Sprint(v.Interface()))
 	}
 	return fmt.Sprint(v.Interface())

@@ -57,6 +57,8 @@ func (k *Key) expects() string {
 		return "a time, such as 2026-01-31T12:00:00Z, 20260131120000 or seconds since 1970"
 	case KindOverride:
 		return "a time, such as 2026-01-31T12:00:00Z, 20260131120000 or seconds since 1970, or -1"
+	case KindSecret:
+		return "32 hexadecimal digits"
 	}
 	return "text"
 }
@@ -122,6 +124,8 @@ func (k *Key) set(dst reflect.Value, n *yaml.Node) *fault {
 		return k.setAnchor(dst, n)
 	case KindDate, KindOverride:
 		return k.setDate(dst, n)
+	case KindSecret:
+		return k.setSecret(dst, n)
 	}
 	return k.setText(dst, n)
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,6 +27,7 @@ func serveLocal(t *testing.T, listen, ask string) (*Daemon, *net.UDPConn) {
 	// Nothing is to be resolved. If something is, it stays on this machine.
 	cfg.Resolver.RootHints, cfg.Resolver.DoNotQueryLocalhost = "testdata/nobody.hints", false
 	cfg.Cache.MinFailureTTL = cfg.Cache.MaxFailureTTL // it must not run out within a test
+	cfg.Identity.NSID = "tokyo-1"
 	port := freePort(t)
 	cfg.Listen = []config.Listener{{
 		Address:   netip.AddrPortFrom(netip.MustParseAddr(listen), port),
@@ -70,6 +72,10 @@ func TestAllocUDPHit(t *testing.T) {
 		{"truncated", "127.0.0.1", "127.0.0.1", "large.example.com. TXT +noedns"},
 		{"failure", "127.0.0.1", "127.0.0.1", "broken.example.com. A"},
 		{"refused", "127.0.0.1", "127.0.0.1", "www.example.com. A +nord"},
+		{"NSID", "127.0.0.1", "127.0.0.1", "www.example.com. A +nsid"},
+		{"cookie", "127.0.0.1", "127.0.0.1", "www.example.com. A +cookie"},
+		{"NSID and cookie over IPv6", "::1", "::1", "www.example.com. A +cookie +nsid"},
+		{"failure with NSID and cookie", "127.0.0.1", "127.0.0.1", "broken.example.com. A +cookie +nsid"},
 		{"ANY", "127.0.0.1", "127.0.0.1", "www.example.com. ANY"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -91,6 +97,10 @@ func TestAllocUDPHit(t *testing.T) {
 			if err := m.Unpack(buf[:n]); err != nil || m.Question[0].Name == "" {
 				t.Fatal(err, m)
 			}
+			options := strings.Count(tt.query, "+cookie") + strings.Count(tt.query, "+nsid")
+			if opt := m.IsEdns0(); opt != nil && len(slices.DeleteFunc(opt.Option, isEDE)) != options {
+				t.Errorf("%d options were asked for, of %v", options, m)
+			}
 			if avg := testing.AllocsPerRun(2000, exchange); avg != 0 {
 				t.Errorf("%v allocations from socket to socket, want 0", avg)
 			}
@@ -100,6 +110,8 @@ func TestAllocUDPHit(t *testing.T) {
 		})
 	}
 }
+
+func isEDE(o dns.EDNS0) bool { return o.Option() == dns.EDNS0EDE }
 
 // remember fills the memory of p with what the queries above ask for, so that
 // nothing has to be resolved.

@@ -300,6 +300,10 @@ func parseAsk(t *testing.T, spec string) ([]byte, *wire.Query) {
 			m.Extra = nil
 		case "+tcp":
 			q.Proto = wire.TCP
+		case "+nsid":
+			m.IsEdns0().Option = append(m.IsEdns0().Option, &dns.EDNS0_NSID{Code: dns.EDNS0NSID})
+		case "+cookie":
+			m.IsEdns0().Option = append(m.IsEdns0().Option, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: "0102030405060708"})
 		case "+soa":
 			m.Ns = simnet.RRs(words[0] + " SOA ns.example.com. host.example.com. 7 3600 600 86400 300")
 		case "+ch":

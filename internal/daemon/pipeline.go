@@ -30,6 +30,7 @@ type Pipeline struct {
 	LocalRoot *localroot.Copy // nil: there is none; it has to be run to stay current
 	Anchors   *anchor.Anchors // nil: nothing is validated
 	Tracker   *anchor.Tracker // of Anchors; nil: there is none; it has to be run to follow roll-overs
+	Cookies   *policy.Cookies // of clients; nil: none
 	Resolver  *resolver.Resolver
 	Frontend  *frontend.Frontend // Close it at the end
 }
@@ -67,8 +68,13 @@ func NewPipeline(cfg config.Config, exchanger resolver.Exchanger, log *slog.Logg
 	if p.Tracker, err = p.newTracker(cfg.DNSSEC); err != nil {
 		return nil, err
 	}
+	if p.Cookies, err = newCookies(cfg.Cookies); err != nil {
+		return nil, fmt.Errorf("cookies: %w", err)
+	}
 	p.Frontend, err = frontend.New(frontend.Options{
 		Policy:   rules,
+		Cookies:  p.Cookies,
+		NSID:     cfg.Identity.Octets(),
 		Builtins: builtins(cfg),
 		Answers:  p.Answers,
 		Resolver: p.Resolver,
@@ -153,10 +159,11 @@ func clientTimeout(cfg config.ServeStale) time.Duration {
 // accessRules translates the words of the configuration.
 func accessRules(rules []config.AccessRule) []policy.Rule {
 	actions := map[config.Action]policy.Action{
-		config.ActionAllow:      policy.Allow,
-		config.ActionAllowSnoop: policy.AllowSnoop,
-		config.ActionRefuse:     policy.Refuse,
-		config.ActionDeny:       policy.Deny,
+		config.ActionAllow:       policy.Allow,
+		config.ActionAllowSnoop:  policy.AllowSnoop,
+		config.ActionAllowCookie: policy.AllowCookie,
+		config.ActionRefuse:      policy.Refuse,
+		config.ActionDeny:        policy.Deny,
 	}
 	out := make([]policy.Rule, 0, len(rules))
 	for _, r := range rules {

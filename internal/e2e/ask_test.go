@@ -44,6 +44,8 @@ type response struct {
 	flags          string // "qr rd ra": in the order of RFC 1035 §4.1.1
 	edns           string // "version 0, flags do, size 1232"; "" without EDNS
 	ede            []string
+	cookie         string   // in hexadecimal digits
+	nsid           string   // as the client printed it
 	other          []string // further lines about EDNS
 	question       string   // "www.example.com. IN A", spelled as it came
 	sections       map[string][]record
@@ -120,6 +122,8 @@ var (
 	sectionLine  = regexp.MustCompile(`^;; (\w+) (?:PSEUDO)?SECTION:`)
 	digEDNSLine  = regexp.MustCompile(`^; EDNS: version: (\d+), flags:([ a-z]*); udp: (\d+)`)
 	kdigEDNSLine = regexp.MustCompile(`^;; Version: (\d+); flags: ([a-z]*) ?; UDP size: (\d+) B`)
+	cookieLine   = regexp.MustCompile(`^;;? COOKIE: ([0-9A-Fa-f]+)(?: \((?:good|echoed)\))?$`)
+	nsidLine     = regexp.MustCompile(`^;;? NSID: [0-9A-Fa-f ]+ (?:\("(.*)"\)|"(.*)")$`)
 	edeLine      = regexp.MustCompile(`^;;? EDE: (\d+) \(([^)]*)\)(?:: [('](.*)[)'])?$`)
 )
 
@@ -189,7 +193,11 @@ func (r *response) addEDNS(line string) {
 			return
 		}
 	}
-	if m := edeLine.FindStringSubmatch(line); m != nil {
+	if m := cookieLine.FindStringSubmatch(line); m != nil {
+		r.cookie = strings.ToLower(m[1])
+	} else if m := nsidLine.FindStringSubmatch(line); m != nil {
+		r.nsid = m[1] + m[2]
+	} else if m := edeLine.FindStringSubmatch(line); m != nil {
 		r.ede = append(r.ede, fmt.Sprintf("%s %s: %s", m[1], m[2], m[3]))
 	} else if strings.HasPrefix(line, ";") && !strings.HasPrefix(line, ";; ") {
 		r.other = append(r.other, line)

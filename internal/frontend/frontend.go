@@ -5,6 +5,7 @@ package frontend
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"runtime/debug"
@@ -34,6 +35,8 @@ type Options struct {
 	Log      *slog.Logger   // default: none
 
 	Builtins *policy.Builtins // answered without asking anybody; default: none
+	Cookies  *policy.Cookies  // given to clients (RFC 7873); nil: none
+	NSID     []byte           // told to who asks for it (RFC 5001); default: nothing
 	Clock    *clock.Clock     // that Answers are kept by; nil: the real time
 
 	UDPSize  uint16        // offered to clients, in octets; default 1232 (RFC 9715)
@@ -77,6 +80,9 @@ func New(opt Options) (*Frontend, error) {
 	}
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if len(opt.NSID) > MaxNSID {
+		return nil, fmt.Errorf("frontend: an NSID of %d octets; at most %d are allowed", len(opt.NSID), MaxNSID)
 	}
 	if opt.UDPSize == 0 {
 		opt.UDPSize = 1232
@@ -125,6 +131,9 @@ func (f *Frontend) TryServe(buf []byte, q *wire.Query) ([]byte, transport.Outcom
 	case policy.Refuse:
 		c.refused.Add(1)
 		return f.reply(buf, q, wire.Refused, &errProhibited), transport.Answered
+	}
+	if out, ok := f.unproven(buf, q, action); ok {
+		return out, transport.Answered
 	}
 	if rcode, why := f.reject(q, action); rcode != wire.NoError {
 		c.rejected.Add(1)

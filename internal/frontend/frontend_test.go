@@ -28,7 +28,7 @@ func (s stub) Resolve(ctx context.Context, q resolver.Query) (*resolver.Answer, 
 }
 
 // newFrontend returns a frontend that allows everybody and asks s.
-func newFrontend(t *testing.T, s stub, change func(*Options)) *Frontend {
+func newFrontend(t testing.TB, s stub, change func(*Options)) *Frontend {
 	t.Helper()
 	everybody, err := policy.New(policy.Options{Rules: []policy.Rule{{Prefix: netip.MustParsePrefix("127.0.0.0/8"), Action: policy.Allow}}})
 	if err != nil {
@@ -48,7 +48,7 @@ func newFrontend(t *testing.T, s stub, change func(*Options)) *Frontend {
 
 // query returns the query for name and typ as a client on this machine sends
 // it; change may edit it.
-func query(t *testing.T, name string, typ uint16, change func(*dns.Msg)) *wire.Query {
+func query(t testing.TB, name string, typ uint16, change func(*dns.Msg)) *wire.Query {
 	t.Helper()
 	m := new(dns.Msg).SetQuestion(name, typ)
 	m.SetEdns0(1232, false)
@@ -85,7 +85,7 @@ func answer(t *testing.T, f *Frontend, q *wire.Query) *dns.Msg {
 }
 
 // set is an RRset of one record with a signature.
-func set(t *testing.T, text string, ttl time.Duration, trust rrset.Trust) rrset.Set {
+func set(t testing.TB, text string, ttl time.Duration, trust rrset.Trust) rrset.Set {
 	t.Helper()
 	rr, err := dns.NewRR(text)
 	if err != nil {

@@ -18,15 +18,33 @@ func (f *Frontend) reply(buf []byte, q *wire.Query, rcode wire.Rcode, why *ede.E
 // finish appends the OPT record that q's client gets to the response at
 // buf[start:], with the reason why if it fits (RFC 8914 §3).
 func (f *Frontend) finish(buf []byte, start int, q *wire.Query, why *ede.Error) []byte {
-	if !q.EDNS {
-		return buf
+	return f.finishWith(buf, start, q, wire.NoError, why)
+}
+
+// finishWith is finish for a response whose rcode may have more than four bits.
+func (f *Frontend) finishWith(buf []byte, start int, q *wire.Query, rcode wire.Rcode, why *ede.Error) []byte {
+	asked := q.Cookie.Answered() && f.opt.Cookies != nil || q.NSID && len(f.opt.NSID) > 0
+	if !asked && why == nil || !q.EDNS {
+		return wire.AppendOPT(buf, start, q, f.opt.UDPSize, rcode)
 	}
-	if why == nil {
-		return wire.AppendOPT(buf, start, q, f.opt.UDPSize, 0)
+	var options [3]wire.Option // in the order of how much clients need them
+	n := 0
+	var cookie [wire.CookieLen]byte
+	if q.Cookie.Answered() && f.opt.Cookies != nil {
+		options[n] = wire.Option{Code: wire.OptionCookie, Data: f.cookie(cookie[:0], q)}
+		n++
+	}
+	if q.NSID && len(f.opt.NSID) > 0 {
+		options[n] = wire.Option{Code: wire.OptionNSID, Data: f.opt.NSID}
+		n++
 	}
 	var code [2]byte
-	binary.BigEndian.PutUint16(code[:], uint16(why.Code))
-	return wire.AppendOPT(buf, start, q, f.opt.UDPSize, 0, wire.Option{Code: wire.OptionEDE, Data: code[:], Text: why.Text})
+	if why != nil {
+		binary.BigEndian.PutUint16(code[:], uint16(why.Code))
+		options[n] = wire.Option{Code: wire.OptionEDE, Data: code[:], Text: why.Text}
+		n++
+	}
+	return wire.AppendOPT(buf, start, q, f.opt.UDPSize, rcode, options[:n]...)
 }
 
 // anyHINFO is the record that answers every question for ANY: owner (the

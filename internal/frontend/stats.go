@@ -13,12 +13,13 @@ const stripes = 16
 
 type counters [stripes]stripe
 
-// stripe is one share of all counts. It fills two cache lines.
+// stripe is one share of all counts. It fills three cache lines.
 type stripe struct {
 	hits, misses, local, denied, refused, rejected  atomic.Uint64
 	resolved, failures, abandoned, panics           atomic.Uint64
 	staleLate, staleFailed, staleFailing, staleBusy atomic.Uint64
-	_                                               [16]byte
+	cookies, badCookies, cookieless                 atomic.Uint64
+	_                                               [56]byte
 }
 
 // of returns the stripe to count q in; nil stands for no client's query.
@@ -51,6 +52,10 @@ type Stats struct {
 	StaleFailing uint64 // one failed lately, and none was tried
 	StaleBusy    uint64 // turned away, as counted below
 
+	Cookies    uint64 // valid ones of clients (RFC 7873)
+	BadCookies uint64 // of another server, forged or too old
+	Cookieless uint64 // turned away by policy for want of a valid one
+
 	Refreshed      uint64 // answers renewed before they expired
 	RefreshFailed  uint64 // such that could not be
 	RefreshDropped uint64 // such that were not tried: the queue was full, or too many questions were being resolved
@@ -81,6 +86,9 @@ func (f *Frontend) Stats() Stats {
 		s.StaleFailed += c.staleFailed.Load()
 		s.StaleFailing += c.staleFailing.Load()
 		s.StaleBusy += c.staleBusy.Load()
+		s.Cookies += c.cookies.Load()
+		s.BadCookies += c.badCookies.Load()
+		s.Cookieless += c.cookieless.Load()
 	}
 	r := &f.refresher
 	s.Refreshed, s.RefreshFailed, s.RefreshDropped = r.renewed.Load(), r.failed.Load(), r.dropped.Load()

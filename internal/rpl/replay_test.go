@@ -88,8 +88,19 @@ func TestPlanMapsSettings(t *testing.T) {
 		"no minimisation":     {unbound(`qname-minimisation: "no"`), func(p *plan) bool { return p.cfg.Resolver.QNameMinimisation == config.MinimisationOff }},
 		"strict minimisation": {unbound("qname-minimisation-strict: yes"), func(p *plan) bool { return p.cfg.Resolver.QNameMinimisation == config.MinimisationStrict }},
 		"loopback":            {unbound("do-not-query-localhost: no"), func(p *plan) bool { return !p.cfg.Resolver.DoNotQueryLocalhost }},
-		"full answers":        {unbound("minimal-responses: no"), func(p *plan) bool { return !p.cfg.Cache.MinimalResponses }},
-		"minimal answers":     {unbound("minimal-responses: yes"), func(p *plan) bool { return p.cfg.Cache.MinimalResponses }},
+		"NSID of octets": {unbound(`nsid: "0123456789abcdef"`), func(p *plan) bool {
+			return string(p.cfg.Identity.Octets()) == "\x01\x23\x45\x67\x89\xab\xcd\xef"
+		}},
+		"NSID of text": {unbound("nsid: ascii_tokyo"), func(p *plan) bool { return string(p.cfg.Identity.Octets()) == "tokyo" }},
+		"cookies": {unbound(`answer-cookie: yes cookie-secret: "000102030405060708090a0b0c0d0e0f"`), func(p *plan) bool {
+			return p.cfg.Cookies.Enabled && len(p.cfg.Cookies.Secrets) == 1 && p.cfg.Cookies.Secrets[0].Octets()[15] == 15
+		}},
+		"no cookies": {unbound("do-ip6: no"), func(p *plan) bool { return !p.cfg.Cookies.Enabled }},
+		"a rule for who has cookies": {unbound("access-control: 127.0.0.0/8 allow_cookie"), func(p *plan) bool {
+			return p.cfg.AccessControl[len(p.cfg.AccessControl)-1].Action == config.ActionAllowCookie
+		}},
+		"full answers":    {unbound("minimal-responses: no"), func(p *plan) bool { return !p.cfg.Cache.MinimalResponses }},
+		"minimal answers": {unbound("minimal-responses: yes"), func(p *plan) bool { return p.cfg.Cache.MinimalResponses }},
 		"a rule for loopback": {unbound("access-control: 127.0.0.0/8 allow_snoop"), func(p *plan) bool {
 			r := p.cfg.AccessControl
 			return len(r) == 2 && r[1].Prefix.String() == "127.0.0.0/8" && r[1].Action == config.ActionAllowSnoop
@@ -166,6 +177,7 @@ func TestPlanReportsSettingsThatAreWrong(t *testing.T) {
 	for _, lines := range []string{
 		"do-ip6: maybe", "cache-max-ttl: long", "val-override-date: soon", "access-control: everybody allow", "access-control: ::1",
 		"stub-addr: here", "local-zone: x", "minimal-responses: 2", "qname-minimisation: ?", "prefetch:", "features: min_ttl = x",
+		"nsid: tokyo", "answer-cookie: 2", "cookie-secret: \"00\"", "cookie-secret: x",
 	} {
 		if p, err := planOf(t, mustRead(t, "server:\n"+lines+"\nCONFIG_END\nSCENARIO_BEGIN x\n"+nothing)); err == nil || !strings.HasPrefix(err.Error(), "test.rpl:") {
 			t.Errorf("%s: %+v, error %v", lines, p, err)

@@ -1,6 +1,7 @@
 package rpl
 
 import (
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"os"
@@ -78,6 +79,9 @@ var server = map[string]row{
 	"minimal-responses":         {apply: minimal},
 	"local-zone":                {apply: localZone},
 	"module-config":             {apply: modules},
+	"nsid":                      {apply: nsid},
+	"answer-cookie":             {apply: func(p *plan, s Setting) (err error) { p.cfg.Cookies.Enabled, err = flag(s); return err }},
+	"cookie-secret":             {apply: cookieSecret},
 
 	// What we have in one way only.
 	"harden-referral-path":      only(false, "the default; it only adds queries", "harden-referral-path"),
@@ -87,7 +91,6 @@ var server = map[string]row{
 	"iter-scrub-promiscuous":    {same: "nothing is learned from unasked NS sets, ever; whether clients see them is what minimal-responses decides about"},
 	"prefetch-key":              only(false, "the default", "prefetch of keys"),
 	"do-nat64":                  only(false, "the default", "NAT64"),
-	"answer-cookie":             only(false, "the default", "DNS cookies for clients"),
 	"dns-error-reporting":       only(false, "the default", "error reporting (RFC 9567)"),
 	"force-ipv6":                only(false, "the default", "force-ipv6"),
 
@@ -130,8 +133,6 @@ var server = map[string]row{
 	"max-client-subnet-ipv4":       {needs: "EDNS client subnet"},
 	"max-client-subnet-ipv6":       {needs: "EDNS client subnet"},
 	"client-subnet-always-forward": {needs: "EDNS client subnet"},
-	"nsid":                         {needs: "NSID"},
-	"cookie-secret":                {needs: "DNS cookies for clients"},
 	"version":                      {needs: "CHAOS answers"},
 	"identity":                     {needs: "CHAOS answers"},
 	"hide-version":                 {needs: "CHAOS answers"},
@@ -153,6 +154,7 @@ func planOf(t *testing.T, sc *Scenario) (*plan, error) {
 	p := &plan{cfg: config.Default(), host: "hint.rpl.", files: sc.Files, dir: t.TempDir()}
 	p.cfg.Cache.Prefetch, p.cfg.Cache.ServeStale.Enabled = false, false // as in Unbound
 	p.cfg.Cache.AnswersSize, p.cfg.Cache.RRsetsSize = 1<<20, 1<<20
+	p.cfg.Cookies.Enabled = false                      // as in Unbound
 	p.cfg.BuiltinZones.Enabled = sc.Dialect != Deckard // its scenarios use such names like any others
 	if sc.Dialect == Deckard {
 		p.cfg.Limits.UDPSize = deckardSize
@@ -362,7 +364,7 @@ func access(p *plan, s Setting) error {
 	}
 	action := config.Action(s.Values[1])
 	switch action {
-	case config.ActionAllow, config.ActionAllowSnoop, config.ActionRefuse, config.ActionDeny:
+	case config.ActionAllow, config.ActionAllowSnoop, config.ActionAllowCookie, config.ActionRefuse, config.ActionDeny:
 	default:
 		p.reasons = append(p.reasons, "needs access-control: "+s.Values[1])
 	}
@@ -438,6 +440,29 @@ func iterations(p *plan, s Setting) error {
 	}
 	n, err := strconv.Atoi(pair[1])
 	p.cfg.DNSSEC.MaxNSEC3Iterations = min(n, 150)
+	return err
+}
+
+// nsid takes the NSID: text behind "ascii_", or hexadecimal digits.
+func nsid(p *plan, s Setting) error {
+	v := strings.Join(s.Values, " ")
+	if text, ok := strings.CutPrefix(v, "ascii_"); ok {
+		p.cfg.Identity.NSID = text
+		return nil
+	}
+	p.cfg.Identity.NSIDHex = v
+	_, err := hex.DecodeString(v)
+	return err
+}
+
+// cookieSecret takes the one secret of cookies.
+func cookieSecret(p *plan, s Setting) error {
+	v := strings.Join(s.Values, "")
+	p.cfg.Cookies.Secrets = []config.Secret{config.Secret(v)}
+	octets, err := hex.DecodeString(v)
+	if err == nil && len(octets) != 16 {
+		err = fmt.Errorf("%d octets, want 16", len(octets))
+	}
 	return err
 }
 

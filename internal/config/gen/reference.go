@@ -108,6 +108,8 @@ func listType(k *config.Key) string {
 		text += "domain names"
 	case config.KindPin:
 		text += "SHA-256 hashes in base64"
+	case config.KindSecret:
+		text += "secrets of 32 hexadecimal digits"
 	case config.KindAnchor:
 		text += "DS and DNSKEY records"
 	default:

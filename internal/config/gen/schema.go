@@ -118,6 +118,8 @@ func valueSchema(k *config.Key, docs texts) (object, error) {
 		return object{"type": "string", "pattern": `^([0-9A-Fa-f.:]+|\[[0-9A-Fa-f.:]+\]:[0-9]{1,5})$`}, nil
 	case config.KindDate, config.KindOverride:
 		return object{"type": []string{"string", "integer"}}, nil
+	case config.KindSecret:
+		return object{"type": "string", "pattern": `^[0-9A-Fa-f]{32}$`}, nil
 	case config.KindPin:
 		return object{"type": "string", "pattern": `^[A-Za-z0-9+/]{43}=$`}, nil
 	}

@@ -174,6 +174,7 @@ func TestSchemaRefusesWhatIsBadByItself(t *testing.T) {
 		"text-with-nul",
 		"zones-contradictory", "local-root-contradictory", "local-root-of-another-family",
 		"stale-answers-too-late", "debug-left-over",
+		"cookies-off-and-required", "nsid-both", "nsid-hex", "nsid-long",
 	}
 	files, err := filepath.Glob("../testdata/bad/*.yaml")
 	if err != nil || len(files) == 0 {

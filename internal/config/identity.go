@@ -1,0 +1,51 @@
+package config
+
+import (
+	"encoding/hex"
+	"fmt"
+)
+
+// Identity is what the server says of itself.
+type Identity struct {
+	// What a client that asks for it is told of which server answered (NSID, RFC
+	// 5001; `dig +nsid`), as text of 128 octets at most: the name of the
+	// instance, behind an address that many share. Empty: nothing. Everybody who
+	// may ask can see it.
+	NSID string `yaml:"nsid"`
+	// The same as hexadecimal digits, for other octets than those of text. Only
+	// one of the two can be given.
+	NSIDHex string `yaml:"nsid_hex"`
+}
+
+// Octets returns the NSID. It is empty if there is none.
+func (i Identity) Octets() []byte {
+	if i.NSIDHex == "" {
+		return []byte(i.NSID)
+	}
+	octets, err := hex.DecodeString(i.NSIDHex)
+	if err != nil {
+		return nil // it was checked when it was read
+	}
+	return octets
+}
+
+// maxNSID is how long an NSID may be, in octets.
+const maxNSID = 128
+
+// identity reports what cannot be said.
+func (d *decoder) identity(i *Identity) {
+	const text, digits = "identity.nsid", "identity.nsid_hex"
+	if _, err := hex.DecodeString(i.NSIDHex); err != nil {
+		d.contradiction(fmt.Sprintf("found %q; expected hexadecimal digits, two for each octet", shorten(i.NSIDHex)), digits)
+		return
+	}
+	if n := len(i.NSID); n > maxNSID {
+		d.contradiction(fmt.Sprintf("found %d octets; expected %d at most", n, maxNSID), text)
+	}
+	if n := len(i.NSIDHex) / 2; n > maxNSID {
+		d.contradiction(fmt.Sprintf("found %d octets; expected %d at most", n, maxNSID), digits)
+	}
+	if i.NSID != "" && i.NSIDHex != "" {
+		d.contradiction("found both nsid and nsid_hex; expected one of them", text, digits)
+	}
+}
