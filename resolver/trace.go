@@ -3,8 +3,11 @@ package resolver
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/miekg/dns"
 
 	"shirube/internal/exchange"
 	"shirube/internal/rrset"
@@ -168,4 +171,18 @@ func (w *work) tellLink(l *rrset.Link) {
 		e.Detail += ": " + l.Err.Error()
 	}
 	w.tell(e)
+}
+
+// Lines returns the records of a, one a line in the form of a zone file, as they
+// are at now: the answer section, then the authority section.
+func (a *Answer) Lines(now time.Time) []string {
+	var lines []string
+	for _, set := range slices.Concat(a.Records, a.Denial) {
+		for _, rr := range set.RRs {
+			line := dns.Copy(rr)
+			line.Header().Ttl = set.TTL(now)
+			lines = append(lines, line.String())
+		}
+	}
+	return lines
 }

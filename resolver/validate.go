@@ -300,20 +300,22 @@ func (r *Resolver) deny(ctx context.Context, denial []rrset.Set, l *rrset.Link, 
 }
 
 // linkFor returns the link that data of owner and typ has to be judged by.
-// Signed data names its zone itself. For unsigned data it is looked whether
-// there is an insecure zone somewhere on the way down to it: first the one
-// whose servers gave it, then every name below that.
+// Signed data names its zone itself, unless that is above the trust anchor: what
+// is insecure there says nothing of what is below. For unsigned data it is
+// looked whether there is an insecure zone somewhere on the way down to it:
+// first the one whose servers gave it, then every name below that.
 func (r *Resolver) linkFor(ctx context.Context, owner wire.Name, typ wire.Type, signer, zone wire.Name, w *work) (*rrset.Link, error) {
-	if signer != "" {
-		return r.link(ctx, signer, w)
-	}
 	if parent, ok := owner.Parent(); ok && typ == wire.TypeDS {
 		owner = parent
+	}
+	anchor, _, anchored := r.opt.Anchors.Closest(owner)
+	if signer != "" && (!anchored || signer.Within(anchor)) {
+		return r.link(ctx, signer, w)
 	}
 	if zone == "" || !owner.Within(zone) { // of no server, or of one further down
 		zone = wire.Root
 	}
-	if anchor, _, ok := r.opt.Anchors.Closest(owner); ok && anchor.Within(zone) { // nothing above it says anything about it
+	if anchored && anchor.Within(zone) { // nothing above it says anything about it
 		zone = anchor
 	}
 	l, err := r.link(ctx, zone, w)

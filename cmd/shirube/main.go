@@ -9,12 +9,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"shirube/internal/config"
+	"shirube/internal/control"
 )
 
 // Exit codes. 0 is success.
 const (
 	exitFailure = 1
 	exitConfig  = 2 // the configuration or the command line is wrong
+	exitNobody  = 3 // no server could be asked
 )
 
 func main() {
@@ -43,6 +45,9 @@ func run(args []string) int {
 	if _, ok := errors.AsType[*usageError](err); ok {
 		return exitConfig
 	}
+	if errors.Is(err, control.ErrUnreachable) {
+		return exitNobody
+	}
 	return exitFailure
 }
 
@@ -69,7 +74,7 @@ own memory, and asks the authoritative servers of the Internet for the rest.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w; see '%s --help'", err, c.CommandPath())}
 	})
-	root.AddCommand(newServeCommand(), newCheckCommand(), newDemoCommand(), newTraceCommand(), newVersionCommand())
+	root.AddCommand(newServeCommand(), newCheckCommand(), newDemoCommand(), newTraceCommand(), newCtlCommand(), newVersionCommand())
 	return root
 }
 

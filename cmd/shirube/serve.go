@@ -44,11 +44,13 @@ and TCP, and serves this machine only.`,
 
 // serve runs a server until a signal or ctx ends it.
 func serve(ctx context.Context, cfg config.Config, stderr io.Writer) error {
-	log := newLogger(cfg.Log, stderr)
+	level := new(slog.LevelVar)
+	log := newLogger(cfg.Log, level, stderr)
 	d, err := daemon.New(cfg, log)
 	if err != nil {
 		return err
 	}
+	d.Version, d.Level = version, level
 	ctx, stop := signal.NotifyContext(orBackground(ctx), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal does what it does to any program
@@ -78,15 +80,17 @@ func orBackground(ctx context.Context) context.Context {
 	return ctx
 }
 
-// newLogger returns the log that cfg asks for.
-func newLogger(cfg config.Log, w io.Writer) *slog.Logger {
+// newLogger returns the log that cfg asks for. It goes by level, which is set to
+// what cfg says.
+func newLogger(cfg config.Log, level *slog.LevelVar, w io.Writer) *slog.Logger {
 	levels := map[config.Level]slog.Level{
 		config.LevelDebug: slog.LevelDebug,
 		config.LevelInfo:  slog.LevelInfo,
 		config.LevelWarn:  slog.LevelWarn,
 		config.LevelError: slog.LevelError,
 	}
-	opt := &slog.HandlerOptions{Level: levels[cfg.Level]}
+	level.Set(levels[cfg.Level])
+	opt := &slog.HandlerOptions{Level: level}
 	if cfg.Format == config.FormatJSON {
 		return slog.New(slog.NewJSONHandler(w, opt))
 	}

@@ -9,12 +9,11 @@ import (
 	"io"
 	"log/slog"
 	"strings"
-	"time"
 
-	"github.com/miekg/dns"
 	"github.com/spf13/cobra"
 
 	"shirube/internal/config"
+	"shirube/internal/control"
 	"shirube/internal/daemon"
 	"shirube/internal/wire"
 	"shirube/resolver"
@@ -66,20 +65,9 @@ func traceQuestion(args []string) (wire.Question, error) {
 	}
 	q := wire.Question{Name: name, Type: wire.TypeA}
 	if len(args) == 2 {
-		text := strings.ToUpper(args[1])
-		var n uint16
-		if typ, ok := dns.StringToType[text]; ok {
-			q.Type = wire.Type(typ)
-		} else if _, err := fmt.Sscanf(text, "TYPE%d", &n); err == nil {
-			q.Type = wire.Type(n)
-		} else {
-			return wire.Question{}, fmt.Errorf("%q is no RR type; expected one as MX or TYPE65280", args[1])
-		}
-		if q.Type == 0 || q.Type.Meta() {
-			return wire.Question{}, fmt.Errorf("%v cannot be resolved: it is no type of records", q.Type)
-		}
+		q.Type, err = control.ParseType(args[1])
 	}
-	return q, nil
+	return q, err
 }
 
 // trace resolves q in a server of its own, which listens nowhere.
@@ -96,7 +84,7 @@ func trace(ctx context.Context, cfg config.Config, q wire.Question, asJSON bool,
 	tell := func(e resolver.Event) { writeEvent(&out, e, asJSON) }
 	ans, err := d.Resolver.Trace(ctx, resolver.Query{Question: q}, tell)
 	if err == nil && !asJSON {
-		writeAnswer(&out, ans, d.Clock.Now())
+		writeAnswer(&out, ans.Rcode.String(), ans.Trust.String(), ans.Lines(d.Clock.Now()))
 	}
 	if _, werr := out.WriteTo(stdout); werr != nil {
 		return werr
@@ -132,14 +120,10 @@ func writeEvent(out *bytes.Buffer, e resolver.Event, asJSON bool) {
 	out.WriteByte('\n')
 }
 
-// writeAnswer writes what was found, as records.
-func writeAnswer(out *bytes.Buffer, ans *resolver.Answer, now time.Time) {
-	fmt.Fprintf(out, "\n%v, %v\n", ans.Rcode, ans.Trust)
-	for _, set := range append(ans.Records, ans.Denial...) {
-		for _, rr := range set.RRs {
-			line := dns.Copy(rr)
-			line.Header().Ttl = set.TTL(now)
-			fmt.Fprintln(out, line)
-		}
+// writeAnswer writes what was found.
+func writeAnswer(out *bytes.Buffer, rcode, trust string, records []string) {
+	fmt.Fprintf(out, "\n%s, %s\n", rcode, trust)
+	for _, rr := range records {
+		fmt.Fprintln(out, rr)
 	}
 }

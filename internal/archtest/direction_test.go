@@ -205,6 +205,7 @@ func TestRulesBite(t *testing.T) {
 		{"localroot", "resolver/localroot/localroot.go", "shirube/resolver"},
 		{"anchor", "resolver/anchor/tracker.go", "shirube/resolver"},
 		{"anchor", "resolver/anchor/tracker.go", "net/netip"},
+		{"control", "internal/control/server.go", "shirube/internal/daemon"},
 		{"cache", "cache/memory.go", "shirube/transport"},
 		{"policy", "policy/acl.go", "github.com/miekg/dns"},
 		{"hit-path", "cache/answers.go", "github.com/miekg/dns"},

@@ -135,6 +135,11 @@ var rules = []rule{
 		reason: "validation is pure: no I/O, no waiting; time and bytes come in as arguments",
 	},
 	{
+		name: "control", in: []string{"internal/control"},
+		deny: []string{ours}, allow: []string{module + "/internal/wire"},
+		reason: "the control socket is given functions by the daemon: it knows requests and who sends them, not the server",
+	},
+	{
 		name: "config", in: []string{"..."}, not: []string{"cmd/...", "internal/daemon/...", "internal/config/..."},
 		deny:   []string{module + "/internal/config/..."},
 		reason: "only cmd and internal/daemon know the file: every other package takes an Options struct",

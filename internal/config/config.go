@@ -52,6 +52,9 @@ type Config struct {
 	Limits Limits `yaml:"limits"`
 	// What is written to standard error.
 	Log Log `yaml:"log"`
+	// The socket for `shirube ctl`, which shows and changes what a running
+	// server does.
+	Control Control `yaml:"control"`
 	// What only tests of the server need. Never for production.
 	Debug Debug `yaml:"debug"`
 }

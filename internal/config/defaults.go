@@ -8,8 +8,8 @@ import (
 )
 
 // Default returns the configuration of a server without a file: loopback only,
-// everything in process. It, udp and listener are the one place where defaults
-// are written.
+// everything in process. It and the functions below are the one
+// place where defaults are written.
 func Default() Config {
 	loopback4 := netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	return Config{
@@ -78,20 +78,9 @@ func Default() Config {
 			DisabledAlgorithms:   []Algorithm{},
 			DisabledDSDigests:    []Digest{},
 		},
-		Limits: Limits{
-			InFlight:                10_000,
-			Waiters:                 100,
-			UDPSize:                 1232,
-			UDPDiscardTimeout:       1900 * time.Millisecond,
-			TCPConnections:          4096,
-			TCPConnectionsPerClient: 256,
-			TCPInFlight:             32,
-			TCPFirstByteTimeout:     3 * time.Second,
-			TCPMessageTimeout:       5 * time.Second,
-			TCPIdleTimeout:          10 * time.Second,
-			DrainTimeout:            5 * time.Second,
-		},
-		Log: Log{Level: LevelInfo, Format: FormatText},
+		Limits:  defaultLimits(),
+		Log:     Log{Level: LevelInfo, Format: FormatText},
+		Control: Control{Enabled: true},
 	}
 }
 
@@ -103,6 +92,23 @@ func udp() UDP {
 		Steering:      UDPSteeringOff,
 		ReceiveBuffer: 4 << 20, // 20 ms of 200,000 queries a second
 		SendBuffer:    1 << 20,
+	}
+}
+
+// defaultLimits returns the default of limits.
+func defaultLimits() Limits {
+	return Limits{
+		InFlight:                10_000,
+		Waiters:                 100,
+		UDPSize:                 1232,
+		UDPDiscardTimeout:       1900 * time.Millisecond,
+		TCPConnections:          4096,
+		TCPConnectionsPerClient: 256,
+		TCPInFlight:             32,
+		TCPFirstByteTimeout:     3 * time.Second,
+		TCPMessageTimeout:       5 * time.Second,
+		TCPIdleTimeout:          10 * time.Second,
+		DrainTimeout:            5 * time.Second,
 	}
 }
 

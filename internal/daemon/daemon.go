@@ -22,12 +22,16 @@ import (
 type Daemon struct {
 	*Pipeline
 
+	Version string         // told to who asks at the control socket
+	Level   *slog.LevelVar // of the log, to be changed there; nil: it cannot be
+
 	cfg      config.Config
 	log      *slog.Logger
 	upstream *upstream.Client
 	slots    *transport.Slots
 	udp      *transport.UDP
 	tcp      *transport.TCP
+	control  controller
 
 	toldShort  map[string]bool // the UDP buffers that a warning was given for
 	background sync.WaitGroup
@@ -99,12 +103,17 @@ func (d *Daemon) Start() error {
 	// Also of what was bound before an error, so that Shutdown closes it.
 	d.udp = transport.NewUDP(d.udpOptions(), b.udp...)
 	d.tcp = transport.NewTCP(d.tcpOptions(), b.tcp...)
+	if err == nil {
+		err = d.control.open(ctx, d)
+	}
 	if err != nil {
 		return errors.Join(err, d.Shutdown(ctx))
 	}
+	d.control.where, d.control.begun = b.where, begun
 	d.udp.Start(ctx)
 	d.tcp.Start(ctx)
 	close(d.started)
+	d.control.start()
 	d.log.Info("ready", "listen", b.where, "took", time.Since(begun).Round(time.Microsecond))
 	if d.LocalRoot != nil {
 		// Owner: d. End: Shutdown. Bound: one.
@@ -217,14 +226,16 @@ func (d *Daemon) tcpOptions() transport.TCPOptions {
 // ends, and ends everything that Start began.
 func (d *Daemon) Shutdown(ctx context.Context) error {
 	defer context.AfterFunc(ctx, d.Frontend.Abandon)() // what is still in flight then
+	d.control.stopping.Store(true)
 	var udp, tcp error
 	var wg sync.WaitGroup
 	wg.Go(func() { udp = d.udp.Shutdown(ctx) }) // one each, end with ctx
 	wg.Go(func() { tcp = d.tcp.Shutdown(ctx) })
 	wg.Wait()
+	closed := d.control.close() // not earlier: one may want to see how it stops
 	d.cancel()
 	d.Frontend.Close()
 	d.background.Wait()
 	d.upstream.Close()
-	return errors.Join(udp, tcp)
+	return errors.Join(udp, tcp, closed)
 }

@@ -187,11 +187,7 @@ func makeTargets(t *testing.T) []string {
 // has no such flag.
 func commandExists(t *testing.T, args []string) error {
 	t.Helper()
-	sub := []string{}
-	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
-		sub = args[:1]
-	}
-	help, stderr, code := runServer(t, "", append(slices.Clone(sub), "--help")...)
+	help, stderr, code := runServer(t, "", append(commandOf(args), "--help")...)
 	if code != 0 {
 		return fmt.Errorf("no such command: %s", stderr)
 	}
@@ -202,6 +198,22 @@ func commandExists(t *testing.T, args []string) error {
 		}
 	}
 	return nil
+}
+
+// commandOf returns the words of args that are a command: the first one, of
+// which the server has to know whether it is one, and those of ctl.
+func commandOf(args []string) []string {
+	words := 0
+	for words < len(args) && !strings.HasPrefix(args[words], "-") {
+		words++
+	}
+	switch {
+	case words > 1 && args[0] == "ctl" && args[1] == "nta":
+		return slices.Clone(args[:min(words, 3)])
+	case words > 0 && args[0] == "ctl":
+		return slices.Clone(args[:min(words, 2)])
+	}
+	return slices.Clone(args[:min(words, 1)])
 }
 
 // TestLinksInTheManualLeadSomewhere checks that every relative link leads to a
@@ -350,6 +362,7 @@ func TestExitCodesAreThoseOfTheManual(t *testing.T) {
 		"0": {"log:\n  level: debug\n", "check -"},
 		"1": {"", "serve --config " + hints + ".yaml"}, // it cannot start: no such hints
 		"2": {"log:\n  level: loud\n", "check -"},
+		"3": {"", "ctl status --socket " + hints},
 	}
 	writeFile(t, hints+".yaml", fmt.Sprintf("resolver:\n  root_hints: %q\n", hints))
 	if len(rows) != len(ways) {

@@ -29,6 +29,7 @@ type flights[K comparable, V any] struct {
 type flight[V any] struct {
 	done    chan struct{} // closed when val is there
 	val     V
+	begun   time.Time
 	callers int // guarded by flights.mu
 }
 
@@ -107,7 +108,7 @@ func (f *flights[K, V]) board(k K, network wire.Network) (fl *flight[V], leads b
 	if network != 0 && f.share > 0 && !f.networks.Take(network, f.share) {
 		return nil, false, errNetwork
 	}
-	fl = &flight[V]{done: make(chan struct{}), callers: 1}
+	fl = &flight[V]{done: make(chan struct{}), begun: time.Now(), callers: 1}
 	if f.m == nil {
 		f.m = make(map[K]*flight[V])
 	}

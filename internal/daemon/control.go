@@ -1,0 +1,430 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"shirube/cache"
+	"shirube/internal/config"
+	"shirube/internal/control"
+	"shirube/internal/rrset"
+	"shirube/internal/wire"
+	"shirube/resolver"
+	"shirube/resolver/anchor"
+	"shirube/transport"
+)
+
+// controller is the control socket of a Daemon, if it has one.
+type controller struct {
+	server   *control.Server // nil: there is none
+	sweeps   chan sweep      // nil: nothing is validated
+	where    []string        // that clients are listened to
+	begun    time.Time
+	stopping atomic.Bool
+}
+
+// controlSocket is the name of the socket in the directory that systemd gives.
+const controlSocket = "control.sock"
+
+// controlPath returns where the socket is to be; "": there is to be none.
+func controlPath(cfg config.Control) string {
+	switch {
+	case !cfg.Enabled:
+		return ""
+	case cfg.Socket != "":
+		return cfg.Socket
+	}
+	// systemd.exec(5), RuntimeDirectory=
+	if list := filepath.SplitList(os.Getenv("RUNTIME_DIRECTORY")); len(list) > 0 && list[0] != "" {
+		return filepath.Join(list[0], controlSocket)
+	}
+	return ""
+}
+
+// open opens the socket, if d is to have one.
+func (c *controller) open(ctx context.Context, d *Daemon) error {
+	path := controlPath(d.cfg.Control)
+	if path == "" {
+		return nil
+	}
+	gid, err := groupID(d.cfg.Control.Group)
+	if err != nil {
+		return err
+	}
+	if d.Anchors != nil {
+		c.sweeps = make(chan sweep, maxSweeps)
+		// Owner: d. End: Shutdown. Bound: one.
+		d.background.Go(func() { d.sweep(ctx) })
+	}
+	s, err := control.New(control.Options{Path: path, Group: gid, UID: os.Geteuid(), Backend: d.backend(), Log: d.log})
+	if err != nil {
+		return err
+	}
+	c.server = s
+	return s.Listen(ctx)
+}
+
+// start begins to serve the socket.
+func (c *controller) start() {
+	if c.server != nil {
+		c.server.Start()
+	}
+}
+
+// close ends what open and start began.
+func (c *controller) close() error {
+	if c.server == nil {
+		return nil
+	}
+	return c.server.Close()
+}
+
+// groupID returns the ID of the group that is named or numbered so; -1 for "".
+func groupID(name string) (int, error) {
+	if name == "" {
+		return -1, nil
+	}
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		id, nerr := strconv.ParseUint(name, 10, 31)
+		if nerr != nil {
+			return 0, fmt.Errorf("control.group: %w", err)
+		}
+		return int(id), nil
+	}
+	return strconv.Atoi(g.Gid)
+}
+
+// backend returns what the control socket may do with d.
+func (d *Daemon) backend() control.Backend {
+	b := control.Backend{
+		Status:      d.status,
+		Stats:       d.counters,
+		Lookup:      d.lookup,
+		Flights:     d.flights,
+		Trace:       d.trace,
+		Flush:       d.flush,
+		LogLevel:    d.logLevel,
+		SetLogLevel: d.setLogLevel,
+	}
+	if d.Anchors != nil {
+		b.Anchors, b.Negatives = d.anchors, d.negatives
+		b.AddNegative, b.RemoveNegative = d.addNegative, d.removeNegative
+	}
+	return b
+}
+
+// status is a snapshot of what d is and how it is doing.
+func (d *Daemon) status() control.Status {
+	s := control.Status{
+		Version: d.Version, PID: os.Getpid(), State: control.StateReady,
+		Started: d.control.begun, UptimeSeconds: int64(time.Since(d.control.begun) / time.Second),
+		InFlight: d.slots.Stats().InUse, Caches: d.caches(), LogLevel: d.logLevel(), Listeners: []control.Listener{},
+	}
+	if d.control.stopping.Load() {
+		s.State = control.StateStopping
+	}
+	for _, at := range d.control.where {
+		address, protocol, _ := strings.Cut(at, "/")
+		s.Listeners = append(s.Listeners, control.Listener{Address: address, Protocol: protocol})
+	}
+	s.Validation = control.Validation{
+		Enabled: d.Anchors != nil, Permissive: d.Anchors != nil && d.cfg.DNSSEC.Permissive,
+		Anchors: []control.Anchor{}, NegativeAnchors: []control.Negative{},
+	}
+	if d.Anchors != nil {
+		s.Validation.Anchors, s.Validation.NegativeAnchors = d.anchors(), d.negatives()
+	}
+	if d.LocalRoot != nil {
+		s.LocalRoot = &control.LocalRoot{Serial: d.LocalRoot.Stats().Serial}
+	}
+	return s
+}
+
+// counters is all that was counted.
+func (d *Daemon) counters() map[string]any { return control.Counters(d.Stats(), counterWords()) }
+
+// counterWords returns the names of counters that are counted in arrays.
+func counterWords() map[string][]string {
+	status := []string{"ok", "ignored", "malformed", "unsupported_opcode", "unsupported_version"} // wire.Status
+	words := map[string][]string{
+		"udp.status": status, "tcp.status": status,
+		"resolver.infra.failures":   {"timeout", "unreachable", "no_route", "malformed", "lame"}, // infra.Cause
+		"resolver.infra.family_out": {"ipv4", "ipv6"},
+	}
+	for i := range transport.NumBatchSizes { // of 2^i datagrams or more, and fewer than twice as many
+		words["udp.batches"] = append(words["udp.batches"], fmt.Sprintf("from_%d", 1<<i))
+	}
+	for i := range transport.NumSendErrors {
+		words["udp.send_errors"] = append(words["udp.send_errors"], i.String())
+	}
+	for i := range transport.NumCloseReasons {
+		words["tcp.closed"] = append(words["tcp.closed"], i.String())
+	}
+	return words
+}
+
+// caches says how full the memory is.
+func (d *Daemon) caches() []control.Cache {
+	sum := func(name string, limit config.Size, parts ...cache.StoreStats) control.Cache {
+		c := control.Cache{Name: name, Limit: int64(limit)}
+		for _, p := range parts {
+			c.Entries += p.Entries
+			c.Bytes += p.Bytes
+			c.Evicted += p.Evicted
+		}
+		return c
+	}
+	a, m := d.Answers.Stats(), d.Memory.Stats()
+	return []control.Cache{
+		sum("answers", d.cfg.Cache.AnswersSize, a.Answers, a.Failures),
+		sum("rrsets", d.cfg.Cache.RRsetsSize, m.Sets, m.Cuts, m.Links, m.Denials.StoreStats),
+	}
+}
+
+// lookup says what is known of the zone whose servers n would be asked of.
+func (d *Daemon) lookup(n wire.Name) control.Lookup {
+	l := d.Resolver.Lookup(n)
+	out := control.Lookup{
+		Name: n.String(), Zone: l.Zone.String(), Kind: l.Kind, Expires: moment(l.Until), DS: saidOfKeys(l.DS),
+		Trust: trustOf(l.Link), Servers: []control.NameServer{},
+	}
+	if !l.DeadUntil.IsZero() {
+		out.Dead = &control.Dead{Until: l.DeadUntil, Why: l.DeadWhy.Error()}
+	}
+	for _, s := range l.Servers {
+		out.Servers = append(out.Servers, nameServer(s))
+	}
+	return out
+}
+
+// saidOfKeys returns what a DS set says of a zone's keys, as it came.
+func saidOfKeys(ds *rrset.Set) string {
+	switch {
+	case ds == nil:
+		return "unknown"
+	case ds.Denial != nil:
+		return "unsigned"
+	}
+	return "signed"
+}
+
+// trustOf translates a link of the chain of trust.
+func trustOf(l *rrset.Link) *control.Trust {
+	if l == nil {
+		return nil
+	}
+	t := &control.Trust{Zone: l.Zone.String(), Trust: l.Trust.String(), Keys: []uint16{}, Until: l.Until}
+	for _, k := range l.Keys {
+		t.Keys = append(t.Keys, k.KeyTag())
+	}
+	if l.Err != nil {
+		t.Why = l.Err.Error()
+	}
+	return t
+}
+
+// nameServer translates one address of a server.
+func nameServer(s resolver.LookupServer) control.NameServer {
+	var out control.NameServer
+	if s.Host != "" {
+		out.Host = s.Host.String()
+	}
+	if s.Addr.IsValid() {
+		out.Address = s.Addr.String()
+	}
+	if k := s.Known; k != nil {
+		out.Known = true
+		out.SRTTMillis, out.RTTVarMillis = millis(k.SRTT), millis(k.RTTVar)
+		out.TimeoutMillis, out.Silences = k.Timeout.Milliseconds(), k.Silences
+		out.DeadUntil, out.LameUntil, out.LastHeard = moment(k.DeadUntil), moment(k.LameUntil), moment(k.Heard)
+		out.NoEDNS, out.TCP = k.Bare, k.TCP
+	}
+	return out
+}
+
+// moment returns t as it is left out of a document when it is zero.
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// maxListed is how many flights, and how many questions to servers, are listed.
+const maxListed = 1000
+
+// flights lists what is being resolved.
+func (d *Daemon) flights() control.Flights {
+	flights, all := d.Frontend.Flights(maxListed)
+	out := control.Flights{Flights: []control.Flight{}, Asking: []control.Asking{}, Omitted: all - len(flights)}
+	for _, f := range flights {
+		out.Flights = append(out.Flights, control.Flight{
+			Name: f.Question.Name.String(), Type: f.Question.Type.String(), CD: f.CD,
+			AgeMillis: millis(time.Since(f.Begun)), Waiters: f.Waiters,
+		})
+	}
+	for _, a := range d.Resolver.Asking(maxListed) {
+		out.Asking = append(out.Asking, control.Asking{
+			Zone: a.Zone.String(), Name: a.Question.Name.String(), Type: a.Question.Type.String(), Server: a.Server.String(),
+		})
+	}
+	return out
+}
+
+// trace resolves q with all that is remembered, as a client's question that is
+// not in the answer cache would be.
+func (d *Daemon) trace(ctx context.Context, q wire.Question, tell func(any)) (control.TraceEnd, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.Resolver.Timeout)
+	defer cancel()
+	ans, err := d.Resolver.Trace(ctx, resolver.Query{Question: q}, func(e resolver.Event) { tell(e) })
+	if err != nil {
+		return control.TraceEnd{}, fmt.Errorf("%v: %w", q, err)
+	}
+	return control.TraceEnd{
+		Step: control.StepAnswer, Rcode: ans.Rcode.String(), Trust: ans.Trust.String(), Records: ans.Lines(d.Clock.Now()),
+	}, nil
+}
+
+// flush forgets what is remembered of names: first what answers are made of,
+// then the answers.
+func (d *Daemon) flush(f control.Flush) control.Flushed {
+	s := cache.Scope{Name: f.Name, Below: f.Below, Type: f.Type}
+	m := d.Memory.Flush(s)
+	a := d.Answers.Flush(s)
+	return control.Flushed{Answers: a.Answers, Failures: a.Failures, RRsets: m.Sets, Cuts: m.Cuts, Links: m.Links, Denials: m.Denials}
+}
+
+// anchors says what is trusted.
+func (d *Daemon) anchors() []control.Anchor {
+	out := []control.Anchor{}
+	for _, zone := range d.Anchors.Zones() {
+		state, ok := d.Anchors.State(zone)
+		if !ok {
+			continue
+		}
+		a := control.Anchor{Zone: zone.String(), Trusted: []uint16{}, Configured: []string{}, Keys: []control.Key{}}
+		a.Trusted = append(a.Trusted, d.Anchors.Tags(zone)...)
+		for _, rr := range state.Configured {
+			a.Configured = append(a.Configured, rr.String())
+		}
+		for _, k := range state.Keys {
+			a.Keys = append(a.Keys, control.Key{
+				Tag: k.DNSKEY.KeyTag(), Algorithm: dns.AlgorithmToString[k.DNSKEY.Algorithm], State: k.State.String(),
+				Since: k.Since, Until: moment(k.Until),
+			})
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+// negatives lists the live negative trust anchors.
+func (d *Daemon) negatives() []control.Negative {
+	out := []control.Negative{}
+	for _, n := range d.Anchors.Negatives() {
+		out = append(out, negativeAnchor(n))
+	}
+	return out
+}
+
+func negativeAnchor(n anchor.Negative) control.Negative {
+	return control.Negative{Name: n.Name.String(), Until: n.Until, Reason: n.Reason}
+}
+
+// addNegative adds a negative trust anchor, and has its names judged anew.
+func (d *Daemon) addNegative(name wire.Name, lasts time.Duration, reason string) (control.Negative, error) {
+	n, err := d.Anchors.AddNegative(name, lasts, reason)
+	if err != nil {
+		return control.Negative{}, err
+	}
+	d.judgeAnew(name)
+	return negativeAnchor(n), nil
+}
+
+// removeNegative removes a negative trust anchor, and has its names judged anew.
+func (d *Daemon) removeNegative(name wire.Name) bool {
+	if !d.Anchors.RemoveNegative(name) {
+		return false
+	}
+	d.judgeAnew(name)
+	return true
+}
+
+// sweep is what is to be forgotten once more, and when.
+type sweep struct {
+	name wire.Name
+	at   time.Time
+}
+
+// maxSweeps is how many may wait; they do for resolver.timeout each.
+const maxSweeps = 1000
+
+// judgeAnew forgets what was remembered at and below name, since what is
+// validated there has changed: now, and again when the resolutions are over that
+// began before.
+func (d *Daemon) judgeAnew(name wire.Name) {
+	all := control.Flush{Name: name, Below: true}
+	d.flush(all)
+	select {
+	case d.control.sweeps <- sweep{name, time.Now().Add(d.cfg.Resolver.Timeout)}:
+	default:
+		d.log.Warn("what was being resolved may be remembered as it was judged before: too many negative trust anchors at once", "name", name.String())
+	}
+}
+
+// sweep does what judgeAnew leaves for later, until ctx ends.
+func (d *Daemon) sweep(ctx context.Context) {
+	for {
+		var s sweep
+		select {
+		case s = <-d.control.sweeps:
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-time.After(time.Until(s.at)): // all wait for as long, so the next is not earlier
+		case <-ctx.Done():
+			return
+		}
+		d.flush(control.Flush{Name: s.name, Below: true})
+	}
+}
+
+// logLevel returns the level of the log.
+func (d *Daemon) logLevel() string {
+	if d.Level == nil {
+		return "unknown"
+	}
+	return strings.ToLower(d.Level.Level().String())
+}
+
+// setLogLevel changes the level of the log.
+func (d *Daemon) setLogLevel(level string) error {
+	if d.Level == nil {
+		return errors.New("this server's log has no level that can be changed")
+	}
+	switch config.Level(level) {
+	case config.LevelDebug, config.LevelInfo, config.LevelWarn, config.LevelError:
+		var l slog.Level
+		if err := l.UnmarshalText([]byte(level)); err != nil {
+			return err
+		}
+		d.Level.Set(l)
+		return nil
+	}
+	return fmt.Errorf("found %q; expected debug, info, warn or error", level)
+}

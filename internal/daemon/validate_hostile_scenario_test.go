@@ -1,0 +1,74 @@
+package daemon
+
+import (
+	"testing"
+
+	"github.com/miekg/dns"
+
+	"shirube/internal/config"
+	"shirube/internal/simnet"
+	"shirube/internal/wire"
+)
+
+// claiming puts a signature of signer's, which it never made, in place of all.
+func claiming(signer string) simnet.Fault {
+	return edited(func(rr dns.RR) dns.RR {
+		if sig, ok := rr.(*dns.RRSIG); ok {
+			sig.SignerName = signer
+		}
+		return rr
+	})
+}
+
+// forgedA replaces addresses.
+func forgedA(addr string) simnet.Fault {
+	return edited(func(rr dns.RR) dns.RR {
+		if rr.Header().Rrtype == dns.TypeA {
+			return simnet.RRs(rr.Header().Name + " 9999 A " + addr)[0]
+		}
+		return rr
+	})
+}
+
+// TestSignersAboveTheAnchorVouchForNothing: below a trust anchor in a part of
+// the tree that is not signed, or that nothing is known of, who claims to be
+// signed by a zone above it is not insecure for that (RFC 4035 §5.3.1).
+func TestSignersAboveTheAnchorVouchForNothing(t *testing.T) {
+	island := func(roots ...string) func(cfg *config.Config) {
+		return func(cfg *config.Config) {
+			keys := []*simnet.Key{simnet.NewKey("plain.org.", simnet.KeyOptions{})}
+			for _, z := range roots {
+				keys = append(keys, simnet.NewKey(z, simnet.KeyOptions{}))
+			}
+			anchors(cfg, keys...)
+		}
+	}
+	signed := func(faults ...simnet.Fault) func(n *simnet.Net) {
+		return func(n *simnet.Net) {
+			n.ServeSigned(plainOrg, "plain.org.", siteOf("plain.org."), simnet.Signing{})
+			n.Break(plainOrg, faults...)
+		}
+	}
+	var rows []scenario
+	for name, cfg := range map[string]func(cfg *config.Config){"alone": island(), "below the root": island(".")} {
+		rows = append(rows,
+			scenario{name: name + ", right", cfg: cfg, world: signed(), steps: []step{
+				{ask: "www.plain.org. A +ad", ad: true, answer: []string{"www.plain.org. A 198.51.100.1"}},
+				{ask: "nosuch.plain.org. A +ad", ad: true, rcode: wire.NXDomain},
+			}},
+			scenario{name: name + ", forged data", cfg: cfg, world: signed(claiming("org."), forgedA(evil)), steps: []step{
+				{ask: "www.plain.org. A +ad", rcode: wire.ServFail, noAns: true},
+			}},
+			scenario{name: name + ", forged data of the root", cfg: cfg, world: signed(claiming("."), forgedA(evil)), steps: []step{
+				{ask: "www.plain.org. A +ad", rcode: wire.ServFail, noAns: true},
+			}},
+			scenario{name: name + ", forged denial", cfg: cfg, world: signed(claiming("org."), simnet.Rcode(wire.NXDomain), edited(func(dns.RR) dns.RR { return nil }),
+				simnet.Mutate(func(m *dns.Msg) {
+					m.Ns = simnet.RRs("org. SOA ns.org. h.org. 1 1 1 1 9999\norg. RRSIG SOA 13 1 9999 20300101000000 19990101000000 1 org. AAAA")
+				})), steps: []step{
+				{ask: "www.plain.org. A +ad", rcode: wire.ServFail, noAns: true},
+			}},
+		)
+	}
+	playSigned(t, rows)
+}
