@@ -85,7 +85,9 @@ func (c *ctl) do(cmd *cobra.Command, r request) error {
 	if c.json {
 		out.Write(raw)
 	} else {
-		if err := json.Unmarshal(raw, r.doc); err != nil {
+		d := json.NewDecoder(bytes.NewReader(raw))
+		d.UseNumber() // counters are larger than what a float64 can tell apart
+		if err := d.Decode(r.doc); err != nil {
 			return fmt.Errorf("the server's answer makes no sense: %w", err)
 		}
 		r.show(&out)

@@ -15,6 +15,15 @@ func TestMistakesOnTheCommandLineHaveTheirExitCode(t *testing.T) {
 		{[]string{"demo", "surplus"}, exitConfig},
 		{[]string{"check"}, exitConfig},
 		{[]string{"serve", "--config", "no-such-file.yaml"}, exitConfig},
+		{[]string{"ctl", "sttaus"}, exitConfig},
+		{[]string{"ctl", "status", "surplus"}, exitConfig},
+		{[]string{"ctl", "trace"}, exitConfig},
+		{[]string{"ctl", "trace", "a..b"}, exitConfig},
+		{[]string{"ctl", "flush"}, exitConfig},
+		{[]string{"ctl", "flush", "--all", "example.com"}, exitConfig},
+		{[]string{"ctl", "nta", "add", "example.com", "--for", "long"}, exitConfig},
+		{[]string{"ctl", "log-level", "loud"}, exitConfig},
+		{[]string{"ctl", "--socket", "no-such-socket", "status"}, exitNobody},
 	}
 	for _, tt := range tests {
 		if got := run(tt.args); got != tt.want {

@@ -72,6 +72,9 @@ func New(opt Options) (*Server, error) {
 	return s, nil
 }
 
+// Path returns where the socket is.
+func (s *Server) Path() string { return s.opt.Path }
+
 // Listen opens the socket. Its errors name the path, and what to do about it.
 func (s *Server) Listen(ctx context.Context) (err error) {
 	s.listener, err = listen(ctx, s.opt.Path, s.opt.Group)

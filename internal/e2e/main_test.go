@@ -26,6 +26,7 @@ var needs = []struct{ program, apt string }{
 	{"ip", "iproute2"},
 	{"dig", "bind9-dnsutils"},
 	{"kdig", "knot-dnsutils"},
+	{"curl", "curl"},
 	{"dnsperf", "dnsperf"},
 	{"nsd", "nsd"},
 	{"knotd", "knot"},
