@@ -65,6 +65,7 @@ func (r *Resolver) search(at authority, avoid []netip.Addr) *search {
 		}
 		return s
 	}
+	s.tries = make([]try, 0, min(len(at.cut.Servers), maxServers))
 	for _, i := range rand.Perm(len(at.cut.Servers)) {
 		if len(s.tries)+len(s.glueless) >= maxServers*maxAddrs {
 			break
@@ -148,14 +149,14 @@ func (r *Resolver) pick(s *search, except int) (int, infra.Hint) {
 			least = min(least, t.sends)
 		}
 	}
-	var index []int
-	var addrs []netip.AddrPort
+	// As many as are used of a cut, but for configured zones.
+	index, addrs := make([]int, 0, maxServers), make([]netip.AddrPort, 0, maxServers)
 	for i, t := range s.tries {
 		if !t.done && i != except && t.sends == least && least < most && (t.sends > 0 || !full) {
 			index, addrs = append(index, i), append(addrs, t.Addr)
 		}
 	}
-	if addrs == nil {
+	if len(addrs) == 0 {
 		return -1, infra.Hint{}
 	}
 	i, how := r.infra.Choose(s.cut.Zone, addrs, r.opt.Clock.Now())

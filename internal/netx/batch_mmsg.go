@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -50,6 +51,8 @@ type Batch struct {
 
 	receive func(fd uintptr) bool
 	try     func(fd uintptr)
+
+	sendings sync.Pool // of *sending: Send is called by many at once
 	wait    func(fd uintptr) bool
 
 	// sendmmsg is the system call, but in tests.
@@ -332,28 +335,46 @@ func (b *Batch) Send(msg []byte, to Return) error {
 	if b.rawErr != nil {
 		return b.rawErr
 	}
-	var control [ControlSize]byte
-	iov := unix.Iovec{Base: unsafe.SliceData(msg)}
-	iov.SetLen(len(msg))
-	h := unix.Msghdr{
-		Name: (*byte)(unsafe.Pointer(&to.name)), Namelen: to.size, Iov: &iov, Iovlen: 1,
-		Control: &control[0], Controllen: uint64(len(to.info.AppendControl(control[:0]))),
+	s, ok := b.sendings.Get().(*sending)
+	if !ok {
+		s = new(sending)
+		s.once = func(fd uintptr) { s.send(fd) }
 	}
-	var errno syscall.Errno
-	send := func(fd uintptr) bool {
-		for {
-			_, _, errno = unix.RawSyscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&h)), unix.MSG_DONTWAIT)
-			if errno != unix.EINTR {
-				return errno != unix.EAGAIN
-			}
+	defer b.sendings.Put(s)
+	s.to, s.iov.Base = to, unsafe.SliceData(msg)
+	s.iov.SetLen(len(msg))
+	s.hdr = unix.Msghdr{
+		Name: (*byte)(unsafe.Pointer(&s.to.name)), Namelen: to.size, Iov: &s.iov, Iovlen: 1,
+		Control: &s.control[0], Controllen: uint64(len(to.info.AppendControl(s.control[:0]))),
+	}
+	err := b.raw.Control(s.once)
+	if err == nil && s.errno == unix.EAGAIN {
+		err = b.await(s.send)
+	}
+	if err == nil && s.errno != 0 {
+		err = os.NewSyscallError("sendmsg", s.errno)
+	}
+	s.iov.Base = nil // msg is the caller's again
+	return err
+}
+
+// sending is what one call of Send needs that the kernel and the runtime want to
+// be on the heap. It is used again for the next one.
+type sending struct {
+	to      Return
+	control [ControlSize]byte
+	iov     unix.Iovec
+	hdr     unix.Msghdr
+	errno   syscall.Errno
+	once    func(fd uintptr) // send, bound once
+}
+
+// send reports whether the datagram was sent, or cannot be.
+func (s *sending) send(fd uintptr) bool {
+	for {
+		_, _, s.errno = unix.RawSyscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&s.hdr)), unix.MSG_DONTWAIT)
+		if s.errno != unix.EINTR {
+			return s.errno != unix.EAGAIN
 		}
 	}
-	err := b.raw.Control(func(fd uintptr) { send(fd) })
-	if err == nil && errno == unix.EAGAIN {
-		err = b.await(send)
-	}
-	if err == nil && errno != 0 {
-		err = os.NewSyscallError("sendmsg", errno)
-	}
-	return err
 }
