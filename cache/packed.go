@@ -3,7 +3,6 @@ package cache
 import (
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"time"
 
@@ -83,44 +82,6 @@ func survives(s rrset.Set, msg []byte) bool {
 	rrs, sigs, ok := unpackRecords(msg)
 	return ok && slices.EqualFunc(rrs, s.RRs, dns.IsDuplicate) &&
 		slices.EqualFunc(sigs, s.Sigs, func(a, b *dns.RRSIG) bool { return dns.IsDuplicate(a, b) })
-}
-
-// faithful reports whether s is one of those that survive without a doubt, so
-// that it need not be tried: addresses, which is what most sets are, of names
-// without a special character.
-func faithful(s rrset.Set) bool {
-	for _, rr := range s.RRs {
-		h := rr.Header()
-		switch rr := rr.(type) {
-		case *dns.A:
-			if h.Rrtype != dns.TypeA || rr.A.To4() == nil {
-				return false
-			}
-		case *dns.AAAA:
-			if h.Rrtype != dns.TypeAAAA || len(rr.AAAA) != net.IPv6len {
-				return false
-			}
-		default:
-			return false
-		}
-		if !plain(h.Name) {
-			return false
-		}
-	}
-	return len(s.Sigs) == 0
-}
-
-// plain reports whether name is of letters, digits, hyphens, underscores and
-// dots only, which mean themselves in text and in a message.
-func plain(name string) bool {
-	for i := range len(name) {
-		switch c := name[i]; {
-		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '.', c == '-', c == '_', 'A' <= c && c <= 'Z':
-		default:
-			return false
-		}
-	}
-	return true
 }
 
 // alive reports whether p may still be used at now.

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,6 +38,10 @@ func TestAFaithfulSetSurvives(t *testing.T) {
 		return &dns.AAAA{Hdr: header(owner, dns.TypeAAAA), AAAA: ip}
 	}
 	v4, v6 := net.IP{192, 0, 2, 1}, net.ParseIP("2001:db8::1")
+	nsec := func(types ...uint16) dns.RR {
+		h := dns.RR_Header{Name: "example.", Rrtype: dns.TypeNSEC, Class: dns.ClassINET}
+		return &dns.NSEC{Hdr: h, NextDomain: "a.example.", TypeBitMap: types}
+	}
 	for _, tt := range []struct {
 		what     string
 		rr       dns.RR
@@ -56,7 +61,28 @@ func TestAFaithfulSetSurvives(t *testing.T) {
 		{"A with a parenthesis", a("(.example.", dns.TypeA, v4), false},
 		{"AAAA without address", aaaa("www.example.", nil), false},
 		{"AAAA that is short", aaaa("www.example.", v4), false},
-		{"NS", rr(t, "www.example. 300 IN NS ns.example."), false},
+		{"NS", rr(t, "www.example. 300 IN NS ns.example."), true},
+		{"NS of an escaped name", rr(t, `www.example. 300 IN NS a\.b.example.`), false},
+		{"NS of no name", &dns.NS{Hdr: dns.RR_Header{Name: "example.", Rrtype: dns.TypeNS, Class: dns.ClassINET}}, false},
+		{"CNAME", rr(t, "www.example. 300 IN CNAME Web.example."), true},
+		{"MX", rr(t, "www.example. 300 IN MX 10 mail.example."), true},
+		{"SOA", rr(t, "example. 300 IN SOA ns.example. admin.example. 1 2 3 4 5"), true},
+		{"SOA of a mailbox with a dot", rr(t, `example. 300 IN SOA ns.example. a\.b.example. 1 2 3 4 5`), false},
+		{"DS", rr(t, "example. 300 IN DS 1 13 2 "+strings.Repeat("0f", 32)), true},
+		{"DS in capitals", &dns.DS{Hdr: dns.RR_Header{Name: "example.", Rrtype: dns.TypeDS, Class: dns.ClassINET}, Digest: "0F"}, false},
+		{"DS of half an octet", &dns.DS{Hdr: dns.RR_Header{Name: "example.", Rrtype: dns.TypeDS, Class: dns.ClassINET}, Digest: "0f0"}, false},
+		{"DNSKEY", rr(t, "example. 300 IN DNSKEY 257 3 13 AAEC"), true},
+		{"DNSKEY of two octets", rr(t, "example. 300 IN DNSKEY 257 3 13 AAE="), true},
+		{"DNSKEY of one octet", rr(t, "example. 300 IN DNSKEY 257 3 13 AQ=="), true},
+		{"DNSKEY with bits for nothing", rr(t, "example. 300 IN DNSKEY 257 3 13 AAF="), false},
+		{"DNSKEY with more of them", rr(t, "example. 300 IN DNSKEY 257 3 13 AR=="), false},
+		{"DNSKEY without padding", rr(t, "example. 300 IN DNSKEY 257 3 13 AAE"), false},
+		{"DNSKEY with all of it padding", rr(t, "example. 300 IN DNSKEY 257 3 13 AA==AA=="), false},
+		{"NSEC", rr(t, "example. 300 IN NSEC a.example. NS SOA RRSIG NSEC CAA"), true},
+		{"NSEC of types in no order", nsec(dns.TypeNSEC, dns.TypeA), false},
+		{"NSEC of a type twice", nsec(dns.TypeA, dns.TypeA), false},
+		{"NSEC of no types", nsec(), false},
+		{"TXT", rr(t, `www.example. 300 IN TXT "x"`), false},
 	} {
 		s := rrset.Set{Name: name("www.example."), Type: wire.TypeA, RRs: []dns.RR{tt.rr}}
 		if got := faithful(s); got != tt.faithful {
@@ -70,8 +96,40 @@ func TestAFaithfulSetSurvives(t *testing.T) {
 			t.Errorf("%s: it does not survive, %v", tt.what, err)
 		}
 	}
-	signed := rrset.Set{RRs: []dns.RR{a("www.example.", dns.TypeA, v4)}, Sigs: []*dns.RRSIG{{}}}
-	if faithful(signed) {
-		t.Error("a signature is taken on trust")
+	sig := rr(t, "www.example. 300 IN RRSIG A 13 2 300 20300101000000 20200101000000 1 example. AAEC").(*dns.RRSIG)
+	signed := rrset.Set{RRs: []dns.RR{a("www.example.", dns.TypeA, v4)}, Sigs: []*dns.RRSIG{sig}}
+	m := dns.Msg{Answer: signed.RRs, Ns: []dns.RR{sig}, Compress: true}
+	if msg, err := m.Pack(); err != nil || !survives(signed, msg) || !faithful(signed) {
+		t.Errorf("a signature is not taken on trust, or does not survive, %v", err)
 	}
+	sig.Signature = "AAED="
+	if faithful(signed) {
+		t.Error("an odd signature is taken on trust")
+	}
+}
+
+// FuzzFaithfulSurvives: whatever record a message has, if it is faithful it
+// survives, and so it does with what a text form may have made of it.
+func FuzzFaithfulSurvives(f *testing.F) {
+	for _, text := range []string{
+		"www.example. 300 IN A 192.0.2.1", "www.example. 300 IN NS ns.example.", "example. 300 IN SOA ns.example. a.example. 1 2 3 4 5",
+		"example. 300 IN DS 1 13 2 0f0f", "example. 300 IN DNSKEY 257 3 13 AAE=", "example. 300 IN NSEC a.example. NS SOA",
+		"www.example. 300 IN RRSIG A 13 2 300 20300101000000 20200101000000 1 example. AAEC", "www.example. 300 IN MX 1 m.example.",
+	} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		one, err := dns.NewRR(text)
+		if err != nil || one == nil {
+			return
+		}
+		s := rrset.Set{RRs: []dns.RR{one}}
+		if !faithful(s) {
+			return
+		}
+		m := dns.Msg{Answer: s.RRs}
+		if msg, err := m.Pack(); err == nil && !survives(s, msg) {
+			t.Errorf("%v does not survive", one)
+		}
+	})
 }
