@@ -1,0 +1,128 @@
+//go:build !race
+
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/miekg/dns"
+
+	"shirube/internal/config"
+	"shirube/internal/exchange"
+	"shirube/internal/lab"
+	"shirube/internal/simnet"
+	"shirube/internal/wire"
+)
+
+// elsewhere is an exchanger that needs as much of its caller's stack as the
+// transport does, and no more.
+type elsewhere struct{ *simnet.Net }
+
+func (e elsewhere) Exchange(ctx context.Context, req exchange.Request) (resp exchange.Response, err error) {
+	takeStack(new([4 << 10]byte))
+	var done sync.WaitGroup
+	done.Go(func() { resp, err = e.Net.Exchange(ctx, req) })
+	done.Wait()
+	return resp, err
+}
+
+//go:noinline
+func takeStack(*[4 << 10]byte) {}
+
+// The goroutine of a cold question begins with 16 KiB of stack (reserveStack). To
+// double it costs more than all the resolver's own work.
+func TestColdResolutionFitsIntoTheStackItIsGiven(t *testing.T) {
+	for _, validate := range []bool{false, true} {
+		world := lab.NewWorld(1)
+		if validate {
+			world = lab.NewSignedWorld(1)
+		}
+		if got := stackOfColdQuestions(t, world, validate); got > 20<<10 {
+			t.Errorf("validation %v: %d bytes of stack for a question, want 16 KiB", validate, got)
+		}
+	}
+}
+
+// stackOfColdQuestions resolves names of world, each on a goroutine of its own
+// with a stack of 16 KiB, and returns how large their stacks are in the end.
+func stackOfColdQuestions(t *testing.T, world *lab.World, validate bool) uint64 {
+	t.Helper()
+	names, err := world.Names()
+	if err != nil {
+		t.Fatal(err)
+	}
+	hints := filepath.Join(t.TempDir(), "root.hints")
+	if err := os.WriteFile(hints, []byte(world.Hints()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var size uint64
+	synctest.Test(t, func(t *testing.T) {
+		n := simnet.New()
+		if err := world.Install(n); err != nil {
+			t.Fatal(err)
+		}
+		cfg := scenarioConfig(t)
+		cfg.BuiltinZones.Except = lab.Reverse()
+		cfg.Resolver.RootHints, cfg.Resolver.DoNotQueryLocalhost, cfg.Resolver.PrimeRoot = hints, false, true
+		if cfg.DNSSEC.Validation = validate; validate {
+			cfg.DNSSEC.RootTrustAnchor, cfg.DNSSEC.TrustAnchors = false, []config.TrustAnchor{config.TrustAnchor(world.Anchor())}
+		}
+		p, err := NewPipeline(cfg, elsewhere{n}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Frontend.Close()
+		size = stackOf(t, 200, func(i int) {
+			name := names[i*len(names)/200]
+			raw, q := parseAsk(t, fmt.Sprintf("%v %v", name.Question.Name, name.Question.Type))
+			if status := q.Parse(raw); status != wire.OK {
+				t.Errorf("the query does not parse: %d", status)
+			}
+			q.Limit = wire.MaxMsgSize
+			m := new(dns.Msg)
+			if err := m.Unpack(p.Frontend.Serve(t.Context(), nil, q)); err != nil || m.Rcode == dns.RcodeServerFailure {
+				t.Errorf("%v: %v, %v", name.Question, m, err)
+			}
+		})
+	})
+	return size
+}
+
+// stackOf returns how large a stack the calls of do have in the end, one after
+// the other and each on a goroutine that begins with 16 KiB.
+func stackOf(t *testing.T, calls int, do func(int)) uint64 {
+	t.Helper()
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // it makes stacks smaller
+	hold := make(chan struct{})
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range calls {
+		done := make(chan struct{})
+		go func() {
+			reserve()
+			do(i)
+			close(done)
+			<-hold
+		}()
+		<-done
+	}
+	runtime.ReadMemStats(&after)
+	close(hold)
+	return (after.StackInuse - before.StackInuse) / uint64(calls)
+}
+
+//go:noinline
+func reserve() { takeSixteen(new([9 << 10]byte)) }
+
+//go:noinline
+func takeSixteen(*[9 << 10]byte) {}
