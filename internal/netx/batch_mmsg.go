@@ -372,7 +372,7 @@ type sending struct {
 // send reports whether the datagram was sent, or cannot be.
 func (s *sending) send(fd uintptr) bool {
 	for {
-		_, _, s.errno = unix.RawSyscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&s.hdr)), unix.MSG_DONTWAIT)
+		_, _, s.errno = unix.Syscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&s.hdr)), unix.MSG_DONTWAIT)
 		if s.errno != unix.EINTR {
 			return s.errno != unix.EAGAIN
 		}
