@@ -76,9 +76,10 @@ func (c *controller) open(ctx context.Context, d *Daemon) error {
 }
 
 // start begins to serve the socket.
-func (c *controller) start() {
+func (c *controller) start(log *slog.Logger) {
 	if c.server != nil {
 		c.server.Start()
+		log.Info("control socket", "path", c.server.Path())
 	}
 }
 

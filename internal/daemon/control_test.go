@@ -369,6 +369,9 @@ func TestDaemonServesItsControlSocket(t *testing.T) {
 	if _, err := c.Do(t.Context(), "GET", "/v1/lookup", url.Values{"name": {"."}}, nil); err != nil {
 		t.Error(err)
 	}
+	if !strings.Contains(out.String(), "path="+cfg.Control.Socket) {
+		t.Errorf("the log does not say where the socket is:\n%s", out.String())
+	}
 	if err := d.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}

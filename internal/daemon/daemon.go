@@ -113,7 +113,7 @@ func (d *Daemon) Start() error {
 	d.udp.Start(ctx)
 	d.tcp.Start(ctx)
 	close(d.started)
-	d.control.start()
+	d.control.start(d.log)
 	d.log.Info("ready", "listen", b.where, "took", time.Since(begun).Round(time.Microsecond))
 	if d.LocalRoot != nil {
 		// Owner: d. End: Shutdown. Bound: one.
