@@ -44,6 +44,8 @@ type Batch struct {
 	queued     int // of tx, by Reply
 	sent       int // of them, by Flush
 
+	sendings sync.Pool // of *sending: Send is called by many at once
+
 	// What the functions below return. They are made once, for a method value
 	// allocates.
 	n     int
@@ -51,8 +53,6 @@ type Batch struct {
 
 	receive func(fd uintptr) bool
 	try     func(fd uintptr)
-
-	sendings sync.Pool // of *sending: Send is called by many at once
 	wait    func(fd uintptr) bool
 
 	// sendmmsg is the system call, but in tests.
