@@ -12,10 +12,10 @@ import (
 	"shirube/internal/wire"
 )
 
-// The layout of a packed record behind its owner (RFC 1035 §3.2.1).
+// The layout of what is packed.
 const (
-	fixedLen = 10               // type, class, TTL, RDLENGTH
-	maxRR    = 255 + 10 + 1<<16 // octets of any record, uncompressed
+	headerLen = 12 // of a message (RFC 1035 §4.1.1)
+	fixedLen  = 10 // of a record behind its owner: type, class, TTL, RDLENGTH (RFC 1035 §3.2.1)
 )
 
 // canonical is an RRset in canonical form and order (RFC 4034 §6), but for
@@ -29,52 +29,41 @@ type canonical struct {
 // RRset, of the name and type that s says, is checked on the way. The time it
 // takes grows with n log n.
 func canonicalise(s *rrset.Set) (canonical, error) {
+	// As a message: PackRR writes to the records, which others read meanwhile.
+	msg, err := (&dns.Msg{Answer: s.RRs}).Pack()
+	if err != nil {
+		return canonical{}, fmt.Errorf("packing the records: %w", err)
+	}
 	c := canonical{typ: s.Type, rdata: make([][]byte, 0, len(s.RRs))}
-	buf := make([]byte, len(s.RRs)*(len(s.Name)+fixedLen+guessRDATA(s.Type)))
-	off := 0
+	rest := msg[headerLen:]
 	for _, rr := range s.RRs {
-		end, err := dns.PackRR(rr, buf, off, nil, false)
-		for err != nil && (off > 0 || len(buf) < maxRR) { // most likely for want of room
-			buf, off = make([]byte, min(4*len(buf), maxRR)), 0
-			end, err = dns.PackRR(rr, buf, off, nil, false)
-		}
-		if err != nil {
-			return c, fmt.Errorf("packing a record: %w", err)
-		}
-		rdata, ok := rdataOf(s, buf[off:end])
+		rdata, after, ok := cutRDATA(s, rest)
 		if !ok {
 			return c, fmt.Errorf("a record of another set: %s", rr.Header().Name)
 		}
 		lowerNames(s.Type, rdata)
 		c.rdata = append(c.rdata, rdata)
-		off = end
+		rest = after
 	}
 	slices.SortFunc(c.rdata, bytes.Compare)            // RFC 4034 §6.3
 	c.rdata = slices.CompactFunc(c.rdata, bytes.Equal) // and what is there twice counts once
 	return c, nil
 }
 
-// guessRDATA returns how many octets of RDATA a record of type t seldom
-// exceeds.
-func guessRDATA(t wire.Type) int {
-	switch t {
-	case wire.TypeA, wire.TypeAAAA:
-		return 16
-	case wire.TypeDNSKEY:
-		return 4 + 3 + 1 + 256 // RSA with 2048 bits
-	}
-	return 80
-}
-
-// rdataOf returns the RDATA of rr, one packed record, when it is of s.
-func rdataOf(s *rrset.Set, rr []byte) ([]byte, bool) {
+// cutRDATA returns the RDATA of the first of rrs, packed records, when it is of
+// s, and those behind it.
+func cutRDATA(s *rrset.Set, rrs []byte) (rdata, after []byte, ok bool) {
 	fixed := len(s.Name)
-	if len(rr) < fixed+fixedLen || !wire.EqualFold(rr[:fixed], []byte(s.Name)) {
-		return nil, false
+	if len(rrs) < fixed+fixedLen || !wire.EqualFold(rrs[:fixed], []byte(s.Name)) ||
+		binary.BigEndian.Uint16(rrs[fixed:]) != uint16(s.Type) || binary.BigEndian.Uint16(rrs[fixed+2:]) != wire.ClassIN {
+		return nil, nil, false
 	}
-	ok := binary.BigEndian.Uint16(rr[fixed:]) == uint16(s.Type) &&
-		binary.BigEndian.Uint16(rr[fixed+2:]) == wire.ClassIN
-	return rr[fixed+fixedLen:], ok
+	rdata = rrs[fixed+fixedLen:]
+	n := int(binary.BigEndian.Uint16(rrs[fixed+fixedLen-2:]))
+	if len(rdata) < n {
+		return nil, nil, false
+	}
+	return rdata[:n:n], rdata[n:], true
 }
 
 // appendSigned appends what sig, with name for its signer, signs: the set

@@ -95,6 +95,23 @@ func TestRecordsAreSortedByTheirRDATA(t *testing.T) {
 	}
 }
 
+// Others may be looking at them.
+func TestRecordsAreNotWrittenTo(t *testing.T) {
+	s := setOf(t, `a. TXT "b"`, `a. TXT "a"`)
+	const mark = 12345 // which nobody would put there
+	for _, rr := range s.RRs {
+		rr.Header().Rdlength = mark
+	}
+	if _, err := canonicalise(&s); err != nil {
+		t.Fatal(err)
+	}
+	for _, rr := range s.RRs {
+		if n := rr.Header().Rdlength; n != mark {
+			t.Errorf("%v: RDLENGTH is now %d", rr, n)
+		}
+	}
+}
+
 func TestSetsOfAnySizeArePacked(t *testing.T) {
 	for _, n := range []int{1, 2, 100, 1000} {
 		for _, size := range []int{0, 1, 255, 60000} {
