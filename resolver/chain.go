@@ -261,15 +261,21 @@ func (r *Resolver) judgeInstance(ctx context.Context, l *rrset.Link, s *rrset.Se
 	return err
 }
 
-// judgeNoDS judges the denial of a DS set.
+// judgeNoDS judges the denial of a DS set. What it proves of the zone below, it
+// proves without the SOA record, which comes with it for the time that the
+// denial is kept: a wrong one is left out.
 func (r *Resolver) judgeNoDS(ctx context.Context, l *rrset.Link, q wire.Question, rep *reply, w *work) (linkStep, error) {
 	var kind dnssec.DSDenial
-	p, proven, err := r.deny(ctx, rep.Denial, l, w, func(proofs []rrset.Set) (p dnssec.Proof, err error) {
+	p, proven, err := r.deny(ctx, besideSOA(rep.Denial), l, w, func(proofs []rrset.Set) (p dnssec.Proof, err error) {
 		kind, p, err = dnssec.DenyDS(q.Name, l.Zone, proofs, &w.budget)
 		return p, err
 	})
 	if err != nil {
 		return linkStep{}, err
+	}
+	if soa, until, _, err := r.proofs(ctx, onlySOA(rep.Denial), l, w); err == nil && len(soa) > 0 {
+		proven.until = earlier(proven.until, r.endOf(until, p))
+		proven.sets = trusted(append(soa, proven.sets...), p.Trust, proven.until)
 	}
 	rep.Denial = proven.sets
 	rep.rests(proven)
@@ -277,6 +283,11 @@ func (r *Resolver) judgeNoDS(ctx context.Context, l *rrset.Link, q wire.Question
 		return linkStep{link: r.insecure(q.Name, proven.until, p.Note)}, nil
 	}
 	return linkStep{denied: true}, nil
+}
+
+// onlySOA returns the SOA set of sets, if there is one.
+func onlySOA(sets []rrset.Set) []rrset.Set {
+	return slices.DeleteFunc(slices.Clone(sets), func(s rrset.Set) bool { return s.Type != wire.TypeSOA })
 }
 
 // insecure returns the link of a zone that is proven to be unsigned, or signed

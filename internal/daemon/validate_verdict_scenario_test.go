@@ -102,6 +102,13 @@ func TestInsecureAnswers(t *testing.T) {
 		{name: "below an NSEC without DS", steps: kinds("bare.net.", false, "", 0)},
 		{name: "below an NSEC without DS, with DO", steps: kinds("bare.net.", false, " +do", 0)},
 		{name: "below an unsigned top-level zone", steps: kinds("plain.org.", false, "", 0)},
+		{
+			name: "below an NSEC without DS, beside a wrong signature of the SOA record", steps: kinds("bare.net.", false, "", 0),
+			world: func(n *simnet.Net) { // whose server has both zones, so that the DS set is asked for
+				n.Serve(netServer, "bare.net.", strings.ReplaceAll(siteText, "@", "bare.net."))
+				n.Break(netServer, damaged(dns.TypeSOA))
+			},
+		},
 		{name: "below an NSEC3 with opt-out, unsigned", steps: kinds("site.com.", false, "", 0), world: func(n *simnet.Net) {
 			site(simnet.Signing{})(n)
 			serveCom(n, delegation("site.com.", "", siteCom4))
