@@ -71,25 +71,29 @@ var vectors = []struct {
 }{
 	{
 		"A.1: learning a new server cookie", "198.51.100.100",
-		[]string{"e5e973e5a6b2a43f48e7dc849e37bfcf"}, 1559731985,
+		[]string{"e5e973e5a6b2a43f48e7dc849e37bfcf"},
+		1559731985,
 		"2464c4abcf10c957", wire.CookieClient,
 		"2464c4abcf10c957010000005cf79f111f8130c3eee29480",
 	},
 	{
 		"A.2: the same client learning a renewed one", "198.51.100.100",
-		[]string{"e5e973e5a6b2a43f48e7dc849e37bfcf"}, 1559734385,
+		[]string{"e5e973e5a6b2a43f48e7dc849e37bfcf"},
+		1559734385,
 		"2464c4abcf10c957010000005cf79f111f8130c3eee29480", wire.CookieOld,
 		"2464c4abcf10c957010000005cf7a871d4a564a1442aca77",
 	},
 	{
 		"A.3: another client learning a renewed one", "203.0.113.203",
-		[]string{"e5e973e5a6b2a43f48e7dc849e37bfcf"}, 1559734700,
+		[]string{"e5e973e5a6b2a43f48e7dc849e37bfcf"},
+		1559734700,
 		"fc93fc62807ddb8601abcdef5cf78f71a314227b6679ebf5", wire.CookieUnproven, // more than an hour old
 		"fc93fc62807ddb86010000005cf7a9acf73a7810aca2381e",
 	},
 	{
 		"A.4: IPv6, with a secret that was rolled over", "2001:db8:220:1:59de:d0f4:8769:82b8",
-		[]string{"445536bcd2513298075a5d379663c962", "dd3bdf9344b678b185a6f5cb60fca715"}, 1559741961,
+		[]string{"445536bcd2513298075a5d379663c962", "dd3bdf9344b678b185a6f5cb60fca715"},
+		1559741961,
 		"22681ab97d52c298010000005cf7c57926556bd0934c72f8", wire.CookieOld,
 		"22681ab97d52c298010000005cf7c609a6bb79d16625507a",
 	},

@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -93,6 +95,41 @@ func TestCookieIsGivenToWhoAsksForNothingElse(t *testing.T) {
 	}
 	if r := off.ask("dig", "127.0.0.1").one(t, "www.plain.west.", "A", "+cookie="+clientCookie); r.status != "NOERROR" || r.cookie != "" || len(r.other) > 0 {
 		t.Errorf("a server without cookies says:\n%s", r.raw)
+	}
+}
+
+// TestCookiesAreThoseOfOtherSoftware holds each cookie to the one that another
+// server with the same secret makes for the same client in the same second.
+func TestCookiesAreThoseOfOtherSoftware(t *testing.T) {
+	t.Parallel()
+	ours := serve(t, settings{more: "cookies: {secrets: [\"" + cookieSecret + "\"]}\n"})
+	zone := served{Name: "cookie.test.", text: "$ORIGIN cookie.test.\n$TTL 300\n@ SOA ns.nic.west. host 1 3600 600 86400 300\n@ NS ns.nic.west.\n"}
+	for _, sw := range softwares {
+		if sw.name == "pdns" { // has no cookies
+			continue
+		}
+		t.Run(sw.name, func(t *testing.T) {
+			t.Parallel()
+			at := []netip.AddrPort{freeAt(t, "127.0.0.1"), freeAt(t, "::1")}
+			startAuthority(t, sw, []served{zone}, at...)
+			for _, at := range at {
+				theirs := client{"dig", []string{"-r", "@" + at.Addr().String(), "-p", fmt.Sprint(at.Port())}}
+				question := []string{zone.Name, "SOA", "+cookie=" + clientCookie}
+				var a, b *response
+				for range 20 { // until both fall into one second
+					a, b = theirs.one(t, question...), ours.ask("dig", at.Addr().String()).one(t, question...)
+					if len(a.cookie) != 48 || len(b.cookie) != 48 {
+						t.Fatalf("no server cookie:\n%s\n%s", a.raw, b.raw)
+					}
+					if a.cookie[24:32] == b.cookie[24:32] {
+						break
+					}
+				}
+				if a.cookie != b.cookie {
+					t.Errorf("to %v, %s gives %s, and this server %s", at.Addr(), sw.name, a.cookie, b.cookie)
+				}
+			}
+		})
 	}
 }
 
