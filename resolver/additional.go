@@ -138,6 +138,9 @@ func (r *Resolver) serviceAlias(ctx context.Context, q wire.Question, w *work) [
 		return nil
 	}
 	w.aliases++
+	within := w.within
+	w.within = len(w.path) // the client is given it, so it is validated like what he asked for
+	defer func() { w.within = within }()
 	ctx, cancel := context.WithTimeout(ctx, additionalTime)
 	defer cancel()
 	ans, err := r.resolve(ctx, q, w)

@@ -20,7 +20,7 @@ const maxElsewhere = 2
 // answer, not what is looked up on the way to it. An address that somebody made
 // up leads to a server whose answers prove nothing.
 func (r *Resolver) validates(w *work) bool {
-	return r.opt.Anchors != nil && !w.cd && len(w.path) == 1
+	return r.opt.Anchors != nil && !w.cd && len(w.path) == w.within+1
 }
 
 // least returns the trust that remembered data must have to be of use now.

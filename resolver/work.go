@@ -24,6 +24,7 @@ type work struct {
 	refused bool // a look-up was
 	aliases int
 	path    []wire.Question // what is being resolved, outermost first
+	within  int             // of path: what the question is within whose answer the client is given
 	trace   *trace
 	cd      bool          // nothing is validated
 	budget  dnssec.Budget // for validation

@@ -72,3 +72,44 @@ func TestSignersAboveTheAnchorVouchForNothing(t *testing.T) {
 	}
 	playSigned(t, rows)
 }
+
+// TestAliasesOfServicesAreValidated: what an alias of SVCB leads to is for the
+// client, too (RFC 9460 §4.2).
+func TestAliasesOfServicesAreValidated(t *testing.T) {
+	world := func(faults ...simnet.Fault) func(n *simnet.Net) {
+		return func(n *simnet.Net) {
+			serveCom(n, delegation("site.com.", siteKey().DS(), siteCom))
+			n.ServeSigned(siteCom, "site.com.", siteOf("site.com.")+"svc.site.com. 300 HTTPS 1 . alpn=h3\n", simnet.Signing{})
+			n.Break(siteCom, faults...)
+			n.Serve(plainOrg, "plain.org.", siteOf("plain.org.")+"https.plain.org. HTTPS 0 svc.site.com.\n")
+		}
+	}
+	for name, good := range map[string]bool{"right": true, "forged": false} {
+		t.Run(name, func(t *testing.T) {
+			inSignedBubble(t, func(_ *config.Config, n *simnet.Net) {
+				if good {
+					world()(n)
+				} else {
+					world(edited(func(rr dns.RR) dns.RR {
+						if rr.Header().Rrtype == dns.TypeHTTPS {
+							return simnet.RRs("svc.site.com. HTTPS 1 evil.plain.org. alpn=h2")[0]
+						}
+						return rr
+					}))(n)
+				}
+			}, func(t *testing.T, p *Pipeline, _ *simnet.Net) {
+				m := ask(t, p, "https.plain.org. HTTPS +do")
+				if m.Rcode != dns.RcodeSuccess || len(m.Answer) != 1 {
+					t.Fatalf("got %v", m)
+				}
+				found := false
+				for _, rr := range m.Extra {
+					found = found || rr.Header().Rrtype == dns.TypeHTTPS
+				}
+				if found != good {
+					t.Errorf("the service is given: %v, want %v\n%v", found, good, m)
+				}
+			})
+		})
+	}
+}
