@@ -83,7 +83,7 @@ func (r *Resolver) askStep(ctx context.Context, ask, q wire.Question, at authori
 	if ask == q {
 		return r.askPatiently(ctx, ask, at, w)
 	}
-	if rep, ok := r.recall(ask, time.Time{}, rrset.Unchecked); ok && knows(rep, at.cut.Zone) {
+	if rep, ok := r.recall(ask, time.Time{}, rrset.Unchecked); ok && knows(rep, at.cut.Zone) && !r.unprovenEnd(rep, m) {
 		m.unasked()
 		r.stats.unasked.Add(1)
 		return rep, nil
@@ -93,6 +93,13 @@ func (r *Resolver) askStep(ctx context.Context, ask, q wire.Question, at authori
 		r.learn(ask, rep)
 	}
 	return rep, err
+}
+
+// unprovenEnd reports whether rep, from memory, would end the way to all names
+// below it because nothing is there (RFC 8020 §2), and nobody has looked whether
+// that is so: who forges it once must not have it said for as long as he likes.
+func (r *Resolver) unprovenEnd(rep *reply, m *minimiser) bool {
+	return r.opt.Anchors != nil && m.mode == Strict && rep.Rcode == wire.NXDomain && rep.trust() < rrset.Insecure
 }
 
 // knows reports whether rep, about a name below zone, says that there is no cut

@@ -113,3 +113,19 @@ func TestAliasesOfServicesAreValidated(t *testing.T) {
 		})
 	}
 }
+
+// TestForgedDenialInMemoryIsAskedAgain: with strict minimisation, a name that
+// was denied to somebody who did not want validation.
+func TestForgedDenialInMemoryIsAskedAgain(t *testing.T) {
+	playSigned(t, []scenario{{
+		name: "strict", cfg: func(cfg *config.Config) { cfg.Resolver.QNameMinimisation = config.MinimisationStrict },
+		world: siteWith(simnet.Mutate(func(m *dns.Msg) {
+			m.Rcode, m.Answer = dns.RcodeNameError, nil
+			m.Ns = simnet.RRs("site.com. SOA ns.site.com. h.site.com. 1 1 1 1 9999")
+		}).If(simnet.Question("c.site.com.", wire.TypeA), simnet.First(1))),
+		steps: []step{
+			{ask: "c.site.com. A +cd", rcode: wire.NXDomain},
+			{ask: "a.b.c.site.com. A +ad", ad: true, answer: []string{"a.b.c.site.com. A 198.51.100.3"}},
+		},
+	}})
+}
