@@ -53,7 +53,8 @@ func (r *Resolver) link(ctx context.Context, n wire.Name, w *work) (*rrset.Link,
 	if err != nil {
 		return nil, err
 	}
-	target, stepwise, claimed := n, false, false
+	target, stepwise, claimed, doubted := n, false, false, false
+	claimant := n             // what is below target, and says that target is a zone
 	for range 2 * maxLabels { // each turn goes a label down, or towards the link
 		if l.Trust != rrset.Secure || l.Zone == n {
 			return l, nil
@@ -68,6 +69,9 @@ func (r *Resolver) link(ctx context.Context, n wire.Name, w *work) (*rrset.Link,
 			if stepwise && l.Trust == rrset.Secure && l.Zone != n {
 				target = n.Tail(l.Zone.Labels() + 1)
 			}
+		case step.denied && claimed && !doubted: // who said so may have been anybody: it is asked for again, from the link on
+			r.forgetClaim(claimant)
+			target, claimed, doubted = n, false, true
 		case step.denied && claimed:
 			return nil, brokenChain(ede.Errorf(ede.Bogus, "%v is said to be a zone by what is below it, and not by %v", target, l.Zone))
 		case step.denied && target == n:
@@ -75,7 +79,7 @@ func (r *Resolver) link(ctx context.Context, n wire.Name, w *work) (*rrset.Link,
 		case step.denied:
 			target = n.Tail(target.Labels() + 1)
 		case step.signer != "" && step.signer.Labels() < target.Labels():
-			target, claimed = step.signer, true
+			target, claimed, claimant = step.signer, true, target
 		case !stepwise && target.Labels() > l.Zone.Labels()+1:
 			target, stepwise = n.Tail(l.Zone.Labels()+1), true
 		default:
@@ -140,6 +144,9 @@ func (r *Resolver) linkStep(ctx context.Context, l *rrset.Link, n wire.Name, w *
 	if !r.recallDS(q, judge) || ds == nil && step.undecided() {
 		rep, err := r.fetch(ctx, q, w, judge)
 		if err != nil {
+			if err = r.doubtLink(l, err); errors.Is(err, errAged) {
+				return linkStep{}, err
+			}
 			return linkStep{}, r.breakLink(n, err)
 		}
 		if ds != nil || !step.undecided() {
@@ -147,6 +154,9 @@ func (r *Resolver) linkStep(ctx context.Context, l *rrset.Link, n wire.Name, w *
 		}
 	}
 	if ds == nil {
+		if step.denied {
+			r.forgetCut(n)
+		}
 		if step.link != nil {
 			r.opt.Memory.PutLink(step.link)
 			r.forgetDS(n) // the link lives as long
@@ -204,6 +214,25 @@ func (r *Resolver) forgetDS(zone wire.Name) {
 		bare := *cut
 		bare.DS = nil
 		r.opt.Memory.PutCut(&bare)
+	}
+}
+
+// forgetClaim forgets the DS set of n, or its denial, if it is not proven. It is
+// no part of its caller, which is on the stack many times over.
+//
+//go:noinline
+func (r *Resolver) forgetClaim(n wire.Name) {
+	r.opt.Memory.PutSet(rrset.Set{Name: n, Type: wire.TypeDS, Rank: rrset.AuthAnswer, Until: r.opt.Clock.Now()})
+}
+
+// forgetCut forgets who the servers of zone are. A referral is not signed: what
+// it leads to shows whether it was right, and one that was forged is not believed
+// for as long as it says.
+//
+//go:noinline
+func (r *Resolver) forgetCut(zone wire.Name) {
+	if cut := r.opt.Memory.Cut(zone); cut != nil && cut.Zone == zone {
+		r.opt.Memory.PutCut(&rrset.Cut{Zone: zone, Until: r.opt.Clock.Now()})
 	}
 }
 
@@ -390,6 +419,7 @@ func (r *Resolver) breakLink(zone wire.Name, err error) error {
 		return ede.Wrap(errors.Join(errChain, err), ede.DNSKEYMissing, "the keys of %v cannot be had: %s", zone, e.Text)
 	}
 	now := r.opt.Clock.Now()
+	r.forgetCut(zone) // when it is tried again, its parent says who its servers are
 	r.opt.Memory.PutLink(&rrset.Link{Zone: zone, Trust: rrset.Bogus, Until: now.Add(bogusLink), Since: now, Err: e})
 	return brokenChain(err)
 }

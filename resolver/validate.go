@@ -63,8 +63,8 @@ func (r *Resolver) fetch(ctx context.Context, q wire.Question, w *work, check fu
 	return r.proven(ctx, q, w, check)
 }
 
-// proven asks for q until what comes passes check, of different servers and as
-// often as is worth it. Its error is the first that check has to say, if there
+// proven asks for q until what comes passes check, of different servers, or twice
+// of the only one, and as often as is worth it. Its error is the first that check has to say, if there
 // is one; the reply is then the one it is about.
 func (r *Resolver) proven(ctx context.Context, q wire.Question, w *work, check func(*reply) error) (*reply, error) {
 	avoid, direct := w.avoid, w.direct
@@ -72,9 +72,15 @@ func (r *Resolver) proven(ctx context.Context, q wire.Question, w *work, check f
 	w.avoid, w.direct = nil, false
 	var first *reply
 	var bogus error
+	again := false
 	for {
 		rep, err := r.descend(ctx, q, w)
 		switch {
+		case err != nil && len(w.avoid) == 1 && !again && ctx.Err() == nil && !w.spent():
+			// Nobody else is there. What came may have been forged on its way, by
+			// who is lucky once and not twice.
+			w.avoid, again = nil, true
+			continue
 		case err != nil && bogus != nil:
 			return first, bogus
 		case err != nil:
@@ -331,12 +337,14 @@ var errAged = errors.New("the keys were not of today")
 
 // doubtLink is on the way when err is about to be said of data because of l. If
 // l is not of today, it is forgotten first, and whoever judges again finds the
-// zone's new keys.
+// zone's new keys, and its servers: referrals are not signed, and the one that led
+// here may have been forged.
 func (r *Resolver) doubtLink(l *rrset.Link, err error) error {
 	now := r.opt.Clock.Now()
 	if !IsBogus(err) || now.Sub(l.Since) <= agedLink || l == insecureLink {
 		return err
 	}
+	r.forgetCut(l.Zone)
 	r.opt.Memory.PutLink(&rrset.Link{Zone: l.Zone, Until: now})
 	r.opt.Memory.PutSet(rrset.Set{Name: l.Zone, Type: wire.TypeDNSKEY, Rank: rrset.AuthAnswer, Trust: rrset.Secure, Until: now})
 	e := ede.Of(err)

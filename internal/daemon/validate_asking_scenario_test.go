@@ -82,7 +82,7 @@ func TestValidationAsksForLittle(t *testing.T) {
 		}},
 		{name: "a broken chain not again for a minute", world: siteWith(damaged(dns.TypeDNSKEY)), steps: []step{
 			{ask: "www.site.com. A", rcode: wire.ServFail, ede: 6 + 1, most: 8},
-			{after: 30 * time.Second, ask: "other.site.com. A", rcode: wire.ServFail, ede: 6 + 1, most: 1},
+			{after: 30 * time.Second, ask: "other.site.com. A", rcode: wire.ServFail, ede: 6 + 1, most: 2}, // its servers may be others than was said
 			{after: 31 * time.Second, ask: "a.b.c.site.com. A +ad", ad: true, answer: []string{"a.b.c.site.com. A 198.51.100.3"}, do: func(n *simnet.Net) { n.Break(siteCom) }},
 		}},
 		{name: "another server when one is bogus", world: func(n *simnet.Net) {
@@ -184,9 +184,9 @@ func TestKeysMayBeRolled(t *testing.T) {
 			{ask: "other.site.com. A", rcode: wire.ServFail, do: signed(ksk, zsk("two"))},
 			{after: 5 * time.Minute, ask: "other.site.com. A +ad", ad: true, most: 4},
 		}},
-		{name: "with a new DS set, old keys still known", world: siteWithDS(simnet.Signing{Keys: []*simnet.Key{one}}, one.DS()), steps: []step{
+		{name: "with a new DS set at once, old keys still known", world: siteWithDS(simnet.Signing{Keys: []*simnet.Key{one}}, one.DS()), steps: []step{
 			{ask: "www.site.com. A +ad", ad: true},
-			{after: 10 * time.Minute, ask: "other.site.com. A", rcode: wire.ServFail, ede: 9 + 1, do: func(n *simnet.Net) {
+			{after: 10 * time.Minute, ask: "other.site.com. A +ad", ad: true, most: 5, do: func(n *simnet.Net) {
 				signed(two)(n)
 				serveCom(n, delegation("site.com.", two.DS(), siteCom))
 			}},

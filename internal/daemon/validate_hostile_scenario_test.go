@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -71,6 +72,55 @@ func TestSignersAboveTheAnchorVouchForNothing(t *testing.T) {
 		)
 	}
 	playSigned(t, rows)
+}
+
+// TestOneForgedPacketBreaksNoZone: what somebody gets in once, by luck, is not
+// what all clients of a signed zone suffer from for as long as he says.
+func TestOneForgedPacketBreaksNoZone(t *testing.T) {
+	www := []string{"www.site.com. A 198.51.100.1"}
+	once := func(f simnet.Fault, typ wire.Type) simnet.Fault { return f.If(simnet.Type(typ), simnet.First(1)) }
+	deep := func(n *simnet.Net) {
+		serveForwarder(n, simnet.Signing{})
+		n.ServeSigned(forwarder, "site.com.", siteOf("site.com.")+delegation("deep.x.site.com.", simnet.NewKey("deep.x.site.com.", simnet.KeyOptions{}).DS(), siteCom4), simnet.Signing{})
+		n.ServeSigned(forwarder, "deep.x.site.com.", siteOf("deep.x.site.com."), simnet.Signing{})
+		n.Break(forwarder, claiming("x.site.com.").If(simnet.Question("deep.x.site.com.", wire.TypeDS), simnet.First(1)))
+	}
+	playSigned(t, []scenario{
+		{name: "keys", world: siteWith(once(damaged(), wire.TypeDNSKEY)), steps: []step{
+			{ask: "www.site.com. A +ad", ad: true, answer: www, most: 7},
+		}},
+		{name: "data", world: siteWith(forgedA(evil).If(simnet.Question("www.site.com.", wire.TypeA), simnet.First(1))), steps: []step{
+			{ask: "www.site.com. A +ad", ad: true, answer: www, most: 7},
+		}},
+		{name: "a signer of a DS set", world: deep, cfg: only, steps: []step{
+			{ask: "www.deep.x.site.com. A +ad", ad: true},
+		}},
+		{name: "a referral within the zone", world: func(n *simnet.Net) {
+			siteWith(simnet.Refer("www.site.com. 86400 NS ns.www.site.com.\nns.www.site.com. 86400 A "+evil).If(simnet.Question("www.site.com.", wire.TypeA), simnet.First(1)))(n)
+			n.Serve(evil, "site.com.", "*.site.com. 9999 A 203.0.113.66")
+		}, steps: []step{
+			{ask: "www.site.com. A +ad", ad: true, answer: www, most: 12},
+			{ask: "a.www.site.com. A +ad", ad: true, rcode: wire.NXDomain, most: 3},
+		}},
+		{name: "a referral to the zone", world: func(n *simnet.Net) {
+			site(simnet.Signing{})(n)
+			n.Break(comServer, simnet.Refer("site.com. 86400 NS ns.site.com.\nns.site.com. 86400 A "+evil).If(simnet.Question("site.com.", wire.TypeA), simnet.First(1)))
+			n.Serve(evil, "site.com.", "*.site.com. 9999 A 203.0.113.66")
+		}, steps: []step{
+			{ask: "www.site.com. A", rcode: wire.ServFail, noAns: true},
+			{after: 2 * time.Minute, ask: "www.site.com. A +ad", ad: true, answer: www},
+		}},
+		{name: "a referral to the zone whose keys are known", world: func(n *simnet.Net) {
+			site(simnet.Signing{})(n)
+			serveCom(n, siteKey().DS()+"site.com. 300 NS ns.site.com.\nns.site.com. 300 A "+siteCom+"\n")
+			n.Serve(evil, "site.com.", "*.site.com. 9999 A 203.0.113.66")
+		}, steps: []step{
+			{ask: "www.site.com. A +ad", ad: true, answer: www},
+			{after: 10 * time.Minute, ask: "other.site.com. A +ad", ad: true, answer: []string{"other.site.com. A 198.51.100.2"}, most: 9, do: func(n *simnet.Net) {
+				n.Break(comServer, simnet.Refer("site.com. 86400 NS ns.site.com.\nns.site.com. 86400 A "+evil).If(simnet.Question("site.com.", wire.TypeA), simnet.First(1)))
+			}},
+		}},
+	})
 }
 
 // TestAliasesOfServicesAreValidated: what an alias of SVCB leads to is for the

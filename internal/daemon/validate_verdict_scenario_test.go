@@ -210,7 +210,7 @@ func TestBogusAnswers(t *testing.T) {
 	_, otherDS := with(simnet.KeyOptions{Label: "other"})
 	playSigned(t, []scenario{
 		{name: "a wrong signature", world: siteWith(damaged(dns.TypeA)), steps: []step{
-			{ask: "www.site.com. A", rcode: wire.ServFail, noAns: true, ede: 6 + 1, sent: cold("www.site.com.")},
+			{ask: "www.site.com. A", rcode: wire.ServFail, noAns: true, ede: 6 + 1, sent: append(cold("www.site.com."), "192.0.2.31 www.site.com. A")},
 			{ask: "www.site.com. MX", noAns: true, soa: "site.com.", sent: []string{"192.0.2.31 www.site.com. MX"}},
 		}},
 		{name: "wrong data", steps: bogus(6, "www.site.com. A", "alias.site.com. A"), world: siteWith(edited(func(rr dns.RR) dns.RR {
