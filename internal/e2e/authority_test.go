@@ -41,6 +41,7 @@ var softwares = []software{
 type served struct {
 	Name, text string
 	File       string // set by startAuthority
+	Policy     string // the authority's, in its file in testdata, for it to sign the zone itself; "": it does not
 	signed     bool
 }
 

@@ -200,13 +200,19 @@ func (z *labZone) signByLDNS(t *testing.T, algorithm string) {
 	each(z, func(k *dns.DNSKEY) { z.keys = append(z.keys, &zoneKey{DNSKEY: k, keys: true}) })
 }
 
+// placed is zones, and where they are served.
+type placed struct {
+	zones []served
+	at    netip.AddrPort
+}
+
 // unbound starts an Unbound that goes the same ways as the server: it has
 // no option for the port of name servers, so it is told each zone's. What either
 // would conclude from denials of other names is off, for then what is said
 // depends on what was asked before. So is its minimisation: it takes what is
 // said to A on the way for the answer, and calls an alias of nothing NXDOMAIN
 // when the alias itself was asked for.
-func (l *laboratory) unbound(t *testing.T, parents, zones netip.AddrPort) netip.AddrPort {
+func (l *laboratory) unbound(t *testing.T, authorities ...placed) netip.AddrPort {
 	t.Helper()
 	var b strings.Builder
 	fmt.Fprintf(&b, `
@@ -219,10 +225,7 @@ func (l *laboratory) unbound(t *testing.T, parents, zones netip.AddrPort) netip.
   harden-below-nxdomain: no
   qname-minimisation: no
 `, l.anchor)
-	for _, s := range []struct {
-		zones []served
-		at    netip.AddrPort
-	}{{l.parents, parents}, {l.zones, zones}} {
+	for _, s := range authorities {
 		for _, z := range s.zones {
 			fmt.Fprintf(&b, "stub-zone:\n  name: %q\n  stub-addr: %s@%d\n", z.Name, s.at.Addr(), s.at.Port())
 		}
@@ -342,7 +345,7 @@ func TestVerdictsAreUnbounds(t *testing.T) {
 	zones := netip.AddrPortFrom(netip.MustParseAddr(addrLabZones), port)
 	startAuthority(t, softwares[0], l.parents, parents)
 	startAuthority(t, softwares[0], l.zones, zones)
-	unbound := l.unbound(t, parents, zones)
+	unbound := l.unbound(t, placed{l.parents, parents}, placed{l.zones, zones})
 	defaults := l.serve(t, int(port), "")
 	bare := l.serve(t, int(port), "aggressive_nsec: false\nharden_below_nxdomain: false")
 

@@ -36,6 +36,9 @@ var needs = []struct{ program, apt string }{
 	{"unbound", "unbound"},
 	{"ldns-keygen", "ldnsutils"},
 	{"ldns-signzone", "ldnsutils"},
+	{"dnssec-keygen", "bind9-utils"},
+	{"dnssec-signzone", "bind9-utils"},
+	{"delv", "bind9-dnsutils"},
 }
 
 // built holds what TestMain made for all tests.
