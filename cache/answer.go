@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
-	"sync/atomic"
 	"time"
 
 	"shirube/internal/ede"
@@ -18,17 +17,19 @@ const MaxAnswer = 16 << 10
 // Answer is one finished response in wire format, without an OPT record. It is
 // never changed: readers copy it out and edit their own copy.
 type Answer struct {
-	msg     []byte    // its AD bit says what validation found
-	ttls    []uint16  // offsets of the TTL fields in msg
-	stored  time.Time // when msg was as it is
+	form
+	stored  time.Time // when it was as it is
 	ede     *ede.Error
 	seconds uint32 // that it lives from then on
 	plain   bool   // the same with and without DO
-	spare   uint16 // records at the end of the authority section that may be left out
-	ring    ring   // of its records
-	// refresh is the one thing that changes: what is known of how much the
-	// answer is asked for, and when it is to be renewed. See due.
-	refresh atomic.Uint32
+}
+
+// form is what an answer says.
+type form struct {
+	msg   []byte   // its AD bit says what validation found
+	ttls  []uint16 // offsets of the TTL fields in msg
+	ring  ring     // of its records
+	spare uint16   // records at the end of the authority section that may be left out
 }
 
 // ErrAnswer reports bytes that are not a whole response with one question and
@@ -80,10 +81,10 @@ func NewAnswer(msg []byte, ttls []uint32, stored time.Time, extended *ede.Error)
 			least = ttl
 		}
 	}
-	a := &Answer{msg: msg, ttls: offsets, stored: stored, seconds: least, ede: sendable(extended)}
-	a.ring = findRing(msg, offsets)
-	a.refresh.Store(unasked)
-	return a, nil
+	return &Answer{
+		form:   form{msg: msg, ttls: offsets, ring: findRing(msg, offsets)},
+		stored: stored, seconds: least, ede: sendable(extended),
+	}, nil
 }
 
 // MarkPlain records that a has no DNSSEC records that were left out for want of
@@ -113,46 +114,51 @@ func sendable(err *ede.Error) *ede.Error {
 // for what the OPT record needs.
 // Never more than q.Limit octets are appended.
 func (a *Answer) Append(buf []byte, q *wire.Query, now time.Time) []byte {
+	return a.append(buf, q, seconds(now.Sub(a.stored)))
+}
+
+// append is Append for an answer that is age seconds old.
+func (f *form) append(buf []byte, q *wire.Query, age uint32) []byte {
 	start := len(buf)
 	limit := q.Limit - q.OPTRoom()
-	msg, ttls := a.msg, a.ttls
+	msg, ttls := f.msg, f.ttls
 	spare := uint16(0) // left out
 	if len(msg) > limit {
-		msg, ttls = a.upTo(0)
+		msg, ttls = f.upTo(0)
 	}
-	if len(msg) > limit && a.spare > 0 {
-		spare = a.spare
-		msg, ttls = a.upTo(spare)
+	if len(msg) > limit && f.spare > 0 {
+		spare = f.spare
+		msg, ttls = f.upTo(spare)
 	}
 	if len(msg) > limit { // RFC 2181 §9
-		return wire.Truncate(wire.AppendReply(buf, q, wire.RcodeOf(a.msg)), start, q)
+		return wire.Truncate(wire.AppendReply(buf, q, wire.RcodeOf(f.msg)), start, q)
 	}
 	buf = append(buf, msg...)
-	if len(msg) < len(a.msg) {
-		binary.BigEndian.PutUint16(buf[start+8:], binary.BigEndian.Uint16(a.msg[8:])-spare) // NSCOUNT
+	if len(msg) < len(f.msg) {
+		binary.BigEndian.PutUint16(buf[start+8:], binary.BigEndian.Uint16(f.msg[8:])-spare) // NSCOUNT
 		clear(buf[start+10 : start+wire.HeaderLen])                                         // ARCOUNT
 	}
 	wire.Readdress(buf[start:], q)
-	wire.Age(buf[start:], ttls, a.age(now))
+	wire.Age(buf[start:], ttls, age)
 	return buf
 }
 
-// upTo returns a without its additional section, which may be left out where
+// upTo returns f without its additional section, which may be left out where
 // there is no room (RFC 2181 §9), and without the last spare records of the
 // authority section, but for the counts of them.
-func (a *Answer) upTo(spare uint16) (msg []byte, ttls []uint16) {
-	records := int(binary.BigEndian.Uint16(a.msg[6:])) + int(binary.BigEndian.Uint16(a.msg[8:])) - int(spare)
-	if records == 0 || records == len(a.ttls) {
-		return a.msg, a.ttls
+func (f *form) upTo(spare uint16) (msg []byte, ttls []uint16) {
+	records := int(binary.BigEndian.Uint16(f.msg[6:])) + int(binary.BigEndian.Uint16(f.msg[8:])) - int(spare)
+	if records == 0 || records == len(f.ttls) {
+		return f.msg, f.ttls
 	}
-	last := int(a.ttls[records-1])
-	return a.msg[:last+6+int(binary.BigEndian.Uint16(a.msg[last+4:]))], a.ttls[:records]
+	last := int(f.ttls[records-1])
+	return f.msg[:last+6+int(binary.BigEndian.Uint16(f.msg[last+4:]))], f.ttls[:records]
 }
 
-// age returns how old a is at now, in whole seconds. A query may have come in
-// before its answer did, and a clock may go back: then a is new.
-func (a *Answer) age(now time.Time) uint32 {
-	return uint32(min(max(now.Sub(a.stored), 0)/time.Second, math.MaxUint32))
+// seconds returns the whole seconds of an age. A query may have come in before
+// its answer did, and a clock may go back: then the answer is new.
+func seconds(age time.Duration) uint32 {
+	return uint32(min(max(age, 0)/time.Second, math.MaxUint32))
 }
 
 // life returns how long a lives after it was stored.
@@ -166,14 +172,6 @@ func (a *Answer) EDE() *ede.Error { return a.ede }
 
 // Expires returns when a must not be used any more.
 func (a *Answer) Expires() time.Time { return a.stored.Add(a.life()) }
-
-// answerOverhead is what an Answer takes in memory beside its bytes.
-const answerOverhead = 96
-
-// size returns the bytes that a takes in memory.
-func (a *Answer) size() int64 {
-	return int64(cap(a.msg)+2*cap(a.ttls)) + answerOverhead + errorSize(a.ede)
-}
 
 // errorSize returns the bytes that err, which may be nil, takes in memory.
 func errorSize(err *ede.Error) int64 {

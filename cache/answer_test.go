@@ -196,7 +196,7 @@ func TestAnswerWithoutRoomLosesItsAdditionalSectionFirst(t *testing.T) { // RFC 
 	} {
 		q := query(t, "a.", wire.TypeNS)
 		q.Limit = c.limit
-		for how, out := range map[string][]byte{"live": a.Append(nil, q, after(7)), "stale": a.appendStale(nil, q, after(70), 20)} {
+		for how, out := range map[string][]byte{"live": a.Append(nil, q, after(7)), "stale": a.appendStale(nil, q, 70, 20)} {
 			got := unpack(t, out)
 			if len(out) > c.limit || got.Truncated != c.truncated || len(got.Answer) != c.answer || len(got.Extra) != c.extra {
 				t.Errorf("room %s, %s: TC %v, %d and %d records in %d octets", c.what, how, got.Truncated, len(got.Answer), len(got.Extra), len(out))
@@ -239,7 +239,7 @@ func TestAnswerWithoutRoomLosesWhatIsSpareNext(t *testing.T) { // RFC 2181 §9
 	} {
 		q := query(t, "a.", wire.TypeTXT)
 		q.Limit = c.limit
-		for how, out := range map[string][]byte{"live": a.Append(nil, q, after(7)), "stale": a.appendStale(nil, q, after(70), 20)} {
+		for how, out := range map[string][]byte{"live": a.Append(nil, q, after(7)), "stale": a.appendStale(nil, q, 70, 20)} {
 			got := unpack(t, out)
 			if len(out) > c.limit || got.Truncated != c.truncated || len(got.Answer) != c.answer || len(got.Ns) != c.ns || len(got.Extra) != c.extra {
 				t.Errorf("room %s, %s: TC %v, %d, %d and %d records in %d octets", c.what, how, got.Truncated, len(got.Answer), len(got.Ns), len(got.Extra), len(out))

@@ -4,6 +4,7 @@ package cache
 
 import (
 	"hash/maphash"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -13,8 +14,9 @@ import (
 
 // AnswersOptions configures [Answers]. Zero means the default.
 type AnswersOptions struct {
-	// Bytes is how much memory may be taken; default 64 MiB. One eighth of it
-	// is for failures. What needs more than 1/64 of its share is not kept.
+	// Bytes is how much memory may be taken; default 64 MiB. An eighth of it, 16
+	// MiB at most, is for failures. Of a cache below 1 MiB, answers that take
+	// more than a quarter of it are not kept.
 	Bytes int64
 
 	// How long a failure to resolve is remembered: MinFailure the first time,
@@ -41,13 +43,21 @@ type AnswersOptions struct {
 // use.
 type Answers struct {
 	opt         AnswersOptions
-	answers     *store[string, *Answer]
-	failures    *store[string, failure]
+	base        time.Time // that times are counted from
+	rules       arenaRules
+	from        source // of memory
+	table       atomic.Pointer[table]
+	failures    atomic.Pointer[store[string, failure]]
 	failureHits atomic.Uint64
+	limit       atomic.Int64 // AnswersOptions.Bytes
+	resizing    sync.Mutex   // held by who moves answers, or looks at all
 }
 
 // NewAnswers returns an empty cache.
-func NewAnswers(opt AnswersOptions) *Answers {
+func NewAnswers(opt AnswersOptions) *Answers { return newAnswers(opt, mapped()) }
+
+// newAnswers is NewAnswers with memory from a source.
+func newAnswers(opt AnswersOptions, from source) *Answers {
 	if opt.Bytes == 0 {
 		opt.Bytes = 64 << 20
 	}
@@ -63,25 +73,36 @@ func NewAnswers(opt AnswersOptions) *Answers {
 	if opt.Recheck == 0 {
 		opt.Recheck = 30 * time.Second
 	}
-	return &Answers{
-		opt:      opt,
-		answers:  newStore[string, *Answer](opt.Bytes - opt.Bytes/8),
-		failures: newStore[string, failure](opt.Bytes / 8),
+	c := &Answers{opt: opt, from: from, base: time.Now()}
+	p := portion(opt.Bytes)
+	c.rules = arenaRules{seed: maphash.MakeSeed(), maxStale: int64(opt.MaxStale), remarks: newRemarks(p.remarks)}
+	t, err := newTable(p.arenas, &c.rules, from)
+	if err != nil { // as for any other data structure: there is the heap, or no going on
+		t, _ = newTable(p.arenas, &c.rules, onHeap())
 	}
+	c.table.Store(t)
+	c.failures.Store(newStore[string, failure](p.failures))
+	c.limit.Store(opt.Bytes)
+	return c
 }
 
-// maxKey is the length of the longest key: name, type and bits.
-const maxKey = wire.MaxNameLen + 3
+// keyTail is how long a key is behind the name: type, class and bits.
+const keyTail = 5
+
+// maxKey is the length of the longest key.
+const maxKey = wire.MaxNameLen + keyTail
 
 // The bits of a request that change what an answer may hold (RFC 4035 §3.2.1,
 // §3.2.2).
 const (
 	keyDO byte = 1 << iota
 	keyCD
+	keyMask = keyDO | keyCD
 )
 
-// appendKey appends the key for a question: the folded name, which says itself
-// where it ends, the type, and the request bits. The class is always IN.
+// appendKey appends the key for a question: the question section with its name
+// folded, which says itself where it ends, and the request bits. The class is
+// always IN.
 func appendKey(buf, rawName []byte, typ wire.Type, do, cd bool) []byte {
 	buf = wire.AppendFolded(buf, rawName)
 	bits := byte(0)
@@ -91,7 +112,7 @@ func appendKey(buf, rawName []byte, typ wire.Type, do, cd bool) []byte {
 	if cd {
 		bits |= keyCD
 	}
-	return append(buf, byte(typ>>8), byte(typ), bits)
+	return append(buf, byte(typ>>8), byte(typ), byte(wire.ClassIN>>8), byte(wire.ClassIN&0xFF), bits)
 }
 
 // lookup returns the entry of key, which is not copied, or nil.
@@ -109,11 +130,51 @@ func lookup[V any](s *store[string, V], key []byte) *entry[string, V] {
 	return nil
 }
 
+// arena returns the arena for keys with hash h, locked for reading.
+func (c *Answers) arena(h uint64) *arena {
+	for t := c.table.Load(); ; t = t.next.Load() {
+		a := t.arena(h)
+		if a.mu.RLock(); !a.gone {
+			return a
+		}
+		a.mu.RUnlock()
+	}
+}
+
+// ownArena returns the arena for keys with hash h, locked for writing.
+func (c *Answers) ownArena(h uint64) *arena {
+	for t := c.table.Load(); ; t = t.next.Load() {
+		a := t.arena(h)
+		if a.mu.Lock(); !a.gone {
+			return a
+		}
+		a.mu.Unlock()
+	}
+}
+
+// locate returns the slot of key in an arena that has to be unlocked, or nil.
+func (c *Answers) locate(key []byte) (*arena, *slot) {
+	h := c.rules.hash(key)
+	a := c.arena(h)
+	if s := a.find(h, key); s != nil {
+		return a, s
+	}
+	a.mu.RUnlock()
+	return nil, nil
+}
+
+// since returns t as it is kept: in nanoseconds after the base. Like the age
+// that it leads to, it goes by the monotonic clock if t has its reading.
+func (c *Answers) since(t time.Time) int64 { return int64(t.Sub(c.base)) }
+
 // Hit is what [Answers.Append] found.
 type Hit struct {
 	Found bool
 	EDE   *ede.Error // to be sent along, or nil
-	Due   Due        // what to renew, if anything: the caller is the one who has to see to it
+	// Due, if not zero, asks the caller, and nobody else, to have the answer
+	// renewed before it expires. The parts of the new one have to outlive this
+	// time: what does not is to be fetched anew; what does may come from memory.
+	Due time.Time
 }
 
 // Append appends the live answer to q to buf, as it is at now, without an OPT
@@ -127,17 +188,12 @@ func (c *Answers) Append(buf []byte, q *wire.Query, now time.Time) ([]byte, Hit)
 	}
 	var b [maxKey]byte
 	key := appendKey(b[:0], q.RawName(), q.Type, q.DO, q.CD)
-	if e := lookup(c.answers, key); e != nil {
-		switch a := e.val; {
-		case a.alive(now):
-			e.touch()
-			return c.appendLive(buf, q, now, e)
-		case q.RD && c.isStale(a, now): // RFC 8767 §5: without RD, no word of it
-			return buf, Hit{}
-		}
+	out, hit, stale := c.appendLive(buf, key, q, c.since(now))
+	if hit.Found || stale && q.RD { // RFC 8767 §5: without RD, no word of what is stale
+		return out, hit
 	}
 	key[len(key)-1] &^= keyDO
-	if e := lookup(c.failures, key); e != nil && e.val.alive(now) {
+	if e := lookup(c.failures.Load(), key); e != nil && e.val.alive(now) {
 		e.touch()
 		c.failureHits.Add(1)
 		return wire.AppendReply(buf, q, wire.ServFail), Hit{Found: true, EDE: e.val.err}
@@ -145,18 +201,29 @@ func (c *Answers) Append(buf []byte, q *wire.Query, now time.Time) ([]byte, Hit)
 	return buf, Hit{}
 }
 
-// appendLive appends the answer in e, which is alive.
-func (c *Answers) appendLive(buf []byte, q *wire.Query, now time.Time, e *entry[string, *Answer]) ([]byte, Hit) {
-	a, start := e.val, len(buf)
-	buf = a.Append(buf, q, now)
-	if c.opt.Rotate && len(buf)-start == len(a.msg) {
-		a.ring.turn(buf[start:], a)
+// appendLive appends the answer to q, whose key is given, if there is one that
+// is alive. It reports whether there is a stale one.
+func (c *Answers) appendLive(buf, key []byte, q *wire.Query, now int64) (out []byte, hit Hit, stale bool) {
+	a, s := c.locate(key)
+	if s == nil {
+		return buf, Hit{}, false
 	}
-	hit := Hit{Found: true, EDE: a.ede}
-	if c.opt.Prefetch && q.RD && a.due(now, c.opt.Recheck) {
-		hit.Due = dueOf(e)
+	defer a.mu.RUnlock()
+	if !s.alive(now) {
+		return buf, Hit{}, s.stale(now, a.maxStale)
 	}
-	return buf, hit
+	s.touch()
+	start := len(buf)
+	f := s.form()
+	buf = f.append(buf, q, seconds(time.Duration(s.age(now))))
+	if c.opt.Rotate && len(buf)-start == len(f.msg) {
+		f.ring.turn(buf[start:], &f)
+	}
+	hit = Hit{Found: true, EDE: a.remarks.of(s.remark())}
+	if c.opt.Prefetch && q.RD && s.due(now, c.opt.Recheck) {
+		hit.Due = c.expires(s).Add(minPrefetch) // else the next one were not worth renewing
+	}
+	return buf, hit, false
 }
 
 // Put stores a as the answer to questions for q with the given DO and CD,
@@ -164,24 +231,31 @@ func (c *Answers) appendLive(buf []byte, q *wire.Query, now time.Time, e *entry[
 // there. One that is longer than [MaxAnswer] or without life (RFC 1035 §3.2.1:
 // TTL 0 is for the one who asked) is not stored, but ends the old one: that is
 // outdated, and must not come back as a stale answer. That q could not be
-// answered before a was made is forgotten in any case.
+// answered before a was made is forgotten in any case. It keeps nothing of a.
 func (c *Answers) Put(q wire.Question, do, cd bool, a *Answer) {
 	if !a.about(q) {
 		return
 	}
 	var b [maxKey]byte
 	key := appendKey(b[:0], []byte(q.Name), q.Type, do, cd)
-	if len(a.msg) <= MaxAnswer && a.life() > 0 {
-		c.answers.put(maphash.Bytes(c.answers.seed, key), string(key), a, a.size()+keySize(key),
-			func(old *Answer) bool { return old.stored.After(a.stored) && old.alive(a.stored) })
-	} else if lookup(c.answers, key) != nil {
-		c.answers.drop(maphash.Bytes(c.answers.seed, key), string(key),
-			func(old *Answer) bool { return !old.stored.After(a.stored) })
-	}
+	c.put(key, a)
 	key[len(key)-1] &^= keyDO
-	if lookup(c.failures, key) != nil {
-		c.failures.drop(maphash.Bytes(c.failures.seed, key), string(key),
+	failures := c.failures.Load()
+	if lookup(failures, key) != nil {
+		failures.drop(maphash.Bytes(failures.seed, key), string(key),
 			func(f failure) bool { return !f.stored.After(a.stored) })
+	}
+}
+
+// put is Put for the answers.
+func (c *Answers) put(key []byte, x *Answer) {
+	h, stored := c.rules.hash(key), c.since(x.stored)
+	a := c.ownArena(h)
+	defer a.mu.Unlock()
+	if len(x.msg) <= MaxAnswer && x.life() > 0 {
+		a.store(h, key, x, stored)
+	} else if old := a.find(h, key); old != nil && old.storedAt() <= stored {
+		a.forget(old)
 	}
 }
 
@@ -189,11 +263,17 @@ func (c *Answers) Put(q wire.Question, do, cd bool, a *Answer) {
 // expires or has expired, if there is one.
 func (c *Answers) Expires(q wire.Question, do, cd bool) (time.Time, bool) {
 	var b [maxKey]byte
-	e := lookup(c.answers, appendKey(b[:0], []byte(q.Name), q.Type, do, cd))
-	if e == nil {
+	a, s := c.locate(appendKey(b[:0], []byte(q.Name), q.Type, do, cd))
+	if s == nil {
 		return time.Time{}, false
 	}
-	return e.val.Expires(), true
+	defer a.mu.RUnlock()
+	return c.expires(s), true
+}
+
+// expires returns when s must not be used any more.
+func (c *Answers) expires(s *slot) time.Time {
+	return c.base.Add(time.Duration(s.storedAt())).Add(time.Duration(s.life()))
 }
 
 // keySize returns the bytes that a key takes in memory: the allocator rounds
@@ -202,12 +282,23 @@ func keySize(key []byte) int64 { return int64(len(key) + len(key)/8 + 8) }
 
 // AnswersStats is a snapshot of [Answers].
 type AnswersStats struct {
-	Answers     StoreStats
+	Limit       int64 // AnswersOptions.Bytes
+	Answers     ArenaStats
 	Failures    StoreStats
 	FailureHits uint64
 }
 
+// ArenaStats is a snapshot of the memory for answers.
+type ArenaStats struct {
+	Bytes    int64 // taken by answers, the dead among them included
+	Reserved int64 // that may be, with the index
+	ArenaCounts
+}
+
 // Stats returns a snapshot.
 func (c *Answers) Stats() AnswersStats {
-	return AnswersStats{Answers: c.answers.stats(), Failures: c.failures.stats(), FailureHits: c.failureHits.Load()}
+	return AnswersStats{
+		Limit: c.limit.Load(), Answers: c.table.Load().stats(),
+		Failures: c.failures.Load().stats(), FailureHits: c.failureHits.Load(),
+	}
 }

@@ -47,11 +47,12 @@ func (c *Answers) FailFor(q wire.Question, cd bool, err *ede.Error, now time.Tim
 	var b [maxKey]byte
 	key := appendKey(b[:0], []byte(q.Name), q.Type, false, cd)
 	f := failure{err: sendable(err), stored: now, lasts: max(least, c.opt.MinFailure)}
-	if e := lookup(c.failures, key); e != nil {
+	failures := c.failures.Load()
+	if e := lookup(failures, key); e != nil {
 		if old := e.val; now.Sub(old.stored)-old.lasts < c.opt.MaxFailure {
 			f.lasts = max(least, min(2*old.lasts, c.opt.MaxFailure))
 		}
 	}
-	c.failures.put(maphash.Bytes(c.failures.seed, key), string(key), f, keySize(key)+errorSize(f.err),
+	failures.put(maphash.Bytes(failures.seed, key), string(key), f, keySize(key)+errorSize(f.err),
 		func(old failure) bool { return old.since(now, min(old.lasts, c.opt.Recheck)) }) // another flight's, just now
 }

@@ -435,5 +435,5 @@ func TestFailuresAreBounded(t *testing.T) {
 	if st.Failures.Entries+int(st.Failures.Evicted) != 5000 {
 		t.Errorf("%d stored and %d evicted failures are not 5000", st.Failures.Entries, st.Failures.Evicted)
 	}
-	check(t, c.failures)
+	check(t, c.failures.Load())
 }

@@ -50,26 +50,6 @@ func fillings(t *testing.T) []filling {
 	}
 	addr := func() dns.RR { return rr(t, fmt.Sprintf("x. 300 IN A 192.0.2.%d", rng.IntN(256))) }
 	return []filling{
-		{"small answers", func(i int, a *Answers, _ *Memory) {
-			n := fmt.Sprintf("h%d.", i)
-			a.Put(question(n, wire.TypeA), false, false, hosts(t, n, epoch, n+" 300 IN A 192.0.2.1"))
-		}, func(a *Answers, _ *Memory) StoreStats { return a.Stats().Answers }},
-		{"answers with long names", func(i int, a *Answers, _ *Memory) {
-			n := fmt.Sprintf("h%d.%s", i, strings.Repeat("abcdefghi.", rng.IntN(24)))
-			a.Put(question(n, wire.TypeA), false, false, hosts(t, n, epoch, n+" 300 IN A 192.0.2.1"))
-		}, func(a *Answers, _ *Memory) StoreStats { return a.Stats().Answers }},
-		{"answers of many records", func(i int, a *Answers, _ *Memory) {
-			n := fmt.Sprintf("h%d.", i)
-			var records []string
-			for range 1 + rng.IntN(60) {
-				records = append(records, fmt.Sprintf("%s 300 IN A 192.0.2.%d", n, rng.IntN(256)))
-			}
-			a.Put(question(n, wire.TypeA), false, false, hosts(t, n, epoch, records...))
-		}, func(a *Answers, _ *Memory) StoreStats { return a.Stats().Answers }},
-		{"answers of random sizes", func(i int, a *Answers, _ *Memory) {
-			n := fmt.Sprintf("h%d.", i)
-			a.Put(question(n, wire.TypeA), false, false, blob(t, n, rng.IntN(1<<rng.IntN(15)), epoch))
-		}, func(a *Answers, _ *Memory) StoreStats { return a.Stats().Answers }},
 		{"failures", func(i int, a *Answers, _ *Memory) {
 			n := fmt.Sprintf("h%d.example.", i)
 			a.Fail(question(n, wire.TypeA), false, ede.Errorf(ede.Other, "no server of %s answered", n), epoch)

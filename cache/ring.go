@@ -60,19 +60,19 @@ func continues(msg []byte, first, last, next uint16) bool {
 	return int(first)+6 >= len(head) && bytes.Equal(head, msg[int(first)+6-len(head):first+6])
 }
 
-// turn lets any of the records of r be the first in msg, a copy of a's. It is
+// turn lets any of the records of r be the first in msg, a copy of f's. It is
 // chance and not a counter because a counter would be written by all who hit,
 // and not the query's ID, as in Unbound, because over HTTPS that is always 0
 // (RFC 8484 §4.1).
-func (r ring) turn(msg []byte, a *Answer) {
+func (r ring) turn(msg []byte, f *form) {
 	if r.n == 0 {
 		return
 	}
-	ttls := a.ttls[r.first:][:r.n]
-	size := rdataLen(a.msg, ttls[0])
+	ttls := f.ttls[r.first:][:r.n]
+	size := rdataLen(f.msg, ttls[0])
 	from := rand.IntN(len(ttls)) //nolint:gosec // a spread of load, and no secret
 	for _, to := range ttls {
-		copy(msg[to+6:][:size], a.msg[ttls[from]+6:])
+		copy(msg[to+6:][:size], f.msg[ttls[from]+6:])
 		if from++; from == len(ttls) {
 			from = 0
 		}

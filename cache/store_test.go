@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 	"unsafe"
@@ -87,15 +86,12 @@ func blob(tb testing.TB, n string, size int, stored time.Time) *Answer {
 }
 
 func TestShardsDoNotShareCacheLines(t *testing.T) {
-	if got := unsafe.Sizeof(shard[string, *Answer]{}); got != 128 {
+	if got := unsafe.Sizeof(shard[string, failure]{}); got != 128 {
 		t.Errorf("a shard has %d bytes, want two cache lines", got)
 	}
 }
 
 func TestOverheadsAreThoseOfTheTypes(t *testing.T) {
-	if got := unsafe.Sizeof(Answer{}); got > answerOverhead {
-		t.Errorf("an Answer has %d bytes, more than %d", got, answerOverhead)
-	}
 	if got := unsafe.Sizeof(packedSet{}); got > packedOverhead {
 		t.Errorf("a packedSet has %d bytes, more than %d", got, packedOverhead)
 	}
@@ -104,39 +100,6 @@ func TestOverheadsAreThoseOfTheTypes(t *testing.T) {
 	}
 	if got := unsafe.Sizeof(rrset.Server{}); got != 40 {
 		t.Errorf("a Server has %d bytes, accounted for as 40", got)
-	}
-}
-
-func TestStoreKeepsItsInvariantsUnderRandomPuts(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 2))
-	for _, limit := range []int64{-1, 1, 100 << 10, 1 << 20, 16 << 20} {
-		c := NewAnswers(AnswersOptions{Bytes: limit})
-		buf := make([]byte, 0, wire.MaxMsgSize)
-		for i := range 6000 {
-			n := fmt.Sprintf("host%d.example.", rng.IntN(2000))
-			now := after(float64(i) / 10)
-			switch rng.IntN(4) {
-			case 0:
-				c.Fail(question(n, wire.TypeA), false, &ede.Error{Text: strings.Repeat("x", rng.IntN(500))}, now)
-			case 1:
-				c.Append(buf, query(t, n, wire.TypeA), now)
-			default:
-				c.Put(question(n, wire.TypeA), rng.IntN(2) == 0, false, blob(t, n, rng.IntN(1<<rng.IntN(15)), now))
-			}
-			if i%500 == 0 {
-				check(t, c.answers)
-				check(t, c.failures)
-			}
-		}
-		check(t, c.answers)
-		check(t, c.failures)
-		st := c.Stats()
-		if table := newStore[string, int](0).stats().Bytes; st.Answers.Bytes+st.Failures.Bytes > max(limit, 2*table) {
-			t.Errorf("with %d bytes allowed, the statistics are %+v", limit, st)
-		}
-		if limit >= 1<<20 && st.Answers.Entries == 0 {
-			t.Errorf("with %d bytes allowed nothing is kept", limit)
-		}
 	}
 }
 
@@ -294,21 +257,6 @@ func TestStoreEvictsThoughAllAreUsed(t *testing.T) {
 	}
 }
 
-func TestAppendDoesNotCountTheDeadAsUsed(t *testing.T) {
-	c := NewAnswers(AnswersOptions{})
-	q := query(t, "www.example.", wire.TypeA)
-	key := appendKey(nil, q.RawName(), q.Type, false, false)
-	c.Put(q.Question(), false, false, hosts(t, "www.example.", epoch, "www.example. 30 IN A 192.0.2.1"))
-	c.Append(nil, q, after(30))
-	if lookup(c.answers, key).used.Load() {
-		t.Error("an expired answer is used")
-	}
-	c.Append(nil, q, after(29))
-	if !lookup(c.answers, key).used.Load() {
-		t.Error("an answer that was given is not used")
-	}
-}
-
 // fifo is what CLOCK is compared with.
 type fifo struct {
 	most  int
@@ -356,49 +304,6 @@ func TestStoreHitsMoreOftenThanFIFO(t *testing.T) {
 	t.Logf("hit ratio: CLOCK %.2f %%, FIFO %.2f %%", clock, first)
 	if clock < first+2 {
 		t.Errorf("the hit ratio is %.2f %%, with FIFO it would be %.2f %%", clock, first)
-	}
-}
-
-func TestAnswersServeWhileTheyAreFilled(t *testing.T) {
-	c := NewAnswers(AnswersOptions{Bytes: 256 << 10}) // evicts
-	const names = 300
-	var queries []*wire.Query
-	var answers []*Answer
-	for i := range names {
-		n := fmt.Sprintf("host%d.example.", i)
-		queries = append(queries, query(t, n, wire.TypeA))
-		answers = append(answers, blob(t, n, 100+i, epoch))
-	}
-	var wg sync.WaitGroup
-	for worker := range 8 { // end with their loops
-		wg.Go(func() {
-			rng := rand.New(rand.NewPCG(uint64(worker), 1))
-			buf := make([]byte, 0, wire.MaxMsgSize)
-			for range 3000 {
-				i := rng.IntN(names)
-				q := queries[i]
-				switch rng.IntN(8) {
-				case 0:
-					c.Put(q.Question(), false, false, answers[i])
-				case 1:
-					c.Fail(q.Question(), false, &ede.Error{Text: "x"}, after(float64(rng.IntN(100))))
-				case 2:
-					c.Stats()
-				default:
-					out, hit := c.Append(buf, q, after(float64(rng.IntN(100))))
-					if hit.Found && (len(out) < 12 || string(out[12:12+len(q.RawQuestion())]) != string(q.RawQuestion())) {
-						t.Errorf("%v is answered with %x", q.Question(), out)
-						return
-					}
-				}
-			}
-		})
-	}
-	wg.Wait()
-	check(t, c.answers)
-	check(t, c.failures)
-	if c.Stats().Answers.Entries == 0 {
-		t.Error("nothing is kept")
 	}
 }
 

@@ -5,9 +5,9 @@
 // The types are the one description of the file. Of a field, the yaml tag is
 // its key; the range tag what its value may be (for a list, how many elements
 // it may have), with both ends included; the required tag says that an element
-// of a list cannot do without it; and the doc comment is its text in
-// docs/configuration.md and in the schema. [Keys] returns all that but the
-// text, and nothing else reads the tags.
+// of a list cannot do without it; the auto tag that a size may be [Auto]; and
+// the doc comment is its text in docs/configuration.md and in the schema. [Keys]
+// returns all that but the text, and nothing else reads the tags.
 package config
 
 //go:generate go run ./gen .
@@ -117,8 +117,11 @@ func (Action) values() []string {
 
 // Cache configures what is kept in memory.
 type Cache struct {
-	// Memory for finished answers.
-	AnswersSize Size `yaml:"answers_size" range:"1MiB.."`
+	// Memory for finished answers and failures. `auto` is 40 % of what the
+	// server may have: the limit of its control group or container, or all
+	// memory of the machine. It is reserved at the start, and taken as it is
+	// needed. Go's own memory is held to what is left, unless GOMEMLIMIT is set.
+	AnswersSize Size `yaml:"answers_size" range:"1MiB.." auto:"true"`
 	// Memory for the RRsets, zone cuts, chains of trust and proofs that resolution
 	// works with.
 	RRsetsSize Size `yaml:"rrsets_size" range:"1MiB.."`

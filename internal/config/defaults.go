@@ -23,7 +23,7 @@ func Default() Config {
 			{Prefix: netip.PrefixFrom(netip.IPv6Loopback(), 128), Action: ActionAllow},
 		},
 		Cache: Cache{
-			AnswersSize:    64 << 20,
+			AnswersSize:    Auto,
 			RRsetsSize:     64 << 20,
 			MaxTTL:         24 * time.Hour,
 			MaxNegativeTTL: time.Hour,

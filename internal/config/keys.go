@@ -48,6 +48,7 @@ type Key struct {
 	Default  string   // in YAML, on one line; empty if there is none
 	Defaults []string // of a list: its elements in YAML, one line each
 	Required bool     // has to be given, for there is no default
+	Auto     bool     // of a size: may be [Auto]
 
 	// The range of a number, of a duration in nanoseconds, of a size in
 	// bytes, or of how many elements a list has. Both ends are allowed;
@@ -85,6 +86,7 @@ func sectionKeys(v reflect.Value, path string) []Key {
 		}
 		k.Path = join(path, k.Name)
 		_, k.Required = field.Tag.Lookup("required")
+		_, k.Auto = field.Tag.Lookup("auto")
 		k.describe(v.Field(i))
 		if limits, ok := field.Tag.Lookup("range"); ok {
 			k.bound(limits)

@@ -43,6 +43,7 @@ func TestParseLaysTheFileOverTheDefaults(t *testing.T) {
 		{"hyphens in keys", "cache:\n  max-ttl: 1h\n  min-failure_ttl: 2s\n", with(func(c *Config) {
 			c.Cache.MaxTTL, c.Cache.MinFailureTTL = time.Hour, 2*time.Second
 		})},
+		{"a size that is found out", "cache: {answers_size: auto}\n", with(func(c *Config) { c.Cache.AnswersSize = Auto })},
 		{"quoted keys and values", "'log': {\"level\": 'warn'}\ncache: {max_ttl: \"1h\", answers_size: '1MiB'}\n", with(func(c *Config) {
 			c.Log.Level, c.Cache.MaxTTL, c.Cache.AnswersSize = LevelWarn, time.Hour, 1<<20
 		})},

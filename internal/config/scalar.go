@@ -38,7 +38,11 @@ func (k *Key) expects() string {
 	case KindDuration:
 		return "a duration " + k.Bounds() + ", such as " + k.example("5s")
 	case KindSize:
-		return "a size " + k.Bounds() + ", such as " + k.example("64MiB")
+		size := "a size " + k.Bounds() + ", such as " + k.example("64MiB")
+		if k.Auto {
+			return Auto.String() + " or " + size
+		}
+		return size
 	case KindEnum:
 		return oneOf(k.Values)
 	case KindPrefix:
@@ -79,7 +83,7 @@ func (k *Key) expectsList() string {
 
 // example returns the default of k, or other if that shows nothing.
 func (k *Key) example(other string) string {
-	if k.Default == "" || k.Default == "0" {
+	if k.Default == "" || k.Default == "0" || k.Default == Auto.String() {
 		return other
 	}
 	return k.Default
@@ -185,6 +189,10 @@ func (k *Key) setDuration(dst reflect.Value, n *yaml.Node) *fault {
 }
 
 func (k *Key) setSize(dst reflect.Value, n *yaml.Node) *fault {
+	if k.Auto && n.Value == Auto.String() {
+		dst.SetInt(int64(Auto))
+		return nil
+	}
 	s, err := ParseSize(n.Value)
 	if err != nil {
 		return k.mismeasured(n, err, sizeUnits())

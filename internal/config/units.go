@@ -13,6 +13,10 @@ import (
 // Size is an amount of memory in bytes, written as `512MiB`.
 type Size int64
 
+// Auto is the size that the server works out by itself, written as `auto`, of
+// keys that allow it.
+const Auto Size = -1
+
 // unit is a unit of a duration, in nanoseconds, or of a size, in bytes.
 type unit struct {
 	name string
@@ -212,8 +216,11 @@ func FormatDuration(d time.Duration) string {
 // String writes s with the largest unit of 1024 that leaves a whole number, or
 // in bytes.
 func (s Size) String() string {
-	if s == 0 {
+	switch s {
+	case 0:
 		return "0"
+	case Auto:
+		return "auto"
 	}
 	for _, u := range sizeUnits() {
 		if strings.HasSuffix(u.name, "iB") && int64(s)%u.size == 0 {

@@ -178,8 +178,8 @@ func counterWords() map[string][]string {
 
 // caches says how full the memory is.
 func (d *Daemon) caches() []control.Cache {
-	sum := func(name string, limit config.Size, parts ...cache.StoreStats) control.Cache {
-		c := control.Cache{Name: name, Limit: int64(limit)}
+	sum := func(name string, limit int64, parts ...cache.StoreStats) control.Cache {
+		c := control.Cache{Name: name, Limit: limit}
 		for _, p := range parts {
 			c.Entries += p.Entries
 			c.Bytes += p.Bytes
@@ -189,8 +189,8 @@ func (d *Daemon) caches() []control.Cache {
 	}
 	a, m := d.Answers.Stats(), d.Memory.Stats()
 	return []control.Cache{
-		sum("answers", d.cfg.Cache.AnswersSize, a.Answers, a.Failures),
-		sum("rrsets", d.cfg.Cache.RRsetsSize, m.Sets, m.Cuts, m.Links, m.Denials.StoreStats),
+		sum("answers", a.Limit, cache.StoreStats{Entries: a.Answers.Entries, Bytes: a.Answers.Bytes, Evicted: a.Answers.Evicted}, a.Failures),
+		sum("rrsets", int64(d.cfg.Cache.RRsetsSize), m.Sets, m.Cuts, m.Links, m.Denials.StoreStats),
 	}
 }
 

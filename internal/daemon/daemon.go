@@ -97,6 +97,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 func (d *Daemon) Start() error {
 	begun := time.Now()
 	checkDescriptors(d.log, d.descriptorsNeeded())
+	d.limitMemory()
 	ctx, cancel := context.WithCancel(context.Background())
 	d.cancel = cancel
 	b, err := d.bind(ctx)

@@ -104,6 +104,7 @@ func scenarioConfig(t *testing.T) config.Config {
 	cfg.Resolver.RootHints = "testdata/root.hints"
 	cfg.Resolver.PrimeRoot = false
 	cfg.Cache.RotateRRsets = false
+	cfg.Cache.AnswersSize = 16 << 20
 	cfg.BuiltinZones.Except = []wire.Name{wire.MustParseName("test.")}
 	cfg.DNSSEC.Validation = false // these worlds sign nothing
 	return cfg

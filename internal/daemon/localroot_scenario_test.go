@@ -128,6 +128,7 @@ func TestDaemonTransfersTheRootZone(t *testing.T) {
 	}()
 
 	cfg := config.Default()
+	cfg.Cache.AnswersSize = 16 << 20
 	cfg.Listen[0].Address, cfg.Listen[1].Address = netip.MustParseAddrPort("127.0.0.1:0"), netip.MustParseAddrPort("[::1]:0")
 	cfg.Resolver.RootHints, cfg.Resolver.DoNotQueryLocalhost, cfg.Resolver.PrimeRoot = "testdata/nobody.hints", false, false
 	cfg.DNSSEC.Validation = false

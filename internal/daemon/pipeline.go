@@ -134,7 +134,7 @@ func builtins(cfg config.Config) *policy.Builtins {
 // answersOptions translates the configuration of the answer cache.
 func answersOptions(cfg config.Cache) cache.AnswersOptions {
 	opt := cache.AnswersOptions{
-		Bytes:      int64(cfg.AnswersSize),
+		Bytes:      answersSize(cfg.AnswersSize, memoryAllowed(os.DirFS("/"))),
 		MinFailure: cfg.MinFailureTTL,
 		MaxFailure: cfg.MaxFailureTTL,
 		StaleTTL:   cfg.ServeStale.ReplyTTL,

@@ -103,7 +103,7 @@ func New(opt Options) (*Frontend, error) {
 		opt.ClientTimeout = 1800 * time.Millisecond
 	}
 	f := &Frontend{opt: opt}
-	f.refresher.queue = make(chan cache.Due, maxRefreshQueue)
+	f.refresher.queue = make(chan due, maxRefreshQueue)
 	f.flights.most, f.flights.share, f.flights.waiters = opt.Flights, opt.FlightsPerNetwork, opt.Waiters
 	f.flights.server, f.cancel = context.WithCancel(context.Background())
 	return f, nil
@@ -152,8 +152,8 @@ func (f *Frontend) TryServe(buf []byte, q *wire.Query) ([]byte, transport.Outcom
 	switch {
 	case hit.Found:
 		c.hits.Add(1)
-		if hit.Due.Question.Name != "" {
-			f.refreshSoon(hit.Due)
+		if !hit.Due.IsZero() {
+			f.refreshSoon(q, hit.Due)
 		}
 		return f.finish(buf, start, q, hit.EDE), transport.Answered
 	case !q.RD && !f.staleAtOnce(q): // allow_snoop: from memory only

@@ -5,8 +5,9 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
-	"shirube/cache"
+	"shirube/internal/wire"
 )
 
 // The bounds of the refresher. What it drops is asked for again when it is due
@@ -19,15 +20,33 @@ const (
 // refresher renews popular answers before they expire, so that nobody has to
 // wait for them. No client waits for it.
 type refresher struct {
-	queue                    chan cache.Due
+	queue                    chan due
 	running                  atomic.Bool
 	wg                       sync.WaitGroup
 	renewed, failed, dropped atomic.Uint64
 }
 
-// refreshSoon hands d to the refresher. It does not block, nor allocate but for
-// the first time, when it starts what New must not.
-func (f *Frontend) refreshSoon(d cache.Due) {
+// due is an answer that is to be renewed. It has its name in itself, so that
+// nothing is allocated to hand it on.
+type due struct {
+	name   [wire.MaxNameLen]byte
+	length uint8 // of name
+	typ    wire.Type
+	cd     bool
+	until  time.Time // what its parts have to outlive; see cache.Hit
+}
+
+// question returns what to ask for.
+func (d *due) question() (wire.Question, error) {
+	name, err := wire.FromWire(d.name[:d.length])
+	return wire.Question{Name: name, Type: d.typ}, err
+}
+
+// refreshSoon hands the answer to q to the refresher. It does not block, nor
+// allocate but for the first time, when it starts what New must not.
+func (f *Frontend) refreshSoon(q *wire.Query, until time.Time) {
+	d := due{typ: q.Type, cd: q.CD, until: until}
+	d.length = uint8(copy(d.name[:], q.RawName()))
 	select {
 	case f.refresher.queue <- d:
 	default:
@@ -55,7 +74,7 @@ func (f *Frontend) refreshAll() {
 			// Owner: f. End: its flight's. Bound: maxRefreshing; the rest waits
 			// in the queue.
 			f.refresher.wg.Go(func() {
-				f.refresh(server, d)
+				f.refresh(server, &d)
 				<-places
 			})
 		case <-server.Done():
@@ -66,9 +85,14 @@ func (f *Frontend) refreshAll() {
 
 // refresh renews one answer. It is a flight like any other: clients that find
 // the answer expired in the meantime join it.
-func (f *Frontend) refresh(server context.Context, d cache.Due) {
-	k := flightKey{d.Question, d.CD}
-	fl, err := f.flights.join(k, 0, func(server context.Context) *outcome { return f.resolve(server, k, d.Until) })
+func (f *Frontend) refresh(server context.Context, d *due) {
+	question, err := d.question()
+	if err != nil { // it was a name when it was parsed
+		f.refresher.failed.Add(1)
+		return
+	}
+	k := flightKey{question, d.cd}
+	fl, err := f.flights.join(k, 0, func(server context.Context) *outcome { return f.resolve(server, k, d.until) })
 	switch {
 	case errors.Is(err, errWaiters): // many are at it already
 		return

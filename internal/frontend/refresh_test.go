@@ -101,6 +101,41 @@ func TestRefresherIsBounded(t *testing.T) {
 	})
 }
 
+// rememberer answers like tenSeconds, and remembers what was asked.
+type rememberer struct {
+	tenSeconds
+	asked *[]resolver.Query
+}
+
+func (r rememberer) Resolve(ctx context.Context, q resolver.Query) (*resolver.Answer, error) {
+	*r.asked = append(*r.asked, q)
+	return r.tenSeconds.Resolve(ctx, q)
+}
+
+func TestRefreshAsksTheSameQuestion(t *testing.T) {
+	for _, cd := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			var asked []resolver.Query
+			f := newFrontend(t, nil, func(o *Options) {
+				o.Resolver = rememberer{tenSeconds{t, func(context.Context) error { return nil }}, &asked}
+				o.Answers = cache.NewAnswers(cache.AnswersOptions{Prefetch: true})
+			})
+			ask := func() {
+				answer(t, f, query(t, "wWw.Example.com.", dns.TypeA, func(m *dns.Msg) { m.CheckingDisabled = cd }))
+			}
+			ask()
+			ask()
+			time.Sleep(9500 * time.Millisecond)
+			ask()
+			synctest.Wait()
+			want := wire.Question{Name: wire.MustParseName("www.example.com."), Type: wire.TypeA}
+			if len(asked) != 2 || asked[1].Question != want || asked[1].CD != cd || asked[1].Until.IsZero() {
+				t.Errorf("CD %v: asked %+v", cd, asked)
+			}
+		})
+	}
+}
+
 func TestRefreshIsDroppedWhenTheServerIsBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, queries := popular(t, 1, func(context.Context) error { t.Error("refreshed"); return nil })

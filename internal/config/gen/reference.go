@@ -80,6 +80,9 @@ func typeOf(k *config.Key) string {
 	case config.KindDuration:
 		return "duration " + k.Bounds()
 	case config.KindSize:
+		if k.Auto {
+			return "`auto`, or size " + k.Bounds()
+		}
 		return "size " + k.Bounds()
 	case config.KindEnum:
 		return "one of the values below"

@@ -104,10 +104,11 @@ func valueSchema(k *config.Key, docs texts) (object, error) {
 		}
 		return object{"anyOf": []object{text, {"const": 0}}}, nil
 	case config.KindSize:
-		return object{"anyOf": []object{
-			{"type": "string", "pattern": config.SizePattern},
-			integerSchema(k),
-		}}, nil
+		forms := []object{{"type": "string", "pattern": config.SizePattern}, integerSchema(k)}
+		if k.Auto {
+			forms = append(forms, object{"const": config.Auto.String()})
+		}
+		return object{"anyOf": forms}, nil
 	case config.KindEnum:
 		return object{"type": "string", "enum": k.Values}, nil
 	case config.KindPrefix:

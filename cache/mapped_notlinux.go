@@ -1,0 +1,6 @@
+//go:build unix && !linux
+
+package cache
+
+// smallPages is for Linux.
+func smallPages([]byte) {}
