@@ -19,6 +19,12 @@ func (r *Resolver) askZone(ctx context.Context, q wire.Question, at authority, w
 	if rep, ok := r.askLocalRoot(q, at, w); ok {
 		return rep, nil
 	}
+	return r.searchZone(ctx, q, at, nil, w)
+}
+
+// searchZone goes on with the search s through the servers of at, or begins
+// one if it is nil.
+func (r *Resolver) searchZone(ctx context.Context, q wire.Question, at authority, s *search, w *work) (*reply, error) {
 	if err := r.crowd(at); err != nil {
 		return nil, err
 	}
@@ -27,7 +33,9 @@ func (r *Resolver) askZone(ctx context.Context, q wire.Question, at authority, w
 	if err != nil {
 		return nil, err
 	}
-	s := r.search(at, w.avoid)
+	if s == nil {
+		s = r.search(at, w.avoid)
+	}
 	s.probe = probe
 	w.tellZone(q, s)
 	r.findHosts(ctx, s, w)
@@ -45,6 +53,9 @@ func (r *Resolver) askZone(ctx context.Context, q wire.Question, at authority, w
 func (r *Resolver) askServers(ctx context.Context, q wire.Question, s *search, w *work) (*reply, error) {
 	for {
 		i, how := r.pick(s, -1)
+		if w.pauses(s, i) {
+			return nil, errPaused
+		}
 		if (i < 0 || s.tries[i].sends > 0) && r.findAddress(ctx, s, w) {
 			continue // a server not asked yet is better than one that was
 		}
@@ -54,6 +65,10 @@ func (r *Resolver) askServers(ctx context.Context, q wire.Question, s *search, w
 		s.ended = i < 0
 		if i < 0 || ctx.Err() != nil {
 			return s.rest()
+		}
+		if s.keys { // now that there is a server to ask
+			s.keys = false
+			r.askEarly(ctx, s.authority, w)
 		}
 		rep, err := r.askNext(ctx, i, how, q, s, w)
 		switch {

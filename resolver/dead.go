@@ -147,6 +147,16 @@ func (d *deadZones) looped(n, top wire.Name, now time.Time) error {
 	return nil
 }
 
+// doubted reports whether z is remembered, dead or nearly so.
+func (d *deadZones) doubted(z zoneKey) bool {
+	if !d.some.Load() {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.zones[z] != nil
+}
+
 // alive records that z is not dead.
 func (d *deadZones) alive(z zoneKey) {
 	if !d.some.Load() {

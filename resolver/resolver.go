@@ -138,7 +138,8 @@ const (
 
 // Resolver resolves questions. It is safe for concurrent use. Everything
 // happens on the caller's goroutine, but for a question to a second server when
-// the first is late, which ends before the call does.
+// the first is late, and for keys that are asked for early. Both end before the
+// call does.
 type Resolver struct {
 	opt     Options
 	root    rrset.Cut // as the hints have it
@@ -146,6 +147,7 @@ type Resolver struct {
 	infra   *infra.Table
 	dead    deadZones
 	crowds  share.Shares[zoneKey]
+	early   share.Shares[wire.Name] // zones whose keys are asked for early
 	flights flights
 	hedges  hedges
 	crypto  chan struct{} // a place for each who verifies signatures
@@ -264,7 +266,9 @@ type Query struct {
 // ctx does, at the latest.
 func (r *Resolver) Resolve(ctx context.Context, q Query) (*Answer, error) {
 	r.stats.resolutions.Add(1)
-	ans, err := r.resolve(ctx, q.Question, r.work(q))
+	w := r.work(q)
+	defer w.endEarly()
+	ans, err := r.resolve(ctx, q.Question, w)
 	if err == nil && r.opt.Sentinel != nil && dnssec.SentinelFails(q.Question, ans.Trust, q.CD, r.opt.Sentinel()) {
 		err = ede.Errorf(ede.Bogus, "what the root key sentinel asks about is not so") // RFC 8509 §3.2
 	}
@@ -358,6 +362,7 @@ func (r *Resolver) descend(ctx context.Context, q wire.Question, w *work) (*repl
 	if err := r.looped(q, at); err != nil {
 		return nil, err
 	}
+	at.keys = r.wantsKeys(q, at, w)
 	m := r.minimiser(at)
 	for referrals := 0; ; {
 		ask := m.next(q)
@@ -379,6 +384,7 @@ func (r *Resolver) descend(ctx context.Context, q wire.Question, w *work) (*repl
 			if !at.hidden() && !rep.NoCache {
 				r.opt.Memory.PutCut(rep.Cut)
 			}
+			at.keys = r.wantsKeys(q, at, w)
 			m.shown = rep.Cut.Zone.Labels()
 		case ask == q:
 			return rep, nil

@@ -74,7 +74,10 @@ func (r *Resolver) proven(ctx context.Context, q wire.Question, w *work, check f
 	var bogus error
 	again := false
 	for {
-		rep, err := r.descend(ctx, q, w)
+		rep, err := r.takeEarly(ctx, q, w)
+		if rep == nil && err == nil {
+			rep, err = r.descend(ctx, q, w)
+		}
 		switch {
 		case err != nil && len(w.avoid) == 1 && !again && ctx.Err() == nil && !w.spent():
 			// Nobody else is there. What came may have been forged on its way, by

@@ -14,8 +14,9 @@ import (
 // work is what one client question has cost so far, all that was resolved on
 // its behalf included; nothing resets it (CVE-2026-50045). It is passed down by
 // hand, never in a context: what bounds a resolution must be visible in its
-// signature. It belongs to one goroutine, which a second one helps to spend and
-// receive while the first waits for a late server.
+// signature. It belongs to one goroutine. Others help to spend and receive: one
+// while the first waits for a late server, and those that ask for keys early,
+// each with an account of its own that this one pays for.
 type work struct {
 	limits  Limits
 	until   time.Time // see outlive
@@ -32,10 +33,13 @@ type work struct {
 	direct  bool          // the local copy of the root gave a bogus answer
 	held    *reply        // the answer that is being validated, if it is for the keys of heldOf
 	heldOf  wire.Name
+	early   []*earlyKeys
+	payer   *work // pays too; nil: nobody
 
-	mu      sync.Mutex
-	queries int
-	bytes   int
+	mu          sync.Mutex
+	queries     int
+	lentQueries int // queries of those that this one pays for
+	bytes       int
 }
 
 // work returns the account of q.
@@ -49,11 +53,29 @@ func (r *Resolver) work(q Query) *work {
 func (w *work) spend() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.queries >= w.limits.Queries {
+	if w.queries+w.lentQueries >= w.limits.Queries || w.payer != nil && !w.payer.lend() {
 		return ede.Errorf(ede.NoReachableAuthority, "more than %d queries needed for %v", w.limits.Queries, w.path[0].Name)
 	}
 	w.queries++
 	return nil
+}
+
+// lend pays for one query of another account, if it can.
+func (w *work) lend() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.queries+w.lentQueries >= w.limits.Queries {
+		return false
+	}
+	w.lentQueries++
+	return true
+}
+
+// lent pays for n queries that another account has sent.
+func (w *work) lent(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lentQueries += n
 }
 
 // resent pays for n queries that the transport sent by itself: over TCP after a
@@ -63,6 +85,9 @@ func (w *work) resent(n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.queries += n
+	if w.payer != nil {
+		w.payer.lent(n)
+	}
 }
 
 // received pays for n octets.
@@ -70,7 +95,7 @@ func (w *work) received(n int) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.bytes += n
-	if w.bytes > w.limits.Bytes {
+	if w.bytes > w.limits.Bytes || w.payer != nil && w.payer.received(n) != nil {
 		return ede.Errorf(ede.NoReachableAuthority, "more than %d octets received for %v", w.limits.Bytes, w.path[0].Name)
 	}
 	return nil
@@ -86,7 +111,7 @@ func (w *work) lookup() bool {
 	return true
 }
 
-// sent returns how many queries were.
+// sent returns how many queries were, those that are only paid for aside.
 func (w *work) sent() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -97,7 +122,7 @@ func (w *work) sent() int {
 func (w *work) spent() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.queries >= w.limits.Queries || w.bytes > w.limits.Bytes
+	return w.queries+w.lentQueries >= w.limits.Queries || w.bytes > w.limits.Bytes
 }
 
 // short reports whether any of the means is used up, so that what fails now

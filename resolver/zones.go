@@ -88,6 +88,7 @@ type authority struct {
 	cut    *rrset.Cut
 	conf   *Zone // nil: the cut's own servers
 	failed *Zone // the configured zone in whose place others are asked
+	keys   bool  // those of the zone are asked for along with the first question
 }
 
 // hidden reports whether the cut of a is to be forgotten: found below a stub

@@ -341,6 +341,9 @@ wild.site.com. 300 RRSIG NSEC 13 3 300 20361231000000 20201101000000 1 site.com.
 func TestWildcardsProofDoesNotProveWhatItsAliasLeadsTo(t *testing.T) {
 	var soa []dns.RR // with its signature
 	deny := simnet.Mutate(func(m *dns.Msg) {
+		if m.Question[0].Qtype == dns.TypeDNSKEY {
+			return // it is asked for at the same time
+		}
 		if soa == nil && m.Rcode == dns.RcodeNameError {
 			soa = slices.DeleteFunc(slices.Clone(m.Ns), func(rr dns.RR) bool {
 				sig, ok := rr.(*dns.RRSIG)

@@ -15,8 +15,8 @@ func TestValidationAsksForLittle(t *testing.T) {
 	playSigned(t, []scenario{
 		{name: "keys once for many names", steps: []step{
 			{ask: "www.example.com. A +ad", ad: true, sent: []string{
-				"192.0.2.1 com. A", "192.0.2.2 example.com. A", "192.0.2.11 www.example.com. A",
-				"192.0.2.1 . DNSKEY", "192.0.2.2 com. DNSKEY", "192.0.2.11 example.com. DNSKEY",
+				"192.0.2.1 com. A", "192.0.2.1 . DNSKEY", "192.0.2.2 example.com. A", "192.0.2.2 com. DNSKEY",
+				"192.0.2.11 www.example.com. A", "192.0.2.11 example.com. DNSKEY",
 			}, verify: 7},
 			{ask: "other.example.com. A +ad", ad: true, sent: []string{"192.0.2.11 other.example.com. A"}, verify: 1},
 			{ask: "alias.example.com. A +ad", ad: true, sent: []string{"192.0.2.11 alias.example.com. A"}, verify: 2},
@@ -25,7 +25,7 @@ func TestValidationAsksForLittle(t *testing.T) {
 		}},
 		{name: "keys of an insecure zone never", steps: []step{
 			{ask: "www.bare.net. A", sent: []string{
-				"192.0.2.1 net. A", "192.0.2.3 bare.net. A", "192.0.2.22 www.bare.net. A", "192.0.2.1 . DNSKEY", "192.0.2.3 net. DNSKEY",
+				"192.0.2.1 net. A", "192.0.2.1 . DNSKEY", "192.0.2.3 bare.net. A", "192.0.2.3 net. DNSKEY", "192.0.2.22 www.bare.net. A",
 			}},
 			{ask: "other.bare.net. A", sent: []string{"192.0.2.22 other.bare.net. A"}},
 			{ask: "www.other.net. A +ad", ad: true, sent: []string{
@@ -132,7 +132,7 @@ func TestValidationAsksForLittle(t *testing.T) {
 			n.Break(rootServer, simnet.Silent().If(simnet.Type(wire.TypeDNSKEY)))
 		}, steps: []step{
 			{ask: "www.example.com. A", rcode: wire.ServFail, ede: 9 + 1, most: 8, within: 6 * time.Second},
-			{ask: "www.bare.net. A", rcode: wire.ServFail, most: 6, within: 6 * time.Second},
+			{ask: "www.bare.net. A", rcode: wire.ServFail, most: 7, within: 6 * time.Second}, // one of them for keys that are not reached
 		}},
 		{name: "addresses of servers unproven", world: func(n *simnet.Net) {
 			serveCom(n, siteKey().DS()+"site.com. NS ns.other.net.\n")

@@ -16,8 +16,8 @@ import (
 // cold is the queries for an address in site.com. when nothing is known.
 func cold(name string) []string {
 	return []string{
-		"192.0.2.1 com. A", "192.0.2.2 site.com. A", "192.0.2.31 " + name + " A",
-		"192.0.2.1 . DNSKEY", "192.0.2.2 com. DNSKEY", "192.0.2.31 site.com. DNSKEY",
+		"192.0.2.1 com. A", "192.0.2.1 . DNSKEY", "192.0.2.2 site.com. A", "192.0.2.2 com. DNSKEY",
+		"192.0.2.31 " + name + " A", "192.0.2.31 site.com. DNSKEY",
 	}
 }
 

@@ -192,7 +192,7 @@ func TestZonesWithoutReferrals(t *testing.T) {
 			n.Break(exampleCom, damaged(dns.TypeA))
 		}, steps: []step{{ask: "www.example.com. A", rcode: wire.ServFail, ede: 6 + 1}}},
 		{name: "anchor of another key", cfg: func(cfg *config.Config) { anchors(cfg, simnet.NewKey(".", simnet.KeyOptions{Label: "other"})) }, steps: []step{
-			{ask: "www.example.com. A", rcode: wire.ServFail, ede: 9 + 1, most: 6},
+			{ask: "www.example.com. A", rcode: wire.ServFail, ede: 9 + 1, most: 7}, // two of them for keys that are not reached
 			{ask: "www.plain.org. A", rcode: wire.ServFail, ede: 9 + 1, most: 6},
 			{ask: "www.example.com. A +cd", answer: []string{"www.example.com. A 198.51.100.1"}},
 		}},
@@ -235,7 +235,7 @@ func TestZonesWithoutReferrals(t *testing.T) {
 			{ask: "www.example.com. A +ad", ad: true},
 		}},
 		{name: "no validation", world: siteWith(damaged()), cfg: func(cfg *config.Config) { cfg.DNSSEC.Validation = false }, steps: []step{
-			{ask: "www.site.com. A +ad", answer: []string{"www.site.com. A 198.51.100.1"}, sent: cold("www.site.com.")[:3]},
+			{ask: "www.site.com. A +ad", answer: []string{"www.site.com. A 198.51.100.1"}, sent: []string{"192.0.2.1 com. A", "192.0.2.2 site.com. A", "192.0.2.31 www.site.com. A"}},
 			{ask: "www.example.com. A +do", sigs: 1, answer: []string{"www.example.com. A 198.51.100.1"}, most: 2},
 		}},
 		{name: "the time of a configuration", cfg: func(cfg *config.Config) { cfg.DNSSEC.OverrideTime = "20200101000000" }, steps: []step{

@@ -89,12 +89,12 @@ var server = map[string]row{
 	"harden-unverified-glue":    only(false, "the default", "harden-unverified-glue"),
 	"harden-below-nxdomain":     only(true, "the default; it speaks of secure denials", "harden-below-nxdomain: no"),
 	"iter-scrub-promiscuous":    {same: "nothing is learned from unasked NS sets, ever; whether clients see them is what minimal-responses decides about"},
-	"prefetch-key":              only(false, "the default", "prefetch of keys"),
 	"do-nat64":                  only(false, "the default", "NAT64"),
 	"dns-error-reporting":       only(false, "the default", "error reporting (RFC 9567)"),
 	"force-ipv6":                only(false, "the default", "force-ipv6"),
 
 	// What changes nothing.
+	"prefetch-key":                 {same: "whether keys are asked for along with the question, as they always are here; no answer depends on it"},
 	"target-fetch-policy":          {same: "how many addresses are looked up beforehand; no answer depends on it"},
 	"trust-anchor-signaling":       {apply: func(p *plan, s Setting) (err error) { p.cfg.DNSSEC.Telemetry, err = flag(s); return err }},
 	"val-max-restart":              {same: "how many other servers are asked when what one said is bogus; ours is two"},
