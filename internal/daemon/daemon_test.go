@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strings"
@@ -111,15 +112,27 @@ func TestShutdownAbandonsWhatIsBeingResolved(t *testing.T) {
 	}
 }
 
-// freePort returns a UDP port that nobody has right now.
+// freePort returns a port that nobody has right now, neither for UDP nor for TCP,
+// and that the kernel gives to nobody who wants just any: the port of a
+// connection that another test makes would not be free a moment later.
 func freePort(t *testing.T) uint16 {
 	t.Helper()
-	c, err := net.ListenUDP("udp", nil)
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(20_000+rand.IntN(12_000))).String() // below ip_local_port_range
+		u, err := net.ListenPacket("udp", at)
+		if err != nil {
+			continue
+		}
+		l, err := net.Listen("tcp", at)
+		_ = u.Close()
+		if err != nil {
+			continue
+		}
+		_ = l.Close()
+		return netip.MustParseAddrPort(at).Port()
 	}
-	defer func() { _ = c.Close() }()
-	return c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+	t.Fatal("no port is free")
+	return 0
 }
 
 // lockedBuffer is a buffer for several writers.
