@@ -28,12 +28,7 @@ var accessClients = map[config.Action]string{
 // listens.
 func accessServer(t *testing.T) (*Daemon, netip.AddrPort) {
 	t.Helper()
-	probe, err := net.ListenPacket("udp", "127.0.0.1:0") // a port that nobody has right now
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := probe.LocalAddr().(*net.UDPAddr).AddrPort()
-	_ = probe.Close()
+	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freePort(t))
 	cfg := scenarioConfig(t)
 	cfg.Resolver.RootHints, cfg.Resolver.DoNotQueryLocalhost = "testdata/nobody.hints", false // what is asked stays on this machine
 	cfg.Listen = []config.Listener{{Address: at, Protocols: []config.Protocol{config.ProtocolUDP, config.ProtocolTCP}}}
