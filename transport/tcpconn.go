@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"shirube/internal/stack"
 	"shirube/internal/wire"
 )
 
@@ -151,7 +152,7 @@ func (c *tcpConn) hand(ctx context.Context) (CloseReason, bool) {
 	// Owner: c. End: Serve's deadline, or the connection's. Bound: MaxInFlight,
 	// and Slots, of which it has one. Excess: waits, in enter; shed, above.
 	c.serving.Go(func() {
-		reserveStack()
+		stack.Reserve()
 		c.finish(ctx, own)
 	})
 	return 0, true

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"shirube/internal/netx"
+	"shirube/internal/stack"
 	"shirube/internal/wire"
 )
 
@@ -123,7 +124,7 @@ func (r *udpReader) leave(ctx context.Context, q *wire.Query, to netx.Return) {
 	// Owner: UDP. End: Serve's deadline, or Shutdown's. Bound: Slots, of which it
 	// has one. Excess: shed, by who calls.
 	r.udp.serving.Go(func() {
-		reserveStack()
+		stack.Reserve()
 		r.finish(ctx, q, to)
 	})
 }

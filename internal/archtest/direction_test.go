@@ -192,6 +192,7 @@ func TestRulesBite(t *testing.T) {
 		{"clock", "internal/clock/clock.go", "shirube/internal/config"},
 		{"deadline", "internal/deadline/deadline.go", "shirube/internal/wire"},
 		{"share", "internal/share/share.go", "shirube/internal/wire"},
+		{"stack", "internal/stack/stack.go", "shirube/internal/wire"},
 		{"netx", "internal/netx/udp.go", "shirube/internal/wire"},
 		{"transport", "transport/udp.go", "github.com/miekg/dns"},
 		{"transport", "transport/udp.go", "shirube/transport/upstream"},

@@ -66,6 +66,10 @@ var rules = []rule{
 		reason: "share is a leaf: it counts who holds how much, of whatever it is",
 	},
 	{
+		name: "stack", in: []string{"internal/stack"}, deny: []string{ours, miekg},
+		reason: "stack is a leaf: it is about goroutines, whatever they do",
+	},
+	{
 		name: "netx", in: []string{"internal/netx"},
 		deny:   []string{ours, miekg},
 		reason: "netx is sockets and system calls: it knows datagrams, not DNS",
@@ -75,7 +79,7 @@ var rules = []rule{
 		deny: []string{ours, miekg},
 		allow: []string{
 			module + "/transport", module + "/internal/wire", module + "/internal/ede", module + "/internal/netx",
-			module + "/internal/deadline", module + "/internal/share",
+			module + "/internal/deadline", module + "/internal/share", module + "/internal/stack",
 		},
 		reason: "transport knows bytes and a Handler: what a message means is the frontend's business",
 	},

@@ -20,6 +20,7 @@ import (
 	"shirube/internal/exchange"
 	"shirube/internal/lab"
 	"shirube/internal/simnet"
+	"shirube/internal/stack"
 	"shirube/internal/wire"
 )
 
@@ -38,7 +39,7 @@ func (e elsewhere) Exchange(ctx context.Context, req exchange.Request) (resp exc
 //go:noinline
 func takeStack(*[4 << 10]byte) {}
 
-// The goroutine of a cold question begins with 16 KiB of stack (reserveStack). To
+// The goroutine of a cold question begins with 16 KiB of stack (stack.Reserve). To
 // double it costs more than all the resolver's own work.
 func TestColdResolutionFitsIntoTheStackItIsGiven(t *testing.T) {
 	for _, validate := range []bool{false, true} {
@@ -109,7 +110,7 @@ func stackOf(t *testing.T, calls int, do func(int)) uint64 {
 	for i := range calls {
 		done := make(chan struct{})
 		go func() {
-			reserve()
+			stack.Reserve()
 			do(i)
 			close(done)
 			<-hold
@@ -120,9 +121,3 @@ func stackOf(t *testing.T, calls int, do func(int)) uint64 {
 	close(hold)
 	return (after.StackInuse - before.StackInuse) / uint64(calls)
 }
-
-//go:noinline
-func reserve() { takeSixteen(new([9 << 10]byte)) }
-
-//go:noinline
-func takeSixteen(*[9 << 10]byte) {}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"shirube/internal/share"
+	"shirube/internal/stack"
 	"shirube/internal/wire"
 )
 
@@ -80,7 +81,7 @@ func (f *flights[K, V]) launch(k K, network wire.Network, fl *flight[V], work fu
 	// Owner: f. End: when work returns, by its deadline or the server's end at
 	// the latest. Bound: f.most; board turns excess callers away.
 	go func() {
-		reserveStack()
+		stack.Reserve()
 		f.lead(k, network, fl, func() V { return work(f.server) })
 	}()
 }

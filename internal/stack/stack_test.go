@@ -1,4 +1,4 @@
-package transport
+package stack
 
 import (
 	"runtime"
@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-func TestReserveStackMakesItLargeOnce(t *testing.T) {
-	const goroutines, want = 1000, 16 << 10 // bytes
+func TestReserveMakesTheStackLargeOnce(t *testing.T) {
+	const goroutines, want = 1000, Size
 	var before, after runtime.MemStats
 	var ready, done sync.WaitGroup
 	hold := make(chan struct{})
@@ -16,7 +16,7 @@ func TestReserveStackMakesItLargeOnce(t *testing.T) {
 	ready.Add(goroutines)
 	for range goroutines {
 		done.Go(func() {
-			reserveStack()
+			Reserve()
 			ready.Done()
 			<-hold
 		})
