@@ -122,13 +122,5 @@ func AppendOPT(buf []byte, start int, q *Query, size uint16, rcode Rcode, option
 	return buf
 }
 
-// SetAD sets or clears AD in msg, a whole message.
-func SetAD(msg []byte, secure bool) {
-	msg[3] &^= bitAD
-	if secure {
-		msg[3] |= bitAD
-	}
-}
-
 // RcodeOf returns the rcode in the header of msg: its low four bits.
 func RcodeOf(msg []byte) Rcode { return Rcode(msg[3] & 0xF) }

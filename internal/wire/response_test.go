@@ -235,20 +235,6 @@ func TestAppendOPTNeverWritesALengthThatDoesNotFit(t *testing.T) {
 	}
 }
 
-func TestSetADTouchesNothingElse(t *testing.T) {
-	msg := []byte{0, 0, 0, 0xFF}
-	if SetAD(msg, false); msg[3] != 0xDF {
-		t.Errorf("cleared: %x", msg[3])
-	}
-	if SetAD(msg, false); msg[3] != 0xDF {
-		t.Errorf("cleared twice: %x", msg[3])
-	}
-	msg[3] = 0
-	if SetAD(msg, true); msg[3] != 0x20 {
-		t.Errorf("set: %x", msg[3])
-	}
-}
-
 func TestRcodeOfIsTheHeadersFourBits(t *testing.T) {
 	if got := RcodeOf([]byte{0, 0, 0, 0xF3}); got != NXDomain {
 		t.Errorf("RcodeOf = %v", got)
@@ -276,7 +262,6 @@ func TestWritingAResponseAllocatesNothing(t *testing.T) {
 			msg := append(buf[:0], stored...)
 			Readdress(msg, q)
 			Age(msg, offsets, 10)
-			SetAD(msg, true)
 			return len(Truncate(msg, 0, q))
 		},
 		"AppendTTLOffsets": func() int {
