@@ -83,7 +83,7 @@ func VerifyKeys(zone wire.Name, ds []*dns.DS, keys rrset.Set, now time.Time, b *
 	if keys.Name != zone || keys.Type != wire.TypeDNSKEY || len(keys.RRs) == 0 {
 		return nil, Proof{}, ede.Errorf(ede.DNSKEYMissing, "no DNSKEY for %s", zone)
 	}
-	all := readKeys(recordsOf(&keys))
+	all := readKeys(rrset.Records[*dns.DNSKEY](&keys))
 	entries, err := entryKeys(zone, ds, all)
 	if err != nil {
 		return nil, Proof{}, err
@@ -99,17 +99,6 @@ func VerifyKeys(zone wire.Name, ds []*dns.DS, keys rrset.Set, now time.Time, b *
 		}
 	}
 	return usable, proof, nil
-}
-
-// recordsOf returns the DNSKEY records of s.
-func recordsOf(s *rrset.Set) []*dns.DNSKEY {
-	keys := make([]*dns.DNSKEY, 0, len(s.RRs))
-	for _, rr := range s.RRs {
-		if k, ok := rr.(*dns.DNSKEY); ok {
-			keys = append(keys, k)
-		}
-	}
-	return keys
 }
 
 // zoneKey is a DNSKEY record, unpacked.

@@ -66,10 +66,8 @@ func dropBelow(sets []rrset.Set, trust rrset.Trust) []rrset.Set {
 func hostsOf(set rrset.Set) []wire.Name {
 	var hosts []wire.Name
 	for _, rr := range set.RRs {
-		if ns, ok := rr.(*dns.NS); ok {
-			if host, err := wire.ParseName(ns.Ns); err == nil {
-				hosts = append(hosts, host)
-			}
+		if host, ok := nameServer(rr); ok {
+			hosts = append(hosts, host)
 		}
 	}
 	return hosts

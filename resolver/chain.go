@@ -165,7 +165,7 @@ func (r *Resolver) linkStep(ctx context.Context, l *rrset.Link, n wire.Name, w *
 		return step, nil
 	}
 	var err error
-	step.link, err = r.newLink(ctx, n, r.enabled(digests(ds)), ds.Until, w)
+	step.link, err = r.newLink(ctx, n, r.enabled(rrset.Records[*dns.DS](ds)), ds.Until, w)
 	return step, err
 }
 
@@ -264,30 +264,21 @@ func (r *Resolver) judgeDS(ctx context.Context, l *rrset.Link, q wire.Question, 
 		return linkStep{}, nil, err
 	}
 	if s.Type != wire.TypeDS { // an alias: there is no cut at its owner, nor below a DNAME record
-		return linkStep{denied: true}, nil, r.judgeInstance(ctx, l, &s, p.Wildcard, rep, w)
+		if p.Wildcard != "" {
+			_, _, err = r.denyCloser(ctx, s.Name, p.Wildcard, rep.Denial, l, w)
+		}
+		return linkStep{denied: true}, nil, err
 	}
 	if p.Wildcard != "" {
 		return linkStep{}, nil, ede.Errorf(ede.Bogus, "%v is made of a wildcard", q)
 	}
 	s.Trust, s.Until = p.Trust, r.endOf(s.Until, p)
 	rep.Sets = []rrset.Set{s}
-	keys := r.enabled(digests(&s))
+	keys := r.enabled(rrset.Records[*dns.DS](&s))
 	if ok, why := dnssec.Supported(keys); !ok {
 		return linkStep{link: r.insecure(q.Name, s.Until, why)}, nil, nil
 	}
 	return linkStep{}, &s, nil
-}
-
-// judgeInstance judges whether s, which was made of a wildcard unless that is "",
-// is what the zone has for its owner: any name could be given any wildcard's set.
-func (r *Resolver) judgeInstance(ctx context.Context, l *rrset.Link, s *rrset.Set, wildcard wire.Name, rep *reply, w *work) error {
-	if wildcard == "" {
-		return nil
-	}
-	_, _, err := r.deny(ctx, besideSOA(rep.Denial), l, w, func(proofs []rrset.Set) (dnssec.Proof, error) {
-		return dnssec.DenyCloser(s.Name, wildcard, l.Zone, proofs, &w.budget)
-	})
-	return err
 }
 
 // judgeNoDS judges the denial of a DS set. What it proves of the zone below, it
@@ -295,14 +286,15 @@ func (r *Resolver) judgeInstance(ctx context.Context, l *rrset.Link, s *rrset.Se
 // denial is kept: a wrong one is left out.
 func (r *Resolver) judgeNoDS(ctx context.Context, l *rrset.Link, q wire.Question, rep *reply, w *work) (linkStep, error) {
 	var kind dnssec.DSDenial
-	p, proven, err := r.deny(ctx, besideSOA(rep.Denial), l, w, func(proofs []rrset.Set) (p dnssec.Proof, err error) {
+	soa, denial := splitSOA(rep.Denial)
+	p, proven, err := r.deny(ctx, denial, l, w, func(proofs []rrset.Set) (p dnssec.Proof, err error) {
 		kind, p, err = dnssec.DenyDS(q.Name, l.Zone, proofs, &w.budget)
 		return p, err
 	})
 	if err != nil {
 		return linkStep{}, err
 	}
-	if soa, until, _, err := r.proofs(ctx, onlySOA(rep.Denial), l, w); err == nil && len(soa) > 0 {
+	if soa, until, _, err := r.proofs(ctx, soa, l, w); err == nil && len(soa) > 0 {
 		proven.until = earlier(proven.until, r.endOf(until, p))
 		proven.sets = trusted(append(soa, proven.sets...), p.Trust, proven.until)
 	}
@@ -312,11 +304,6 @@ func (r *Resolver) judgeNoDS(ctx context.Context, l *rrset.Link, q wire.Question
 		return linkStep{link: r.insecure(q.Name, proven.until, p.Note)}, nil
 	}
 	return linkStep{denied: true}, nil
-}
-
-// onlySOA returns the SOA set of sets, if there is one.
-func onlySOA(sets []rrset.Set) []rrset.Set {
-	return slices.DeleteFunc(slices.Clone(sets), func(s rrset.Set) bool { return s.Type != wire.TypeSOA })
 }
 
 // insecure returns the link of a zone that is proven to be unsigned, or signed
@@ -331,17 +318,6 @@ func reasoned(l *rrset.Link, why *ede.Error) *rrset.Link {
 		l.Err = why
 	}
 	return l
-}
-
-// digests returns the records of a DS set.
-func digests(s *rrset.Set) []*dns.DS {
-	out := make([]*dns.DS, 0, len(s.RRs))
-	for _, rr := range s.RRs {
-		if ds, ok := rr.(*dns.DS); ok {
-			out = append(out, ds)
-		}
-	}
-	return out
 }
 
 // enabled returns those of ds that the operator lets count.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/miekg/dns"
+
 	"shirube/dnssec"
 	"shirube/internal/rrset"
 	"shirube/internal/wire"
@@ -54,7 +56,7 @@ func (r *Resolver) wantsKeys(q wire.Question, at authority, w *work) bool {
 		if set == nil || set.Denial != nil || !set.Until.After(r.opt.Clock.Now()) || !r.chained(zone, l, w) {
 			return false
 		}
-		ds = digests(set)
+		ds = rrset.Records[*dns.DS](set)
 	}
 	supported, _ := dnssec.Supported(r.enabled(ds))
 	return supported && !r.dead.doubted(zoneKey{zone: zone})

@@ -49,12 +49,11 @@ func (rd *reading) referral(zone wire.Name, recs []record) *reply {
 	cut := &rrset.Cut{Zone: zone}
 	var hosts []wire.Name
 	for _, rec := range recs {
-		ns, ok := rec.rr.(*dns.NS)
-		if !ok || rec.name != zone {
+		if rec.name != zone {
 			continue
 		}
-		host, err := wire.ParseName(ns.Ns)
-		if err == nil && len(hosts) < maxServers && !slices.Contains(hosts, host) {
+		host, ok := nameServer(rec.rr)
+		if ok && len(hosts) < maxServers && !slices.Contains(hosts, host) {
 			hosts = append(hosts, host)
 			cut.Servers = append(cut.Servers, rrset.Server{Host: host, Addrs: rd.glue(host)})
 		}
@@ -129,15 +128,7 @@ func (rd *reading) glue(host wire.Name) []netip.Addr {
 // apexGlue returns the addresses that came with a zone's own NS set.
 func (rd *reading) apexGlue(set rrset.Set) map[wire.Name][]netip.Addr {
 	glue := make(map[wire.Name][]netip.Addr)
-	for _, rr := range set.RRs {
-		ns, ok := rr.(*dns.NS)
-		if !ok {
-			continue
-		}
-		host, err := wire.ParseName(ns.Ns)
-		if err != nil {
-			continue
-		}
+	for _, host := range hostsOf(set) {
 		if addrs := rd.glue(host); addrs != nil {
 			glue[host] = addrs
 		}
@@ -148,6 +139,16 @@ func (rd *reading) apexGlue(set rrset.Set) map[wire.Name][]netip.Addr {
 func isAddress(r record) bool { return isAddressType(r.typ) }
 
 func isAddressType(typ wire.Type) bool { return typ == wire.TypeA || typ == wire.TypeAAAA }
+
+// nameServer returns the name of the server in an NS record.
+func nameServer(rr dns.RR) (wire.Name, bool) {
+	ns, ok := rr.(*dns.NS)
+	if !ok {
+		return "", false
+	}
+	host, err := wire.ParseName(ns.Ns)
+	return host, err == nil
+}
 
 // address returns the address in an A or AAAA record.
 func address(rr dns.RR) (netip.Addr, bool) {

@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/miekg/dns"
-
 	"shirube/internal/ede"
 	"shirube/internal/rrset"
 	"shirube/internal/wire"
@@ -94,15 +92,8 @@ func (r *Resolver) rootCut(rep *reply) *rrset.Cut {
 	set := rep.Sets[len(rep.Sets)-1]
 	cut := &rrset.Cut{Zone: wire.Root, Until: set.Until}
 	usable := false
-	for _, rr := range set.RRs {
-		ns, ok := rr.(*dns.NS)
-		if !ok || len(cut.Servers) == maxServers {
-			continue
-		}
-		host, err := wire.ParseName(ns.Ns)
-		if err != nil {
-			continue
-		}
+	hosts := hostsOf(set)
+	for _, host := range hosts[:min(len(hosts), maxServers)] {
 		srv := rrset.Server{Host: host, Addrs: rep.Glue[host]}
 		if srv.Addrs == nil {
 			srv.Addrs = r.hinted(host)
@@ -128,15 +119,10 @@ const findRootTime = time.Second
 func (r *Resolver) findRoot(ctx context.Context, rep *reply, w *work) (found bool) {
 	ctx, cancel := context.WithTimeout(ctx, findRootTime)
 	defer cancel()
-	rrs := rep.Sets[len(rep.Sets)-1].RRs
-	for _, rr := range rrs[:min(len(rrs), maxGlueless)] {
-		ns, ok := rr.(*dns.NS)
-		if !ok {
-			continue
-		}
-		host, err := wire.ParseName(ns.Ns)
+	hosts := hostsOf(rep.Sets[len(rep.Sets)-1])
+	for _, host := range hosts[:min(len(hosts), maxGlueless)] {
 		for _, typ := range r.families() {
-			if err != nil || rep.Glue[host] != nil || !w.lookup() {
+			if rep.Glue[host] != nil || !w.lookup() {
 				break
 			}
 			r.stats.lookups.Add(1)

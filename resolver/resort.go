@@ -85,13 +85,8 @@ func (r *Resolver) resortToApex(ctx context.Context, s *search, w *work) bool {
 		return false
 	}
 	before := len(s.tries)
-	for _, rr := range set.RRs {
-		ns, ok := rr.(*dns.NS)
-		if !ok {
-			continue
-		}
-		host, err := wire.ParseName(ns.Ns)
-		if err != nil || slices.Contains(s.hosts(), host) || len(s.apex) == maxServers {
+	for _, host := range hostsOf(set) {
+		if slices.Contains(s.hosts(), host) || len(s.apex) == maxServers {
 			continue
 		}
 		s.apex = append(s.apex, host)
@@ -207,12 +202,8 @@ func (r *Resolver) rememberApex(at authority, rep *reply) {
 
 // isNews reports whether rr names a server that is none of cut's.
 func isNews(rr dns.RR, cut *rrset.Cut) bool {
-	ns, ok := rr.(*dns.NS)
-	if !ok {
-		return false
-	}
-	host, err := wire.ParseName(ns.Ns)
-	return err == nil && !slices.ContainsFunc(cut.Servers, func(srv rrset.Server) bool { return srv.Host == host })
+	host, ok := nameServer(rr)
+	return ok && !slices.ContainsFunc(cut.Servers, func(srv rrset.Server) bool { return srv.Host == host })
 }
 
 // later returns the later of two times.

@@ -47,7 +47,8 @@ func (r *Resolver) find(ctx context.Context, q wire.Question, w *work) (*reply, 
 	}
 	r.stats.judged(rep.trust(), err)
 	if IsBogus(err) && r.opt.Permissive && rep.Verdict != Lame {
-		rep.Sets, rep.Denial = trusted(rep.Sets, rrset.Bogus, r.opt.Clock.Now().Add(r.opt.TTL.Max)), trusted(rep.Denial, rrset.Bogus, r.opt.Clock.Now().Add(r.opt.TTL.Max))
+		end := r.opt.Clock.Now().Add(r.opt.TTL.Max)
+		rep.Sets, rep.Denial = trusted(rep.Sets, rrset.Bogus, end), trusted(rep.Denial, rrset.Bogus, end)
 		rep.note(ede.Of(err))
 		return rep, nil
 	}
@@ -64,8 +65,8 @@ func (r *Resolver) fetch(ctx context.Context, q wire.Question, w *work, check fu
 }
 
 // proven asks for q until what comes passes check, of different servers, or twice
-// of the only one, and as often as is worth it. Its error is the first that check has to say, if there
-// is one; the reply is then the one it is about.
+// of the only one, and as often as is worth it. Its error is the first that check
+// has to say, if there is one; the reply is then the one it is about.
 func (r *Resolver) proven(ctx context.Context, q wire.Question, w *work, check func(*reply) error) (*reply, error) {
 	avoid, direct := w.avoid, w.direct
 	defer func() { w.avoid, w.direct = avoid, direct }()
@@ -210,9 +211,7 @@ func (r *Resolver) validateSet(ctx context.Context, s *rrset.Set, rep *reply, w 
 		return nil
 	}
 	wildcard := p.Wildcard
-	p, proven, err := r.deny(ctx, besideSOA(rep.Denial), l, w, func(proofs []rrset.Set) (dnssec.Proof, error) {
-		return dnssec.DenyCloser(s.Name, wildcard, l.Zone, proofs, &w.budget)
-	})
+	p, proven, err := r.denyCloser(ctx, s.Name, wildcard, rep.Denial, l, w)
 	if err != nil {
 		return unproven(err, rep.Denial)
 	}
@@ -274,6 +273,15 @@ func (r *Resolver) validateDenial(ctx context.Context, q wire.Question, rep *rep
 	return nil
 }
 
+// denyCloser proves, by the NSEC or NSEC3 records in denial, that n has what
+// wildcard has: any name could be given any wildcard's set (RFC 4035 §5.3.4).
+func (r *Resolver) denyCloser(ctx context.Context, n, wildcard wire.Name, denial []rrset.Set, l *rrset.Link, w *work) (dnssec.Proof, proof, error) {
+	_, denial = splitSOA(denial)
+	return r.deny(ctx, denial, l, w, func(proofs []rrset.Set) (dnssec.Proof, error) {
+		return dnssec.DenyCloser(n, wildcard, l.Zone, proofs, &w.budget)
+	})
+}
+
 // unproven gives err, which says that denial proves nothing, the code for it:
 // NSEC records that are there are not missing.
 func unproven(err error, denial []rrset.Set) error {
@@ -296,7 +304,7 @@ func (r *Resolver) deny(ctx context.Context, denial []rrset.Set, l *rrset.Link, 
 	if err != nil {
 		return p, proven, err
 	}
-	proofs := besideSOA(right)
+	_, proofs := splitSOA(right)
 	err = r.compute(ctx, w, func() (err error) {
 		p, err = prove(proofs)
 		return err
@@ -394,9 +402,16 @@ func (r *Resolver) proofs(ctx context.Context, denial []rrset.Set, l *rrset.Link
 	return right, until, wrong, nil
 }
 
-// besideSOA returns sets without the SOA set.
-func besideSOA(sets []rrset.Set) []rrset.Set {
-	return slices.DeleteFunc(slices.Clone(sets), func(s rrset.Set) bool { return s.Type == wire.TypeSOA })
+// splitSOA returns the SOA set of sets, if there is one, and the others.
+func splitSOA(sets []rrset.Set) (soa, others []rrset.Set) {
+	for i := range sets {
+		if sets[i].Type == wire.TypeSOA {
+			soa = append(soa, sets[i])
+		} else {
+			others = append(others, sets[i])
+		}
+	}
+	return soa, others
 }
 
 // trusted returns sets with one trust and one end.

@@ -25,6 +25,18 @@ type Set struct {
 	Until  time.Time // when it must be forgotten; the one TTL of all RRs (RFC 2181 §5.2)
 }
 
+// Records returns those records of s that are of type T: all of them, if s is
+// what it says.
+func Records[T dns.RR](s *Set) []T {
+	out := make([]T, 0, len(s.RRs))
+	for _, rr := range s.RRs {
+		if t, ok := rr.(T); ok {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
 // AnyType is the Type of the Set that stands for a whole name: NXDOMAIN denies
 // every type (RFC 2308 §5). It is no type of any record (RFC 6895 §3.1).
 const AnyType wire.Type = 0
