@@ -2,53 +2,67 @@ package transport
 
 import (
 	"encoding/binary"
+	"sync"
 
 	"shirube/internal/wire"
 )
 
-// smallFrames is the buffer that a connection always has, in octets: room for
-// a dozen ordinary queries.
-const smallFrames = 1024
-
 // prefixLen is the length of a message's length (RFC 1035 §4.2.2).
 const prefixLen = 2
 
-// frames cuts what arrives on a stream into messages (RFC 1035 §4.2.2, RFC
-// 7766 §8). Its buffer grows with what has arrived, never with what was
-// announced, and never beyond one message of [maxQuery]: of a longer one it
-// gives the beginning and throws the rest away.
-type frames struct {
-	buf  []byte // small, or bigger for a big message
-	r, w int    // what has arrived and was not given yet is buf[r:w]
-	skip int    // octets still to come of a message that was given cut
-	done int    // messages that have arrived to their last octet
-
-	small [smallFrames]byte
+// inbox is what a connection has only while octets are there that were not dealt
+// with: whatever length a message announces, it takes no more, and while nothing
+// comes the connection has none.
+type inbox struct {
+	buf [prefixLen + maxQuery]byte
+	q   wire.Query // of the message that is dealt with
 }
 
-// space returns where the next octets are to be put, at least one, after a
+// frames cuts what arrives on a stream into messages (RFC 1035 §4.2.2, RFC
+// 7766 §8). Of a message that is longer than [maxQuery] it gives the beginning
+// and throws the rest away. It implements [netx.Memory].
+type frames struct {
+	pool   *sync.Pool // of *inbox
+	*inbox            // nil: nothing is there
+
+	r, w int // what has arrived and was not given yet is buf[r:w]
+	skip int // octets still to come of a message that was given cut
+	done int // messages that have arrived to their last octet
+}
+
+// Space returns where the next octets are to be put, at least one, after a
 // call of next that gave nothing; see added.
-func (f *frames) space() []byte {
+func (f *frames) Space() []byte {
 	switch {
-	case f.r == f.w: // nothing is left: what a big message needed is let go
-		f.buf, f.r, f.w = f.small[:], 0, 0
-	case f.r > 0:
-		f.w = copy(f.buf, f.buf[f.r:f.w])
+	case f.inbox == nil:
+		f.inbox = f.pool.Get().(*inbox)
+	case f.r > 0: // what is left of a message has room from the start
+		f.w = copy(f.buf[:], f.buf[f.r:f.w])
 		f.r = 0
-	}
-	if f.w == len(f.buf) {
-		big := make([]byte, min(2*len(f.buf), prefixLen+maxQuery))
-		copy(big, f.buf)
-		f.buf = big
 	}
 	return f.buf[f.w:]
 }
 
-// added says that n octets were put where space said.
+// added says that n octets were put where Space said.
 func (f *frames) added(n int) { f.w += n }
 
+// Wait gives the memory back if there is nothing in it.
+func (f *frames) Wait() {
+	if f.r == f.w {
+		f.release()
+	}
+}
+
+// release gives the memory back, with what is in it.
+func (f *frames) release() {
+	if f.inbox != nil {
+		f.pool.Put(f.inbox)
+		f.inbox, f.r, f.w = nil, 0, 0
+	}
+}
+
 // next gives the next message, or the beginning of one that is cut. It is
-// borrowed until the next call of space.
+// borrowed until the next call of Space or Wait.
 func (f *frames) next() (msg []byte, cut, ok bool) {
 	if f.skip > 0 {
 		n := min(f.skip, f.w-f.r)

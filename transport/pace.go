@@ -8,7 +8,7 @@ import (
 // pace knows for how long a connection may keep its server waiting. All of it
 // but active belongs to the goroutine that reads.
 type pace struct {
-	firstByte, message, idle time.Duration // as in TCPOptions
+	firstByte, message time.Duration // as in TCPOptions
 
 	started  time.Time
 	received time.Time    // when the last octets came
@@ -19,7 +19,7 @@ type pace struct {
 
 // begin sets the connection's start.
 func (p *pace) begin(opt *TCPOptions, now time.Time) {
-	p.firstByte, p.message, p.idle = opt.FirstByteTimeout, opt.MessageTimeout, opt.IdleTimeout
+	p.firstByte, p.message = opt.FirstByteTimeout, opt.MessageTimeout
 	p.started, p.received, p.begunAt = now, now, -1
 }
 
@@ -33,9 +33,10 @@ func (p *pace) came(now time.Time) {
 // moved says that octets have come or gone. It may be called concurrently.
 func (p *pace) moved(now time.Time) { p.active.Store(int64(now.Sub(p.started))) }
 
-// limit returns until when to wait for what comes next, and why not longer. A
-// client that waits for an answer (busy) is not idle (RFC 7766 §6.2.3).
-func (p *pace) limit(f *frames, busy bool, now time.Time) (until time.Time, reason CloseReason) {
+// limit returns until when to wait for what comes next, and why not longer, if a
+// connection may be idle for so long. A client that waits for an answer (busy) is
+// not idle (RFC 7766 §6.2.3).
+func (p *pace) limit(f *frames, busy bool, idle time.Duration, now time.Time) (until time.Time, reason CloseReason) {
 	switch {
 	case f.partial():
 		if p.begunAt != f.done { // whatever dribbles in later does not move begun
@@ -45,8 +46,8 @@ func (p *pace) limit(f *frames, busy bool, now time.Time) (until time.Time, reas
 	case f.done == 0:
 		return p.started.Add(p.firstByte), ClosedFirstByte
 	case busy:
-		return now.Add(p.idle), ClosedIdle
+		return now.Add(idle), ClosedIdle
 	default:
-		return p.started.Add(time.Duration(p.active.Load())).Add(p.idle), ClosedIdle
+		return p.started.Add(time.Duration(p.active.Load())).Add(idle), ClosedIdle
 	}
 }

@@ -6,11 +6,15 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // roster knows the connections that are open, and bounds them.
 type roster struct {
 	total, perClient int
+
+	open atomic.Int64 // connections, for who wants to know nothing else
 
 	mu         sync.Mutex
 	closed     bool
@@ -19,6 +23,9 @@ type roster struct {
 	accepted   uint64
 	overTotal  uint64
 	overClient uint64
+	scarcity   int       // that the idle ones were told of
+	told       time.Time // when that was
+	waiting    bool      // somebody waits to tell them again
 }
 
 func newRoster(total, perClient int) roster {
@@ -47,6 +54,7 @@ func (r *roster) add(c *tcpConn) bool {
 	r.accepted++
 	r.conns[c] = struct{}{}
 	r.clients[client]++
+	r.open.Add(1)
 	return true
 }
 
@@ -56,6 +64,8 @@ func (r *roster) remove(c *tcpConn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.conns, c)
+	r.open.Add(-1)
+	r.scarcity = min(r.scarcity, r.scarce())
 	if r.clients[client]--; r.clients[client] == 0 {
 		delete(r.clients, client)
 	}

@@ -23,7 +23,7 @@ type TCPOptions struct {
 	Timeout          time.Duration // for a deferred query, from its arrival
 	FirstByteTimeout time.Duration // from a connection's start to its first octet
 	MessageTimeout   time.Duration // from a message's first octet to its last; for the client to take a response
-	IdleTimeout      time.Duration // since the last message in either direction, with none in flight
+	IdleTimeout      time.Duration // since the last message in either direction, with none in flight; less when connections run short
 
 	MaxConns          int // at once
 	MaxConnsPerClient int // at once, from an IPv4 address or an IPv6 /64
@@ -67,6 +67,7 @@ type TCP struct {
 	listeners []net.Listener
 	conns     roster
 	n         tcpCounters
+	inboxes   sync.Pool // of *inbox
 	buffers   sync.Pool // of *[]byte, for responses
 
 	mu      sync.Mutex // guards the two below it, and Start against Shutdown
@@ -88,6 +89,24 @@ type tcpCounters struct {
 
 // NewTCP returns a server for listeners, which it owns from now on. It accepts
 // nothing before [TCP.Start].
+//
+// What a listener yields is read and written at the least cost if it is a
+// [*net.TCPConn]. It may be anything else, such as TLS over one, that keeps to
+// these rules:
+//
+//   - Accept does not wait for the client. What has to be exchanged before the
+//     first message, is exchanged by the first Read, within its deadline, which
+//     is FirstByteTimeout.
+//   - RemoteAddr is a [*net.TCPAddr] of the client, from the start.
+//   - A Read that ended at its deadline can be followed by others, which lose
+//     nothing, once octets have come.
+//   - A Read of two octets leaves the rest of what came along with them to the
+//     next one, without asking the system for it. While a connection is idle its
+//     Read is given room for no more.
+//   - One Write goes out as few segments or records as it fits into, without a
+//     wait for more (RFC 7766 §8).
+//   - Read, Write, Close and the setting of deadlines may run at the same time.
+//     Close ends the others, and does not wait for the client for long.
 func NewTCP(opt TCPOptions, listeners ...net.Listener) *TCP {
 	opt = opt.withDefaults()
 	return &TCP{
@@ -95,6 +114,7 @@ func NewTCP(opt TCPOptions, listeners ...net.Listener) *TCP {
 		opt:       opt,
 		listeners: listeners,
 		conns:     newRoster(opt.MaxConns, opt.MaxConnsPerClient),
+		inboxes:   sync.Pool{New: func() any { return new(inbox) }},
 		buffers:   sync.Pool{New: func() any { return new(make([]byte, 0, bufferSize)) }},
 		cancel:    func() {},
 		stop:      make(chan struct{}),
@@ -141,9 +161,19 @@ func (t *TCP) accept(ctx context.Context, l net.Listener) {
 			_ = conn.Close() // counted by the roster
 			continue
 		}
+		t.tellIdle()
 		// Owner: t. End: the client's, a deadline's, or Shutdown's. Bound:
 		// MaxConns. Excess: closed, above.
 		t.serving.Go(func() { c.run(ctx) })
+	}
+}
+
+// recycle keeps a buffer of responses for the next ones, unless it has become
+// too large.
+func (t *TCP) recycle(buf *[]byte) {
+	if cap(*buf) <= bufferSize {
+		*buf = (*buf)[:0]
+		t.buffers.Put(buf)
 	}
 }
 

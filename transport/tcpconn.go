@@ -10,50 +10,63 @@ import (
 	"sync"
 	"time"
 
+	"shirube/internal/deadline"
+	"shirube/internal/netx"
 	"shirube/internal/stack"
 	"shirube/internal/wire"
 )
 
 // bufferSize is the room for responses that are written together, in octets. A
 // buffer that a long response made longer is not kept.
-const bufferSize = 8192
+const bufferSize = 16 << 10
 
 // tcpConn serves one connection. The goroutine in run owns it; those of its
-// deferred queries use only what is below inFlight, and pace.moved.
+// deferred queries use only what is below inFlight, and pace.moved. There may be
+// a hundred thousand of them, most of which are idle: what only those need that
+// are not is not here, but in frames' inbox, out and late.
 type tcpConn struct {
 	tcp    *TCP
 	conn   net.Conn
+	stream *netx.Stream // of conn; nil: conn is no bare TCP connection
 	client netip.AddrPort
 
 	frames frames
+	first  [prefixLen]byte // where the next message begins, without a stream
 	pace   pace
-	q      wire.Query
-	out    *[]byte // responses that were not written yet; nil: none
+	armed  time.Time // conn's read deadline, but for what others made of it; zero: it has passed
+	out    *[]byte   // responses that were not written yet; nil: none
 
-	inFlight chan struct{} // as many as there are deferred queries; MaxInFlight at most
+	ctx      *deadline.Context // of the queries in flight
+	inFlight chan struct{}     // as many as there are deferred queries; MaxInFlight at most. nil: never any
 	serving  sync.WaitGroup
+	late     latecomers
 	writing  sync.Mutex // held across a write: what waits keeps its own deadline
 	ending   sync.Once
-	cancel   context.CancelFunc // ends the queries in flight
 }
 
 func newTCPConn(t *TCP, conn net.Conn) *tcpConn {
-	c := &tcpConn{tcp: t, conn: conn, client: remoteOf(conn), inFlight: make(chan struct{}, t.opt.MaxInFlight)}
+	c := &tcpConn{tcp: t, conn: conn, client: remoteOf(conn)}
+	c.frames.pool = &t.inboxes
+	c.late.pool = &t.buffers
 	c.pace.begin(&t.opt, time.Now())
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		c.stream, _ = netx.NewStream(tcp, &c.frames) // without one it is read as any other
+	}
 	return c
 }
 
 // run serves the connection until it ends, and leaves nothing behind.
 func (c *tcpConn) run(ctx context.Context) {
 	defer c.tcp.conns.remove(c)
-	ctx, c.cancel = context.WithCancel(ctx)
-	reason := c.read(ctx)
+	c.ctx = deadline.New(ctx, time.Time{})
+	reason := c.read()
 	c.flush()
 	if reason.answersFirst() {
 		c.serving.Wait()
 	}
 	c.end(reason)
 	c.serving.Wait()
+	c.frames.release()
 }
 
 // end ends the connection; the first reason counts. Blocked reads and writes
@@ -61,21 +74,24 @@ func (c *tcpConn) run(ctx context.Context) {
 func (c *tcpConn) end(reason CloseReason) {
 	c.ending.Do(func() {
 		c.tcp.n.closed[reason].Add(1)
-		c.cancel()
+		c.ctx.End()
 		_ = c.conn.Close() // nobody is left to be told
 	})
 }
 
 // read reads queries and answers them or hands them on, until the connection
 // has to end.
-func (c *tcpConn) read(ctx context.Context) CloseReason {
+func (c *tcpConn) read() CloseReason {
 	for {
 		if reason, ok := c.fill(); !ok {
 			return reason
 		}
+		if len(c.inFlight) > 0 {
+			c.late.admit()
+		}
 		// Queries that came together (RFC 7766 §6.2.1.1) are answered together.
 		for msg, cut, ok := c.frames.next(); ok; msg, cut, ok = c.frames.next() {
-			if reason, ok := c.handle(ctx, msg, cut); !ok {
+			if reason, ok := c.handle(msg, cut); !ok {
 				return reason
 			}
 		}
@@ -88,8 +104,7 @@ func (c *tcpConn) read(ctx context.Context) CloseReason {
 // fill waits for octets. It reports false when it has to wait no more, and why.
 func (c *tcpConn) fill() (CloseReason, bool) {
 	for {
-		until, _ := c.pace.limit(&c.frames, len(c.inFlight) > 0, time.Now())
-		if err := c.conn.SetReadDeadline(until); err != nil {
+		if err := c.arm(); err != nil {
 			return ClosedReset, false
 		}
 		// After the deadline was set: either this sees stop, or Shutdown, which
@@ -97,7 +112,7 @@ func (c *tcpConn) fill() (CloseReason, bool) {
 		if isClosed(c.tcp.stop) {
 			return ClosedShutdown, false
 		}
-		n, err := c.conn.Read(c.frames.space())
+		n, err := c.receive()
 		now := time.Now()
 		if n > 0 {
 			c.frames.added(n)
@@ -112,24 +127,59 @@ func (c *tcpConn) fill() (CloseReason, bool) {
 			return readFailure(err, c.frames.partial()), false
 		}
 		// The limit may have moved: answers have gone out meanwhile.
-		if until, reason := c.pace.limit(&c.frames, len(c.inFlight) > 0, now); !now.Before(until) {
+		c.armed = time.Time{}
+		if until, reason := c.limit(now); !now.Before(until) {
 			return reason, false
 		}
 	}
 }
 
+// limit returns until when to wait for octets, and why not longer.
+func (c *tcpConn) limit(now time.Time) (time.Time, CloseReason) {
+	return c.pace.limit(&c.frames, len(c.inFlight) > 0, c.tcp.idleTime(), now)
+}
+
+// arm sees to it that what waits for octets does not do so for too long. The
+// deadline moves later with every message. It is set anew only when it has
+// passed: once in a while, not for each.
+func (c *tcpConn) arm() error {
+	until, _ := c.limit(time.Now())
+	if !c.armed.IsZero() && !until.Before(c.armed) {
+		return nil
+	}
+	c.armed = until
+	return c.conn.SetReadDeadline(until)
+}
+
+// receive waits for octets, puts them into frames and returns how many came.
+func (c *tcpConn) receive() (int, error) {
+	f := &c.frames
+	if c.stream != nil {
+		return c.stream.Read()
+	}
+	if f.Wait(); f.inbox != nil {
+		return c.conn.Read(f.Space())
+	}
+	n, err := c.conn.Read(c.first[:])
+	if n > 0 {
+		copy(f.Space(), c.first[:n])
+	}
+	return n, err
+}
+
 // handle deals with one message, which was longer than msg if cut. It reports
 // false when the connection has to end, and why.
-func (c *tcpConn) handle(ctx context.Context, msg []byte, cut bool) (CloseReason, bool) {
-	q := &c.q
+func (c *tcpConn) handle(msg []byte, cut bool) (CloseReason, bool) {
+	q := &c.frames.q
 	status := parse(q, msg, cut)
 	q.Client, q.Proto, q.Received, q.Limit = c.client, c.tcp.opt.Proto, c.pace.received, wire.MaxMsgSize
+	q.Idle = c.tcp.promisedIdle()
 	rsp, outcome := c.tcp.answer(&c.tcp.n.counters, c.room(), msg, q, status)
 	switch {
 	case status == wire.Ignored: // who sends this does not speak DNS, or is no client
 		return ClosedNoQuery, false
 	case outcome == Deferred:
-		return c.hand(ctx)
+		return c.hand(q)
 	case outcome == Answered:
 		return ClosedReset, c.put(rsp)
 	default:
@@ -137,31 +187,35 @@ func (c *tcpConn) handle(ctx context.Context, msg []byte, cut bool) (CloseReason
 	}
 }
 
-// hand gives the query to a goroutine of its own, with memory of its own.
-func (c *tcpConn) hand(ctx context.Context) (CloseReason, bool) {
-	if !c.enter(ctx) {
+// hand gives q to a goroutine of its own, with memory of its own.
+func (c *tcpConn) hand(q *wire.Query) (CloseReason, bool) {
+	if !c.enter(q) {
 		c.tcp.n.dropped.Add(1)
 		return ClosedShutdown, false
 	}
-	rsp, ok := c.tcp.take(&c.tcp.n.counters, c.room(), &c.q)
+	rsp, ok := c.tcp.take(&c.tcp.n.counters, c.room(), q)
 	if !ok {
 		<-c.inFlight
 		return ClosedReset, c.put(rsp)
 	}
-	own := c.q.Clone()
+	own := q.Clone()
+	c.late.admit()
 	// Owner: c. End: Serve's deadline, or the connection's. Bound: MaxInFlight,
 	// and Slots, of which it has one. Excess: waits, in enter; shed, above.
 	c.serving.Go(func() {
 		stack.Reserve()
-		c.finish(ctx, own)
+		c.finish(own)
 	})
 	return 0, true
 }
 
 // enter waits until fewer than MaxInFlight queries are in flight. It reports
-// false when the connection ends first. What waits behind the query is as good
-// as unread: its time begins when reading goes on.
-func (c *tcpConn) enter(ctx context.Context) bool {
+// false when the connection ends first. What waits behind q is as good as
+// unread: its time begins when reading goes on.
+func (c *tcpConn) enter(q *wire.Query) bool {
+	if c.inFlight == nil {
+		c.inFlight = make(chan struct{}, c.tcp.opt.MaxInFlight)
+	}
 	select {
 	case c.inFlight <- struct{}{}:
 		return true
@@ -174,20 +228,22 @@ func (c *tcpConn) enter(ctx context.Context) bool {
 	select {
 	case c.inFlight <- struct{}{}:
 		c.pace.came(time.Now())
-		c.q.Received = c.pace.received
+		q.Received = c.pace.received
 		return true
-	case <-ctx.Done():
+	case <-c.ctx.Done():
 		return false
 	}
 }
 
 // finish answers a deferred query, on a goroutine of its own.
-func (c *tcpConn) finish(ctx context.Context, q *wire.Query) {
-	rsp := c.tcp.serve(ctx, &c.tcp.n.counters, make([]byte, prefixLen, wire.MinUDPSize), q)
+func (c *tcpConn) finish(q *wire.Query) {
+	rsp := c.tcp.serve(c.ctx, &c.tcp.n.counters, make([]byte, prefixLen, wire.MinUDPSize), q)
 	if rsp != nil {
 		c.tcp.n.answered.Add(1)
 		binary.BigEndian.PutUint16(rsp, uint16(len(rsp)-prefixLen))
-		c.write(rsp)
+		if !c.late.join(rsp) {
+			c.write(rsp)
+		}
 	}
 	<-c.inFlight // after the write: a client that does not read gets no more answered
 }
@@ -213,16 +269,21 @@ func (c *tcpConn) put(rsp []byte) bool {
 // flush writes the responses that wait, and gives their buffer back. It reports
 // false when the connection has ended.
 func (c *tcpConn) flush() bool {
-	if c.out == nil {
+	out, late := c.out, c.late.dismiss()
+	c.out = nil
+	switch {
+	case late == nil:
+	case out == nil:
+		out = late
+	default:
+		*out = append(*out, *late...)
+		c.tcp.recycle(late)
+	}
+	if out == nil {
 		return true
 	}
-	out := c.out
-	c.out = nil
 	ok := len(*out) == 0 || c.write(*out)
-	if cap(*out) <= bufferSize {
-		*out = (*out)[:0]
-		c.tcp.buffers.Put(out)
-	}
+	c.tcp.recycle(out)
 	return ok
 }
 
@@ -230,12 +291,19 @@ func (c *tcpConn) flush() bool {
 // The client has MessageTimeout to take them, the wait for others' writes
 // included. If he does not, the connection ends.
 func (c *tcpConn) write(b []byte) bool {
-	deadline := time.Now().Add(c.tcp.opt.MessageTimeout)
+	until := time.Now().Add(c.tcp.opt.MessageTimeout)
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	err := c.conn.SetWriteDeadline(deadline)
-	if err == nil {
-		_, err = c.conn.Write(b)
+	var err error
+	if c.stream != nil {
+		var n int
+		n, err = c.stream.TryWrite(b)
+		b = b[n:]
+	}
+	if err == nil && len(b) > 0 {
+		if err = c.conn.SetWriteDeadline(until); err == nil {
+			_, err = c.conn.Write(b)
+		}
 	}
 	if err != nil {
 		c.end(writeFailure(err))

@@ -286,7 +286,9 @@ type Limits struct {
 	// From a TCP message's first octet to its last, and for the client to
 	// take a response.
 	TCPMessageTimeout time.Duration `yaml:"tcp_message_timeout" range:"100ms..1m"`
-	// Between two messages of a TCP connection (RFC 7766 §6.2.3).
+	// Between two messages of a TCP connection (RFC 7766 §6.2.3). Less, down to
+	// half a second, when more than half of `tcp_connections` are open. Clients that
+	// ask are told (RFC 7828).
 	TCPIdleTimeout time.Duration `yaml:"tcp_idle_timeout" range:"100ms..10m"`
 	// How long to wait for queries in flight when the server stops.
 	DrainTimeout time.Duration `yaml:"drain_timeout" range:"0..10m"`

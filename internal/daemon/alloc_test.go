@@ -3,6 +3,9 @@
 package daemon
 
 import (
+	"bytes"
+	"encoding/binary"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -20,8 +23,8 @@ import (
 )
 
 // serveLocal runs a whole server on listen that has in memory what it will be
-// asked for, and returns it with a socket connected to it at ask.
-func serveLocal(t *testing.T, listen, ask string) (*Daemon, *net.UDPConn) {
+// asked for, and returns it with a socket of the network connected to it at ask.
+func serveLocal(t *testing.T, network, listen, ask string) (*Daemon, net.Conn) {
 	t.Helper()
 	cfg := scenarioConfig(t)
 	// Nothing is to be resolved. If something is, it stays on this machine.
@@ -31,7 +34,7 @@ func serveLocal(t *testing.T, listen, ask string) (*Daemon, *net.UDPConn) {
 	port := freePort(t)
 	cfg.Listen = []config.Listener{{
 		Address:   netip.AddrPortFrom(netip.MustParseAddr(listen), port),
-		Protocols: []config.Protocol{config.ProtocolUDP},
+		Protocols: []config.Protocol{config.Protocol(network)},
 	}}
 	d, err := New(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -46,7 +49,7 @@ func serveLocal(t *testing.T, listen, ask string) (*Daemon, *net.UDPConn) {
 			t.Error(err)
 		}
 	})
-	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(ask), port)))
+	c, err := net.Dial(network, netip.AddrPortFrom(netip.MustParseAddr(ask), port).String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +82,7 @@ func TestAllocUDPHit(t *testing.T) {
 		{"ANY", "127.0.0.1", "127.0.0.1", "www.example.com. ANY"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			d, c := serveLocal(t, tt.listen, tt.ask)
+			d, c := serveLocal(t, "udp", tt.listen, tt.ask)
 			raw, _ := parseAsk(t, tt.query)
 			var buf [4096]byte
 			n := 0
@@ -102,6 +105,61 @@ func TestAllocUDPHit(t *testing.T) {
 				t.Errorf("%d options were asked for, of %v", options, m)
 			}
 			if avg := testing.AllocsPerRun(2000, exchange); avg != 0 {
+				t.Errorf("%v allocations from socket to socket, want 0", avg)
+			}
+			if s := d.Frontend.Stats(); s.Misses != 0 {
+				t.Errorf("%d queries were no hits", s.Misses)
+			}
+		})
+	}
+}
+
+// TestAllocTCPHit asks a whole server over TCP, from socket to socket: queries
+// that it reads at once, and that it answers at once.
+func TestAllocTCPHit(t *testing.T) {
+	const pipelined = 8
+	for _, tt := range []struct{ name, at, query string }{
+		{"IPv4", "127.0.0.1", "www.example.com. A"},
+		{"IPv6", "::1", "www.example.com. A"},
+		{"without EDNS", "127.0.0.1", "www.example.com. A +noedns"},
+		{"DO", "127.0.0.1", "www.example.com. A +do"},
+		{"other spelling", "127.0.0.1", "wWw.ExAmPlE.cOm. A +do"},
+		{"large", "127.0.0.1", "large.example.com. TXT"},
+		{"failure", "127.0.0.1", "broken.example.com. A"},
+		{"refused", "127.0.0.1", "www.example.com. A +nord"},
+		{"keepalive", "127.0.0.1", "www.example.com. A +keepalive"},
+		{"cookie", "127.0.0.1", "www.example.com. A +do +cookie"},
+		{"all of them", "::1", "wWw.ExAmPlE.cOm. A +do +cookie +nsid +keepalive"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d, c := serveLocal(t, "tcp", tt.at, tt.at)
+			raw, _ := parseAsk(t, tt.query)
+			one := append(binary.BigEndian.AppendUint16(nil, uint16(len(raw))), raw...)
+			queries := bytes.Repeat(one, pipelined)
+			buf := make([]byte, 1<<16)
+			exchange := func() {
+				if _, err := c.Write(queries); err != nil {
+					t.Fatal(err)
+				}
+				for range pipelined {
+					if _, err := io.ReadFull(c, buf[:2]); err != nil {
+						t.Fatal(err)
+					}
+					if _, err := io.ReadFull(c, buf[2:2+binary.BigEndian.Uint16(buf)]); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			exchange()
+			m := new(dns.Msg)
+			if err := m.Unpack(buf[2 : 2+binary.BigEndian.Uint16(buf)]); err != nil {
+				t.Fatal(err)
+			}
+			asked := strings.Count(tt.query, "+cookie") + strings.Count(tt.query, "+nsid") + strings.Count(tt.query, "+keepalive")
+			if opt := m.IsEdns0(); opt != nil && len(slices.DeleteFunc(opt.Option, isEDE)) != asked {
+				t.Errorf("%d options were asked for, of %v", asked, m)
+			}
+			if avg := testing.AllocsPerRun(1000, exchange); avg != 0 {
 				t.Errorf("%v allocations from socket to socket, want 0", avg)
 			}
 			if s := d.Frontend.Stats(); s.Misses != 0 {

@@ -321,6 +321,8 @@ func parseAsk(t *testing.T, spec string) ([]byte, *wire.Query) {
 			q.Proto = wire.TCP
 		case "+nsid":
 			m.IsEdns0().Option = append(m.IsEdns0().Option, &dns.EDNS0_NSID{Code: dns.EDNS0NSID})
+		case "+keepalive":
+			m.IsEdns0().Option = append(m.IsEdns0().Option, &dns.EDNS0_TCP_KEEPALIVE{Code: dns.EDNS0TCPKEEPALIVE})
 		case "+cookie":
 			m.IsEdns0().Option = append(m.IsEdns0().Option, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: "0102030405060708"})
 		case "+soa":

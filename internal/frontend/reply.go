@@ -2,6 +2,8 @@ package frontend
 
 import (
 	"encoding/binary"
+	"math"
+	"time"
 
 	"shirube/internal/ede"
 	"shirube/internal/wire"
@@ -23,11 +25,11 @@ func (f *Frontend) finish(buf []byte, start int, q *wire.Query, why *ede.Error) 
 
 // finishWith is finish for a response whose rcode may have more than four bits.
 func (f *Frontend) finishWith(buf []byte, start int, q *wire.Query, rcode wire.Rcode, why *ede.Error) []byte {
-	asked := q.Cookie.Answered() && f.opt.Cookies != nil || q.NSID && len(f.opt.NSID) > 0
+	asked := q.Cookie.Answered() && f.opt.Cookies != nil || q.NSID && len(f.opt.NSID) > 0 || asksIdle(q)
 	if !asked && why == nil || !q.EDNS {
 		return wire.AppendOPT(buf, start, q, f.opt.UDPSize, rcode)
 	}
-	var options [3]wire.Option // in the order of how much clients need them
+	var options [4]wire.Option // in the order of how much clients need them
 	n := 0
 	var cookie [wire.CookieLen]byte
 	if q.Cookie.Answered() && f.opt.Cookies != nil {
@@ -38,6 +40,12 @@ func (f *Frontend) finishWith(buf []byte, start int, q *wire.Query, rcode wire.R
 		options[n] = wire.Option{Code: wire.OptionNSID, Data: f.opt.NSID}
 		n++
 	}
+	var idle [2]byte
+	if asksIdle(q) {
+		binary.BigEndian.PutUint16(idle[:], uint16(min(q.Idle/keepaliveUnit, math.MaxUint16)))
+		options[n] = wire.Option{Code: wire.OptionKeepalive, Data: idle[:]}
+		n++
+	}
 	var code [2]byte
 	if why != nil {
 		binary.BigEndian.PutUint16(code[:], uint16(why.Code))
@@ -45,6 +53,17 @@ func (f *Frontend) finishWith(buf []byte, start int, q *wire.Query, rcode wire.R
 		n++
 	}
 	return wire.AppendOPT(buf, start, q, f.opt.UDPSize, rcode, options[:n]...)
+}
+
+// keepaliveUnit is what the time-out in an edns-tcp-keepalive option is counted
+// in (RFC 7828 §3.1).
+const keepaliveUnit = 100 * time.Millisecond
+
+// asksIdle reports whether the client of q is to be told how long its connection
+// may be silent: on UDP the option means nothing (RFC 7828 §3.3.1), and HTTP and
+// QUIC have their own words for it (RFC 9250 §5.5.2).
+func asksIdle(q *wire.Query) bool {
+	return q.Keepalive && (q.Proto == wire.TCP || q.Proto == wire.DoT)
 }
 
 // anyHINFO is the record that answers every question for ANY: owner (the

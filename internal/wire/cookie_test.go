@@ -77,6 +77,24 @@ func TestNSIDIsAskedForByItsOptionWhateverIsInIt(t *testing.T) {
 	}
 }
 
+func TestIdleTimeIsAskedForByItsOptionWhateverIsInIt(t *testing.T) {
+	for options, want := range map[string]bool{
+		"":                                 false,
+		"\x00\x0B\x00\x00":                 true,
+		"\x00\x0B\x00\x02\x00\x64":         true, // RFC 7828 §3.2.1 has clients send nothing
+		"\x00\x03\x00\x00\x00\x0B\x00\x00": true,
+		"\x0B\x00\x00\x00":                 false,
+	} {
+		q := parse(t, withOptions(options))
+		if q.Keepalive != want || !q.Clone().Keepalive == want {
+			t.Errorf("options %x ask for the idle time: %v", options, q.Keepalive)
+		}
+		if q.Parse(plainQuery) != OK || q.Keepalive {
+			t.Errorf("options %x are not forgotten", options)
+		}
+	}
+}
+
 func TestParseForgetsTheOptionsBefore(t *testing.T) {
 	q := parse(t, fullQuery)
 	if !q.NSID || q.Cookie != CookieClient || string(q.RawCookie()) != "01234567" {

@@ -71,23 +71,25 @@ func (p Proto) String() string {
 
 // Query is one request, read in place. It borrows the message it was parsed
 // from: whoever owns that buffer decides how long the Query is good for. The
-// transport fills the first four fields; [Query.Parse] leaves them alone.
+// transport fills the first five fields; [Query.Parse] leaves them alone.
 type Query struct {
 	Client   netip.AddrPort // who asks; the port may be 0 behind a proxy
 	Received time.Time      // when the query's last octet arrived
 	Limit    int            // octets that the response may have, OPT included
 	Proto    Proto
+	Idle     time.Duration // how long the query's connection may be silent; on TCP and DoT
 
 	Type  Type
 	Class uint16
 
 	RD, AD, CD bool // RFC 1035 §4.1.1; RFC 6840 §5.7; RFC 4035 §3.2.2
 
-	EDNS    bool   // the query had an OPT record
-	DO      bool   // RFC 3225 §3
-	NSID    bool   // asks who answers (RFC 5001 §2.1)
-	Cookie  Cookie // RFC 7873 §5.2; whoever answers makes up his mind about it
-	UDPSize uint16 // RFC 6891 §6.2.3, at least 512; 0 without EDNS
+	EDNS      bool   // the query had an OPT record
+	DO        bool   // RFC 3225 §3
+	NSID      bool   // asks who answers (RFC 5001 §2.1)
+	Keepalive bool   // asks how long its connection may be silent, on any transport (RFC 7828 §3.2)
+	Cookie    Cookie // RFC 7873 §5.2; whoever answers makes up his mind about it
+	UDPSize   uint16 // RFC 6891 §6.2.3, at least 512; 0 without EDNS
 
 	msg []byte
 	at  places
@@ -192,7 +194,7 @@ func (q *Query) parseNoQuestion() Status {
 // parseAdditional reads the additional section, which begins at off, up to the
 // end of the message.
 func (q *Query) parseAdditional(off int) Status {
-	q.EDNS, q.DO, q.NSID, q.Cookie, q.UDPSize = false, false, false, CookieNone, 0
+	q.EDNS, q.DO, q.NSID, q.Keepalive, q.Cookie, q.UDPSize = false, false, false, false, CookieNone, 0
 	q.at = places{question: q.at.question}
 	status := OK
 	for range binary.BigEndian.Uint16(q.msg[10:]) {
@@ -244,6 +246,8 @@ func (q *Query) parseOptions(off, end int) Status {
 		switch {
 		case code == OptionNSID: // whatever is in it (RFC 5001 §2.1)
 			q.NSID = true
+		case code == OptionKeepalive: // whatever is in it: clients send nothing
+			q.Keepalive = true
 		case code == OptionCookie && q.Cookie == CookieNone: // the first counts (RFC 7873 §5.2)
 			q.Cookie, q.at.cookie, q.at.cookieEnd = cookieOf(off-data), data, off
 		}

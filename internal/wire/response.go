@@ -66,9 +66,10 @@ type Option struct {
 
 // The codes of the options that this server knows.
 const (
-	OptionNSID   uint16 = 3  // RFC 5001 §2.3
-	OptionCookie uint16 = 10 // RFC 7873 §4
-	OptionEDE    uint16 = 15 // RFC 8914 §2
+	OptionNSID      uint16 = 3  // RFC 5001 §2.3
+	OptionCookie    uint16 = 10 // RFC 7873 §4
+	OptionKeepalive uint16 = 11 // RFC 7828 §3.1
+	OptionEDE       uint16 = 15 // RFC 8914 §2
 )
 
 // OPTLen is the length in octets of an OPT record without options.
