@@ -3,6 +3,7 @@ module shirube
 go 1.26
 
 require (
+	github.com/bradfitz/gomemcache v0.0.0-20260422231931-4d751bb6e37c
 	github.com/cloudflare/circl v1.6.5
 	github.com/miekg/dns v1.1.73
 	github.com/spf13/cobra v1.10.2

@@ -1,0 +1,303 @@
+// Package shared is the cache that the servers of a fleet have in common, on
+// memcached: what one of them has resolved, the others need not.
+//
+// It can only help. Whoever asks waits for a few milliseconds at most, whatever
+// memcached does; what cannot be had in that time, or is in any way not as it
+// should be, is a miss. What is read is believed only if it was sealed with a
+// secret of the fleet for the very question: who can write to memcached can make
+// it forget, and no more.
+package shared
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/bradfitz/gomemcache/memcache"
+
+	"shirube/internal/clock"
+)
+
+// Options configures a [Cache]. Zero means the default.
+type Options struct {
+	Servers []Server // that are known from the start
+	File    string   // that lists servers, followed by Run; "": none
+	Service Service  // whose members are servers, followed by Run; zero: none
+
+	Secrets    Secrets
+	Generation uint64      // entries of another one do not exist
+	TLS        *tls.Config // nil: in the open
+	Auth       Auth        // zero: none
+	Writer     string      // this server's name, for people
+
+	Budget  time.Duration // that one look-up may take; default 5 ms
+	Timeout time.Duration // of one operation on a connection; default 250 ms
+	Batches int           // look-ups under way with one server at once; default 4
+
+	Clock *clock.Clock // that entries are judged by; nil: the real time
+	Log   *slog.Logger // default: none
+}
+
+// Service is a name in the DNS whose members are servers: a headless service of
+// Kubernetes. It is looked up at Resolver, which must not be this server, nor
+// one that asks it.
+type Service struct {
+	Name     string // fully qualified
+	Port     uint16 // of the members, where SRV records do not say it
+	Resolver netip.AddrPort
+}
+
+// Cache is the shared cache as one server sees it. It is safe for concurrent
+// use.
+type Cache struct {
+	opt     Options
+	ring    *ring
+	servers atomic.Pointer[[]*server]
+
+	changing sync.Mutex // held by who changes the servers
+	closed   bool
+
+	counts counters
+}
+
+// counters are what a Cache counts, but for each server's own.
+type counters struct {
+	hits, stale, failures, misses atomic.Uint64
+	skipped                       atomic.Uint64 // look-ups that no server was there for
+	standIns                      atomic.Uint64
+	tooLarge                      atomic.Uint64
+	rejected                      [rejections]atomic.Uint64
+	skew                          atomic.Int64 // nanoseconds: the most that a writer was ahead
+}
+
+// standInLife bounds how long an entry lies with a server that stands in for
+// another, in seconds: when that is back, nobody looks here.
+const standInLife = 60
+
+// maxExpiry is the longest relative time that memcached knows, in seconds: what
+// is more is a date, and long past. 0 would be for ever.
+const maxExpiry = 30 * 24 * 60 * 60
+
+// MaxFailure is how long a failure is shared, at most: long enough to spare the
+// servers that fail, and soon tried again.
+const MaxFailure = 30 * time.Second
+
+// New returns a Cache. It connects to nobody before it is used. Close ends what
+// it started.
+func New(opt Options) (*Cache, error) {
+	if opt.Budget == 0 {
+		opt.Budget = 5 * time.Millisecond
+	}
+	if opt.Timeout == 0 {
+		opt.Timeout = 250 * time.Millisecond
+	}
+	if opt.Batches == 0 {
+		opt.Batches = 4
+	}
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	r, err := newRing(opt.Secrets)
+	if err != nil {
+		return nil, fmt.Errorf("shared cache: %w", err)
+	}
+	c := &Cache{opt: opt, ring: r}
+	c.servers.Store(new([]*server))
+	return c, c.SetServers(opt.Servers)
+}
+
+// UseSecrets has the cache go on with s. After an error it goes on as before.
+func (c *Cache) UseSecrets(s Secrets) error {
+	if err := c.ring.use(s); err != nil {
+		return fmt.Errorf("shared cache: %w", err)
+	}
+	return nil
+}
+
+// Close ends everything. It takes as long as one operation may, at most.
+func (c *Cache) Close() {
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	c.closed = true
+	for _, s := range *c.servers.Swap(new([]*server)) {
+		s.close()
+	}
+}
+
+// Get returns what the fleet knows about k: an answer, which may be stale (see
+// [Entry.Fresh]), or that there was none a moment ago. It takes no longer than
+// Options.Budget, and ends with ctx.
+func (c *Cache) Get(ctx context.Context, k Key) (Entry, bool) {
+	now := time.Now()
+	d := c.ring.digest(k)
+	s, _ := c.pick(d.route(), now)
+	if s == nil {
+		c.counts.skipped.Add(1)
+		return Entry{}, false
+	}
+	answer, failure := keyName(forAnswer, c.opt.Generation, d), keyName(forFailure, c.opt.Generation, d)
+	items, ok := c.fetch(ctx, s, now, answer, failure)
+	if !ok {
+		c.counts.misses.Add(1)
+		return Entry{}, false
+	}
+	now = c.opt.Clock.Now()
+	e, found := c.open(s, k, answer, items)
+	if found && !e.Failed() && e.Fresh(now) {
+		c.counts.hits.Add(1)
+		s.counts.hits.Add(1)
+		return e, true
+	}
+	if found && !e.Failed() { // nothing hides it: who has tried in vain had better use it, too
+		c.counts.stale.Add(1)
+		return e, true
+	}
+	if f, failed := c.open(s, k, failure, items); failed && f.Failed() && f.Fresh(now) {
+		c.counts.failures.Add(1)
+		return f, true
+	}
+	c.counts.misses.Add(1)
+	return Entry{}, false
+}
+
+// fetch has s look keys up within the budget.
+func (c *Cache) fetch(ctx context.Context, s *server, now time.Time, keys ...string) (map[string]*memcache.Item, bool) {
+	s.counts.gets.Add(1)
+	l := s.ask(now, keys...)
+	if l == nil {
+		return nil, false
+	}
+	timer := time.NewTimer(c.opt.Budget)
+	defer timer.Stop()
+	select {
+	case <-l.done:
+	case <-timer.C:
+		l.gone.Store(true)
+		s.counts.late.Add(1)
+		s.judge(false, time.Now())
+		return nil, false
+	case <-ctx.Done():
+		l.gone.Store(true)
+		return nil, false
+	}
+	ended := time.Now()
+	s.counts.latency.add(ended.Sub(now))
+	if l.err != nil {
+		s.counts.errors.Add(1)
+	}
+	s.judge(l.err == nil, ended)
+	return l.items, true
+}
+
+// open returns the entry about k in the item called name, if there is one that
+// may be used.
+func (c *Cache) open(s *server, k Key, name string, items map[string]*memcache.Item) (Entry, bool) {
+	item := items[name]
+	if item == nil || len(item.Value) == 0 { // empty: somebody's mark, not data
+		return Entry{}, false
+	}
+	e, err := c.read(k, name, item.Value)
+	if err != nil {
+		s.counts.rejected.Add(1)
+		c.reject(s, err)
+		return Entry{}, false
+	}
+	return e, true
+}
+
+// read returns the entry about k in value, or why it is not used.
+func (c *Cache) read(k Key, name string, value []byte) (Entry, error) {
+	body, err := c.ring.open(name, value)
+	if err != nil {
+		return Entry{}, err
+	}
+	e, err := parseBody(body)
+	if err != nil {
+		return Entry{}, err
+	}
+	now := c.opt.Clock.Now()
+	if ahead := int64(e.Stored.Sub(now)); ahead > c.counts.skew.Load() {
+		c.counts.skew.Store(ahead)
+	}
+	return e, e.check(k, now)
+}
+
+// Set tells the fleet e about k. It does not wait: what cannot be written soon
+// is not written. A failure is told only where nothing is known, and for no
+// longer than [MaxFailure].
+func (c *Cache) Set(k Key, e Entry) {
+	now := time.Now()
+	d := c.ring.digest(k)
+	s, standIn := c.pick(d.route(), now)
+	if s == nil {
+		return
+	}
+	use := byte(forAnswer)
+	if e.Failed() {
+		use = forFailure
+		e.Life, e.Stale = min(e.Life, MaxFailure), 0
+	}
+	if e.Life < time.Second {
+		return
+	}
+	e.Writer = c.opt.Writer
+	if standIn {
+		c.counts.standIns.Add(1)
+	}
+	name := keyName(use, c.opt.Generation, d)
+	s.put(store{
+		name: name,
+		once: e.Failed(),
+		value: func() ([]byte, int32) {
+			return c.seal(name, &e, standIn)
+		},
+		fresher: func(old []byte) bool {
+			have, err := c.read(k, name, old)
+			return err == nil && have.Fresh(c.opt.Clock.Now()) && !have.Stored.Before(e.Stored)
+		},
+	})
+}
+
+// seal returns the value for e, and for how many seconds memcached is to keep
+// it. Nil: it is not to be written.
+func (c *Cache) seal(name string, e *Entry, standIn bool) ([]byte, int32) {
+	until := e.Stored.Add(e.Life + e.Stale)
+	if !e.Deadline.IsZero() && e.Deadline.Before(until) {
+		until = e.Deadline
+	}
+	left := int64(until.Sub(c.opt.Clock.Now()) / time.Second)
+	if left < 1 {
+		return nil, 0
+	}
+	value := c.ring.seal(name, e.appendBody(nil))
+	if len(value) > MaxValue {
+		c.counts.tooLarge.Add(1)
+		return nil, 0
+	}
+	left = min(left, maxExpiry)
+	if standIn {
+		left = min(left, standInLife)
+	}
+	return value, int32(left)
+}
+
+// reject counts why a value of s was not used. What is forged or damaged is not
+// the network's doing: a server that has such values is no better than one that
+// does not answer.
+func (c *Cache) reject(s *server, err error) {
+	for i, reason := range reasons {
+		if errors.Is(err, reason.err) {
+			c.counts.rejected[i].Add(1)
+		}
+	}
+	if errors.Is(err, errTag) {
+		s.judge(false, time.Now())
+		c.opt.Log.Debug("a value in the shared cache is forged or damaged", "server", s.Name)
+	}
+}

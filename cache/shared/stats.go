@@ -1,0 +1,126 @@
+package shared
+
+import (
+	"math/bits"
+	"sync/atomic"
+	"time"
+)
+
+// reasons are why values are not used, and what each is counted as.
+var reasons = [...]struct {
+	name string
+	err  error
+}{
+	{"version", errVersion},
+	{"secret", errSecret},
+	{"tag", errTag},
+	{"form", errForm},
+	{"size", errSize},
+	{"question", errQuestion},
+	{"future", errFuture},
+	{"old", errOld},
+	{"flushed", errFlushed},
+}
+
+const rejections = len(reasons)
+
+// histogram counts durations by the power of two that they are below, from 16
+// microseconds on.
+type histogram [buckets]atomic.Uint64
+
+const (
+	buckets     = 16
+	firstBucket = 4 // below 2⁴ microseconds
+)
+
+func (h *histogram) add(d time.Duration) {
+	n := bits.Len64(uint64(max(d, 0)/time.Microsecond)) - firstBucket
+	h[min(max(n, 0), buckets-1)].Add(1)
+}
+
+// Bucket is how many durations were below a bound, and not below the one
+// before.
+type Bucket struct {
+	Below time.Duration // the last bucket has all that is longer
+	Count uint64
+}
+
+func (h *histogram) stats() (out [buckets]Bucket) {
+	for i := range h {
+		out[i] = Bucket{Below: time.Microsecond << (i + firstBucket), Count: h[i].Load()}
+	}
+	return out
+}
+
+// Stats is a snapshot of a [Cache].
+type Stats struct {
+	Hits     uint64 // answers that were good
+	Stale    uint64 // answers that had expired
+	Failures uint64 // questions that another server could not answer a moment ago
+	Misses   uint64 // nothing was there, or not in time, or not as it should be
+	Skipped  uint64 // questions not asked for: no server was there
+
+	StandIns uint64        // entries written to another server than their own
+	TooLarge uint64        // entries not written for their size
+	Skew     time.Duration // the most that a writer's clock was ahead of ours
+
+	Rejected map[string]uint64 // values that were not used, by why
+	Servers  []ServerStats
+}
+
+// ServerStats is a snapshot of one server.
+type ServerStats struct {
+	Name        string
+	Addr        string
+	State       State
+	Trips       uint64 // times that it went out
+	Connections int
+	Dials       uint64 // tries to connect
+
+	Gets     uint64 // questions asked for
+	Hits     uint64
+	Batches  uint64 // requests that they went in
+	Late     uint64 // that had no answer in time
+	Errors   uint64 // that failed, with entries that could not be written
+	Busy     uint64 // that were not asked: too many waited
+	Rejected uint64 // answers that were not used
+
+	Stored  uint64 // entries written
+	Kept    uint64 // entries not written, for something was there
+	Dropped uint64 // entries not written, for they had to wait too long
+	Refused uint64 // entries that it had no room for
+
+	Latency [buckets]Bucket // of questions that had an answer in time
+}
+
+// Stats returns a snapshot.
+func (c *Cache) Stats() Stats {
+	n := &c.counts
+	s := Stats{
+		Hits: n.hits.Load(), Stale: n.stale.Load(), Failures: n.failures.Load(), Misses: n.misses.Load(),
+		Skipped: n.skipped.Load(), StandIns: n.standIns.Load(), TooLarge: n.tooLarge.Load(),
+		Skew:     time.Duration(n.skew.Load()),
+		Rejected: make(map[string]uint64, rejections),
+	}
+	for i, reason := range reasons {
+		s.Rejected[reason.name] = n.rejected[i].Load()
+	}
+	for _, server := range *c.servers.Load() {
+		s.Servers = append(s.Servers, server.stats())
+	}
+	return s
+}
+
+func (s *server) stats() ServerStats {
+	n := &s.counts
+	st := ServerStats{
+		Name: s.Name, Addr: s.Addr.String(),
+		Gets: n.gets.Load(), Hits: n.hits.Load(), Batches: n.batches.Load(), Late: n.late.Load(),
+		Errors: n.errors.Load(), Busy: n.busy.Load(), Rejected: n.rejected.Load(),
+		Stored: n.stored.Load(), Kept: n.kept.Load(), Dropped: n.dropped.Load(), Refused: n.refused.Load(),
+		Latency: n.latency.stats(),
+	}
+	st.State, st.Trips = s.breaker.stats()
+	st.Connections, st.Dials = s.dialer.stats()
+	return st
+}
