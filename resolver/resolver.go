@@ -141,9 +141,15 @@ const (
 // the first is late, and for keys that are asked for early. Both end before the
 // call does.
 type Resolver struct {
-	opt     Options
-	root    rrset.Cut // as the hints have it
-	zones   map[wire.Name]*Zone
+	opt   Options
+	root  rrset.Cut // as the hints have it
+	zones map[wire.Name]*Zone
+	*experience
+}
+
+// experience is what a Resolver knows and counts beside what is in [Memory]. All
+// that [Resolver.With] returns have one together.
+type experience struct {
 	infra   *infra.Table
 	dead    deadZones
 	crowds  share.Shares[zoneKey]
@@ -159,6 +165,20 @@ type Resolver struct {
 
 // New returns a Resolver.
 func New(opt Options) (*Resolver, error) {
+	e := &experience{infra: infra.New(infra.Options{Log: opt.Log}), dead: deadZones{limit: maxDeadZones}}
+	e.lately.seed = maphash.MakeSeed()
+	e.crypto = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
+	return build(opt, e, nil)
+}
+
+// With returns a Resolver that goes by opt, knows of servers what r knows, and
+// counts where r does. Both may be used at the same time. What is in opt.Memory
+// is left as it is: what opt makes wrong there is the caller's to forget.
+func (r *Resolver) With(opt Options) (*Resolver, error) { return build(opt, r.experience, r.zones) }
+
+// build returns a Resolver with e. Zones that are as they were before stay the
+// same to it.
+func build(opt Options, e *experience, before map[wire.Name]*Zone) (*Resolver, error) {
 	if opt.Exchanger == nil || opt.Memory == nil {
 		return nil, errors.New("resolver: an Exchanger and a Memory are needed")
 	}
@@ -179,11 +199,9 @@ func New(opt Options) (*Resolver, error) {
 	setDefault(&opt.Limits.Referrals, 16)
 	setDefault(&opt.Limits.Depth, 8)
 	setDefault(&opt.Limits.Barren, 10)
-	r := &Resolver{opt: opt, infra: infra.New(infra.Options{Log: opt.Log}), dead: deadZones{limit: maxDeadZones}}
-	r.lately.seed = maphash.MakeSeed()
-	r.crypto = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
+	r := &Resolver{opt: opt, experience: e}
 	r.root = rrset.Cut{Zone: wire.Root, Servers: opt.Hints}
-	if err := r.configure(opt.Zones); err != nil {
+	if err := r.configure(opt.Zones, before); err != nil {
 		return nil, err
 	}
 	for _, s := range opt.Hints {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -54,12 +55,12 @@ type ZoneHost struct {
 	TLS  *exchange.TLS
 }
 
-// configure indexes zones.
-func (r *Resolver) configure(zones []Zone) error {
+// configure indexes zones. One that was the same before is the very same now, for
+// what is known of its servers is known by it.
+func (r *Resolver) configure(zones []Zone, before map[wire.Name]*Zone) error {
 	r.zones = make(map[wire.Name]*Zone, len(zones))
 	for _, conf := range zones {
 		z := &conf
-		z.lookAt = new(atomic.Int64)
 		switch {
 		case z.Name == "":
 			return errors.New("resolver: a configured zone has no name")
@@ -77,9 +78,21 @@ func (r *Resolver) configure(zones []Zone) error {
 		for i := range z.Servers {
 			z.Servers[i].recurse = z.Forward
 		}
+		if old := before[z.Name]; old != nil && old.same(z) {
+			z = old
+		} else {
+			z.lookAt = new(atomic.Int64)
+		}
 		r.zones[z.Name] = z
 	}
 	return nil
+}
+
+// same reports whether z is configured as other is.
+func (z *Zone) same(other *Zone) bool {
+	a, b := *z, *other
+	a.lookAt, b.lookAt = nil, nil
+	return reflect.DeepEqual(a, b)
 }
 
 // authority is who to ask next: the servers of a cut, or those configured for

@@ -15,10 +15,7 @@ import (
 // work. The work runs under the server's context, not under a caller's: that
 // the first of them gives up is no reason to let the others down.
 type flights[K comparable, V any] struct {
-	server  context.Context // ends when the server does
-	most    int             // flights at once
-	share   int             // of them, started by one network; 0: all
-	waiters int             // callers of one flight at once
+	server context.Context // ends when the server does
 
 	mu       sync.Mutex
 	m        map[K]*flight[V]
@@ -27,11 +24,19 @@ type flights[K comparable, V any] struct {
 	shed     [2]uint64 // callers turned away: too many flights, too many waiters
 }
 
+// bounds is how many there may be.
+type bounds struct {
+	most    int // flights at once
+	share   int // of them, started by one network; 0: all
+	waiters int // callers of one flight at once
+}
+
 type flight[V any] struct {
 	done    chan struct{} // closed when val is there
 	val     V
 	begun   time.Time
-	callers int // guarded by flights.mu
+	network wire.Network // that it counts against; 0: none
+	callers int          // guarded by flights.mu
 }
 
 // Reasons to turn a caller away.
@@ -68,21 +73,21 @@ func (f *flights[K, V]) leave(fl *flight[V]) {
 
 // join returns the flight for k, which it starts if there is none, as board
 // does it.
-func (f *flights[K, V]) join(k K, network wire.Network, work func(context.Context) V) (*flight[V], error) {
-	fl, leads, err := f.board(k, network)
+func (f *flights[K, V]) join(k K, network wire.Network, b bounds, work func(context.Context) V) (*flight[V], error) {
+	fl, leads, err := f.board(k, network, b)
 	if leads {
-		f.launch(k, network, fl, work)
+		f.launch(k, fl, work)
 	}
 	return fl, err
 }
 
 // launch has fl, which the caller leads, done on a goroutine of its own.
-func (f *flights[K, V]) launch(k K, network wire.Network, fl *flight[V], work func(context.Context) V) {
+func (f *flights[K, V]) launch(k K, fl *flight[V], work func(context.Context) V) {
 	// Owner: f. End: when work returns, by its deadline or the server's end at
-	// the latest. Bound: f.most; board turns excess callers away.
+	// the latest. Bound: bounds.most; board turns excess callers away.
 	go func() {
 		stack.Reserve()
-		f.lead(k, network, fl, func() V { return work(f.server) })
+		f.lead(k, fl, func() V { return work(f.server) })
 	}()
 }
 
@@ -91,25 +96,28 @@ func (f *flights[K, V]) launch(k K, network wire.Network, fl *flight[V], work fu
 // server's own. It counts against the network to its end: who hangs up and asks
 // the next question has no more for it. The error is errFlights, errNetwork or
 // errWaiters.
-func (f *flights[K, V]) board(k K, network wire.Network) (fl *flight[V], leads bool, err error) {
+func (f *flights[K, V]) board(k K, network wire.Network, b bounds) (fl *flight[V], leads bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if fl := f.m[k]; fl != nil {
-		if fl.callers >= f.waiters {
+		if fl.callers >= b.waiters {
 			f.shed[1]++
 			return nil, false, errWaiters
 		}
 		fl.callers++
 		return fl, false, nil
 	}
-	if len(f.m) >= f.most {
+	if len(f.m) >= b.most {
 		f.shed[0]++
 		return nil, false, errFlights
 	}
-	if network != 0 && f.share > 0 && !f.networks.Take(network, f.share) {
+	if b.share <= 0 {
+		network = 0
+	}
+	if network != 0 && !f.networks.Take(network, b.share) {
 		return nil, false, errNetwork
 	}
-	fl = &flight[V]{done: make(chan struct{}), begun: time.Now(), callers: 1}
+	fl = &flight[V]{done: make(chan struct{}), begun: time.Now(), network: network, callers: 1}
 	if f.m == nil {
 		f.m = make(map[K]*flight[V])
 	}
@@ -118,16 +126,16 @@ func (f *flights[K, V]) board(k K, network wire.Network) (fl *flight[V], leads b
 	return fl, true, nil
 }
 
-// lead does the work of fl, which board gave the caller to lead with the same k
-// and network, and wakes those who wait for it.
-func (f *flights[K, V]) lead(k K, network wire.Network, fl *flight[V], work func() V) {
+// lead does the work of fl, which board gave the caller to lead with the same k,
+// and wakes those who wait for it.
+func (f *flights[K, V]) lead(k K, fl *flight[V], work func() V) {
 	defer f.wg.Done()
 	defer func() {
 		f.mu.Lock()
 		delete(f.m, k)
 		f.mu.Unlock()
-		if network != 0 && f.share > 0 {
-			f.networks.Give(network)
+		if fl.network != 0 {
+			f.networks.Give(fl.network)
 		}
 		close(fl.done)
 	}()

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"shirube/cache"
@@ -57,24 +58,63 @@ type Options struct {
 
 // Frontend answers queries. It implements [transport.Handler].
 type Frontend struct {
-	opt       Options
-	flights   flights[flightKey, *outcome]
-	refresher refresher
-	counts    counters
-	cancel    context.CancelFunc
+	opt        Options
+	generation uint64
+	bounds     bounds // of flights
+	*traffic
+}
+
+// traffic is what a Frontend has under way, and what it has counted. All that
+// [Frontend.With] returns have one together.
+type traffic struct {
+	flights     flights[flightKey, *outcome]
+	refresher   refresher
+	counts      counters
+	generations atomic.Uint64 // the last one made
+	current     atomic.Uint64 // the last one in force
+	cancel      context.CancelFunc
 }
 
 var _ transport.Handler = (*Frontend)(nil)
 
 // flightKey is what makes two queries the same resolution. DO does not: the
-// two forms are packed from one answer.
+// two forms are packed from one answer. Who asks after a change of options does
+// not get what is found by those before.
 type flightKey struct {
-	q  wire.Question
-	cd bool
+	q          wire.Question
+	cd         bool
+	generation uint64
 }
 
 // New returns a Frontend. Close ends what it started.
 func New(opt Options) (*Frontend, error) {
+	t := new(traffic)
+	t.refresher.queue = make(chan due, maxRefreshQueue)
+	t.flights.server, t.cancel = context.WithCancel(context.Background())
+	f, err := build(opt, t)
+	if err != nil {
+		t.cancel()
+		return nil, err
+	}
+	f.Supersede()
+	return f, nil
+}
+
+// With returns a Frontend that goes by opt, and counts where f does. Both may be
+// used at the same time: flights that f has begun go on as they began. To close
+// one is to close both.
+func (f *Frontend) With(opt Options) (*Frontend, error) { return build(opt, f.traffic) }
+
+// Supersede says that from now on queries come to f. What those before it are
+// resolving then is given to who waits for it, but not remembered: it was found
+// by options that do not hold any more.
+func (f *Frontend) Supersede() { f.current.Store(f.generation) }
+
+// superseded reports whether what f finds is not to be remembered.
+func (f *Frontend) superseded() bool { return f.current.Load() > f.generation }
+
+// build returns a Frontend with t.
+func build(opt Options, t *traffic) (*Frontend, error) {
 	if opt.Policy == nil || opt.Answers == nil || opt.Resolver == nil {
 		return nil, errors.New("frontend: a Policy, Answers and a Resolver are needed")
 	}
@@ -102,11 +142,10 @@ func New(opt Options) (*Frontend, error) {
 	if opt.ClientTimeout == 0 {
 		opt.ClientTimeout = 1800 * time.Millisecond
 	}
-	f := &Frontend{opt: opt}
-	f.refresher.queue = make(chan due, maxRefreshQueue)
-	f.flights.most, f.flights.share, f.flights.waiters = opt.Flights, opt.FlightsPerNetwork, opt.Waiters
-	f.flights.server, f.cancel = context.WithCancel(context.Background())
-	return f, nil
+	return &Frontend{
+		opt: opt, generation: t.generations.Add(1), traffic: t,
+		bounds: bounds{most: opt.Flights, share: opt.FlightsPerNetwork, waiters: opt.Waiters},
+	}, nil
 }
 
 // Abandon has the resolutions under way end at once, and all later ones fail.
@@ -199,9 +238,9 @@ func (f *Frontend) Serve(ctx context.Context, buf []byte, q *wire.Query) []byte 
 			return out
 		}
 	}
-	k := flightKey{q.Question(), q.CD}
+	k := flightKey{q.Question(), q.CD, f.generation}
 	network := wire.NetworkOf(q.Client.Addr())
-	fl, leads, err := f.flights.board(k, network)
+	fl, leads, err := f.flights.board(k, network, f.bounds)
 	if err != nil {
 		if out, ok := f.stale(buf, q, &c.staleBusy, "no time for a new answer"); ok {
 			return out
@@ -216,7 +255,7 @@ func (f *Frontend) Serve(ctx context.Context, buf []byte, q *wire.Query) []byte 
 	case leads && !stale && f.stays(ctx, q):
 		return f.lead(ctx, buf, q, k, fl)
 	case leads:
-		f.flights.launch(k, network, fl, func(server context.Context) *outcome { return f.resolve(server, k, time.Time{}) })
+		f.flights.launch(k, fl, func(server context.Context) *outcome { return f.resolve(server, k, time.Time{}) })
 	}
 	if len(atOnce) > len(buf) {
 		f.flights.leave(fl)
@@ -277,7 +316,7 @@ func (f *Frontend) stays(ctx context.Context, q *wire.Query) bool {
 // lead does the work of fl on the goroutine of the client that leads it, who
 // stays: a second goroutine would only have this one wait.
 func (f *Frontend) lead(ctx context.Context, buf []byte, q *wire.Query, k flightKey, fl *flight[*outcome]) []byte {
-	f.flights.lead(k, wire.NetworkOf(q.Client.Addr()), fl, func() *outcome { return f.resolve(f.flights.server, k, time.Time{}) })
+	f.flights.lead(k, fl, func() *outcome { return f.resolve(f.flights.server, k, time.Time{}) })
 	if ctx.Err() != nil {
 		f.counts.of(q).abandoned.Add(1)
 		return nil
@@ -334,7 +373,7 @@ func (f *Frontend) resolve(server context.Context, k flightKey, until time.Time)
 	out.err = ede.Of(err)
 	// Neither the server's end nor that others ask too much of a zone is a
 	// failure of the question.
-	if server.Err() == nil && !errors.Is(err, resolver.ErrCrowded) {
+	if server.Err() == nil && !f.superseded() && !errors.Is(err, resolver.ErrCrowded) {
 		var least time.Duration
 		if resolver.IsBogus(err) {
 			least = f.opt.BogusTTL

@@ -227,8 +227,8 @@ func TestServeEndsWithItsTimeout(t *testing.T) {
 }
 
 // do joins the flight for k and waits for it.
-func do(ctx context.Context, f *flights[int, int], k int, work func(context.Context) int) (int, error) {
-	fl, err := f.join(k, 0, work)
+func do(ctx context.Context, f *flights[int, int], b bounds, k int, work func(context.Context) int) (int, error) {
+	fl, err := f.join(k, 0, b, work)
 	if err != nil {
 		return 0, err
 	}
@@ -237,7 +237,7 @@ func do(ctx context.Context, f *flights[int, int], k int, work func(context.Cont
 
 func TestFlightsAreIndependent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := flights[int, int]{server: t.Context(), most: 100, waiters: 100}
+		f, b := flights[int, int]{server: t.Context()}, bounds{most: 100, waiters: 100}
 		work := func(k int) func(context.Context) int {
 			return func(context.Context) int { time.Sleep(time.Duration(k) * time.Second); return 10 * k }
 		}
@@ -246,7 +246,7 @@ func TestFlightsAreIndependent(t *testing.T) {
 			for range 5 {
 				wg.Go(func() {
 					begun := time.Now()
-					if v, err := do(t.Context(), &f, k, work(k)); v != 10*k || err != nil || time.Since(begun) != time.Duration(k)*time.Second {
+					if v, err := do(t.Context(), &f, b, k, work(k)); v != 10*k || err != nil || time.Since(begun) != time.Duration(k)*time.Second {
 						t.Errorf("%d: %d, %v after %v", k, v, err, time.Since(begun))
 					}
 				})
@@ -262,16 +262,16 @@ func TestFlightsAreIndependent(t *testing.T) {
 
 func TestFlightsForgetACallerWhoGaveUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := flights[int, int]{server: t.Context(), most: 1, waiters: 1}
+		f, b := flights[int, int]{server: t.Context()}, bounds{most: 1, waiters: 1}
 		slow := func(context.Context) int { time.Sleep(time.Minute); return 1 }
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := do(ctx, &f, 0, slow); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := do(ctx, &f, b, 0, slow); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
 		// The place of the first caller is free again; the flight is the same.
 		begun := time.Now()
-		if v, err := do(t.Context(), &f, 0, slow); v != 1 || err != nil || time.Since(begun) != 59*time.Second {
+		if v, err := do(t.Context(), &f, b, 0, slow); v != 1 || err != nil || time.Since(begun) != 59*time.Second {
 			t.Errorf("%d, %v after %v", v, err, time.Since(begun))
 		}
 	})
@@ -287,23 +287,23 @@ func TestNewNeedsItsParts(t *testing.T) {
 func TestFlightsOfOneNetworkAreBounded(t *testing.T) {
 	const flood, other = 1, 2
 	synctest.Test(t, func(t *testing.T) {
-		f := flights[int, int]{server: t.Context(), most: 10, share: 2, waiters: 100}
+		f, b := flights[int, int]{server: t.Context()}, bounds{most: 10, share: 2, waiters: 100}
 		slow := func(context.Context) int { time.Sleep(time.Second); return 1 }
 		for k := range 2 {
-			fl, err := f.join(k, flood, slow)
+			fl, err := f.join(k, flood, b, slow)
 			if err != nil {
 				t.Fatal(err)
 			}
 			f.leave(fl)
 		}
-		if _, err := f.join(2, flood, slow); !errors.Is(err, errNetwork) {
+		if _, err := f.join(2, flood, b, slow); !errors.Is(err, errNetwork) {
 			t.Error("a third one:", err)
 		}
-		if _, err := f.join(1, flood, slow); err != nil {
+		if _, err := f.join(1, flood, b, slow); err != nil {
 			t.Error("one that is under way:", err)
 		}
 		for k, network := range map[int]wire.Network{3: other, 4: 0, 5: 0, 6: 0} { // 0: this server's own
-			if _, err := f.join(k, network, slow); err != nil {
+			if _, err := f.join(k, network, b, slow); err != nil {
 				t.Error("another network's:", err)
 			}
 		}
@@ -314,7 +314,7 @@ func TestFlightsOfOneNetworkAreBounded(t *testing.T) {
 		if s := f.stats(); s.underWay != 0 || s.networks != 0 {
 			t.Errorf("%+v", s)
 		}
-		if _, err := f.join(2, flood, slow); err != nil {
+		if _, err := f.join(2, flood, b, slow); err != nil {
 			t.Error("when they have ended:", err)
 		}
 		f.wg.Wait()

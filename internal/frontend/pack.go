@@ -52,7 +52,7 @@ func (o *outcome) form(do bool) (*cache.Answer, *ede.Error) {
 			return
 		}
 		fm.a = a
-		if !o.ans.NoCache {
+		if !o.ans.NoCache && !o.f.superseded() {
 			o.f.opt.Answers.Put(o.k.q, do, o.k.cd, a)
 		}
 	})

@@ -29,6 +29,7 @@ type refresher struct {
 // due is an answer that is to be renewed. It has its name in itself, so that
 // nothing is allocated to hand it on.
 type due struct {
+	by     *Frontend // that is to renew it
 	name   [wire.MaxNameLen]byte
 	length uint8 // of name
 	typ    wire.Type
@@ -45,7 +46,7 @@ func (d *due) question() (wire.Question, error) {
 // refreshSoon hands the answer to q to the refresher. It does not block, nor
 // allocate but for the first time, when it starts what New must not.
 func (f *Frontend) refreshSoon(q *wire.Query, until time.Time) {
-	d := due{typ: q.Type, cd: q.CD, until: until}
+	d := due{by: f, typ: q.Type, cd: q.CD, until: until}
 	d.length = uint8(copy(d.name[:], q.RawName()))
 	select {
 	case f.refresher.queue <- d:
@@ -74,7 +75,7 @@ func (f *Frontend) refreshAll() {
 			// Owner: f. End: its flight's. Bound: maxRefreshing; the rest waits
 			// in the queue.
 			f.refresher.wg.Go(func() {
-				f.refresh(server, &d)
+				d.by.refresh(server, &d)
 				<-places
 			})
 		case <-server.Done():
@@ -91,8 +92,8 @@ func (f *Frontend) refresh(server context.Context, d *due) {
 		f.refresher.failed.Add(1)
 		return
 	}
-	k := flightKey{question, d.cd}
-	fl, err := f.flights.join(k, 0, func(server context.Context) *outcome { return f.resolve(server, k, d.until) })
+	k := flightKey{question, d.cd, f.generation}
+	fl, err := f.flights.join(k, 0, f.bounds, func(server context.Context) *outcome { return f.resolve(server, k, d.until) })
 	switch {
 	case errors.Is(err, errWaiters): // many are at it already
 		return

@@ -139,7 +139,7 @@ func TestRefreshAsksTheSameQuestion(t *testing.T) {
 func TestRefreshIsDroppedWhenTheServerIsBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, queries := popular(t, 1, func(context.Context) error { t.Error("refreshed"); return nil })
-		f.flights.most = 0
+		f.bounds.most = 0
 		hit(t, f, queries[0])
 		synctest.Wait()
 		if s := f.Stats(); s.RefreshDropped != 1 || s.Refreshed+s.RefreshFailed != 0 {

@@ -130,7 +130,14 @@ type Options struct {
 // and from the first question over UDP on one descriptor and one goroutine that
 // waits for all sockets, until Close.
 type Client struct {
-	opt      Options                  // with defaults filled in
+	opt     Options   // with defaults filled in
+	scratch sync.Pool // of *scratch
+	*network
+}
+
+// network is what a Client has open, knows and counts. All that [Client.With]
+// returns have one together.
+type network struct {
 	draw     func() (port, id uint16) // replaced in tests only
 	servers  *servers                 // what is remembered of them
 	pool     *pool                    // of connections
@@ -141,7 +148,6 @@ type Client struct {
 	inFlight atomic.Int64
 	quiet    atomic.Int64 // when the log may be told again, in Unix nanoseconds
 	count    counters
-	scratch  sync.Pool // of *scratch
 }
 
 // scratch is the memory that one exchange needs, for the next one to use again.
@@ -164,6 +170,27 @@ func newScratch(ednsSize int) *scratch {
 
 // New returns a Client. The error says which option makes no sense.
 func New(o Options) (*Client, error) {
+	n := &network{draw: drawPortAndID, servers: newServers(), sessions: tls.NewLRUClientSessionCache(maxSessions)}
+	c, err := build(o, n)
+	if err != nil {
+		return nil, err
+	}
+	n.pool = &pool{
+		total: c.opt.Connections, perPeer: c.opt.ConnectionsPerServer, pipelined: c.opt.Pipelined,
+		idleFor: c.opt.IdleTimeout, timeout: c.opt.TCPTimeout,
+		dial: c.dial, count: &n.count, lines: make(map[peer]*line),
+	}
+	return c, nil
+}
+
+// With returns a Client that goes by o, has the connections of c and knows of
+// servers what c knows. Both may be used at the same time; to close one is to
+// close both. What is about connections themselves (Connections,
+// ConnectionsPerServer, Pipelined, IdleTimeout, RootCAs) stays as it is in c.
+func (c *Client) With(o Options) (*Client, error) { return build(o, c.network) }
+
+// build returns a Client with n.
+func build(o Options, n *network) (*Client, error) {
 	o.EDNSSize = cmp.Or(o.EDNSSize, 1232)
 	o.MaxInFlight = cmp.Or(o.MaxInFlight, 12_000)
 	o.TCPTimeout = cmp.Or(o.TCPTimeout, 3*time.Second)
@@ -175,12 +202,7 @@ func New(o Options) (*Client, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	c := &Client{opt: o, draw: drawPortAndID, servers: newServers(), sessions: tls.NewLRUClientSessionCache(maxSessions)}
-	c.pool = &pool{
-		total: o.Connections, perPeer: o.ConnectionsPerServer, pipelined: o.Pipelined,
-		idleFor: o.IdleTimeout, timeout: o.TCPTimeout,
-		dial: c.dial, count: &c.count, lines: make(map[peer]*line),
-	}
+	c := &Client{opt: o, network: n}
 	c.scratch.New = func() any { return newScratch(o.EDNSSize) }
 	return c, nil
 }
