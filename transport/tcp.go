@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -63,16 +64,16 @@ type TCPStats struct {
 // to others, so that answers overtake each other (RFC 7766 §7).
 type TCP struct {
 	service
-	opt       TCPOptions
-	listeners []net.Listener
-	conns     roster
-	n         tcpCounters
-	inboxes   sync.Pool // of *inbox
-	buffers   sync.Pool // of *[]byte, for responses
+	opt     TCPOptions
+	conns   roster
+	n       tcpCounters
+	inboxes sync.Pool // of *inbox
+	buffers sync.Pool // of *[]byte, for responses
 
-	mu      sync.Mutex // guards the two below it, and Start against Shutdown
-	started bool
-	cancel  context.CancelFunc // ends the queries in flight
+	mu        sync.Mutex // guards what is below it, and Start against Shutdown
+	listeners []net.Listener
+	ctx       context.Context    // that connections are served under; nil: not started
+	cancel    context.CancelFunc // ends the queries in flight
 
 	accepting sync.WaitGroup
 	serving   sync.WaitGroup // connections
@@ -128,15 +129,53 @@ func NewTCP(opt TCPOptions, listeners ...net.Listener) *TCP {
 func (t *TCP) Start(ctx context.Context) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.started || isClosed(t.stop) {
+	if t.ctx != nil || isClosed(t.stop) {
 		return
 	}
-	t.started = true
-	ctx, t.cancel = context.WithCancel(ctx)
+	t.ctx, t.cancel = context.WithCancel(ctx)
 	for _, l := range t.listeners {
-		// Owner: t. End: Shutdown closes l. Bound: one for each listener.
-		t.accepting.Go(func() { t.accept(ctx, l) })
+		t.listen(l)
 	}
+}
+
+// listen begins to accept on l. The caller holds mu, and has seen that t has been
+// started.
+func (t *TCP) listen(l net.Listener) {
+	ctx := t.ctx
+	// Owner: t. End: Shutdown or Remove close l. Bound: one for each listener.
+	t.accepting.Go(func() { t.accept(ctx, l) })
+}
+
+// Add accepts on listeners too, which t owns from now on: at once, if t has been
+// started. After Shutdown it closes them.
+func (t *TCP) Add(listeners ...net.Listener) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, l := range listeners {
+		if isClosed(t.stop) {
+			_ = l.Close() // nobody was served on it
+			continue
+		}
+		t.listeners = append(t.listeners, l)
+		if t.ctx != nil {
+			t.listen(l)
+		}
+	}
+}
+
+// Remove closes listeners, if t has them. The connections that were accepted on
+// them go on until they end by themselves.
+func (t *TCP) Remove(listeners ...net.Listener) (err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.listeners = slices.DeleteFunc(t.listeners, func(l net.Listener) bool {
+		if !slices.Contains(listeners, l) {
+			return false
+		}
+		err = errors.Join(err, l.Close())
+		return true
+	})
+	return err
 }
 
 // accept accepts connections until l is closed.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -64,18 +65,17 @@ type UDP struct {
 	service
 	maxSize int
 	batch   int // datagrams to a system call
+	loop    netx.Loop
 	discard time.Duration
-	readers []*udpReader
 	buffers sync.Pool // of *[]byte, for the answers to deferred queries
 
-	mu      sync.Mutex // guards the two below it, and Start against Shutdown
-	started bool
-	cancel  context.CancelFunc // ends the queries in flight
+	mu      sync.Mutex // guards what is below it, and Start against Shutdown
+	readers []*udpReader
+	gone    UDPStats        // of readers that were removed
+	ctx     context.Context // that queries are served under; nil: not started
+	cancel  context.CancelFunc
+	stopped bool // for good
 
-	reading sync.WaitGroup
-	serving sync.WaitGroup
-	stop    chan struct{} // closed when no more queries are to be read
-	idle    chan struct{} // closed after stop, when nothing is in flight
 	closing sync.Once
 	closed  error // what closing the sockets came to
 }
@@ -86,16 +86,13 @@ func NewUDP(opt UDPOptions, conns ...*net.UDPConn) *UDP {
 	u := &UDP{
 		service: newService(opt.Handler, opt.Slots, opt.Timeout, opt.MaxSize, opt.Log),
 		discard: orDefault(opt.DiscardTimeout, DefaultDiscardTimeout),
+		loop:    opt.Loop,
 		cancel:  func() {},
-		stop:    make(chan struct{}),
-		idle:    make(chan struct{}),
 	}
 	u.maxSize = int(u.udpSize)
 	u.batch = min(orDefault(opt.Batch, netx.DefaultBatch), netx.MaxBatch)
 	u.buffers.New = func() any { b := make([]byte, 0, u.maxSize); return &b }
-	for _, c := range conns {
-		u.readers = append(u.readers, newUDPReader(u, c, opt.Loop))
-	}
+	u.Add(conns...)
 	return u
 }
 
@@ -105,56 +102,93 @@ func NewUDP(opt UDPOptions, conns ...*net.UDPConn) *UDP {
 func (u *UDP) Start(ctx context.Context) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.started || isClosed(u.stop) {
+	if u.ctx != nil || u.stopped {
 		return
 	}
-	u.started = true
-	ctx, u.cancel = context.WithCancel(ctx)
+	u.ctx, u.cancel = context.WithCancel(ctx)
 	for _, r := range u.readers {
-		// Owner: u. End: Shutdown. Bound: one for each socket.
-		u.reading.Go(func() { r.run(ctx) })
+		r.start(u.ctx)
 	}
+}
+
+// Add serves conns too, which u owns from now on: at once, if u has been started.
+// After Shutdown it closes them.
+func (u *UDP) Add(conns ...*net.UDPConn) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, c := range conns {
+		if u.stopped {
+			_ = c.Close() // nobody was served on it
+			continue
+		}
+		r := newUDPReader(u, c, u.loop)
+		u.readers = append(u.readers, r)
+		if u.ctx != nil {
+			r.start(u.ctx)
+		}
+	}
+}
+
+// Remove serves conns no more: it answers what has come by them and closes them.
+// Those that u does not have do not count. When ctx is done first it cancels
+// what is still in flight, and returns ctx's error.
+func (u *UDP) Remove(ctx context.Context, conns ...*net.UDPConn) error {
+	u.mu.Lock()
+	var removed []*udpReader
+	u.readers = slices.DeleteFunc(u.readers, func(r *udpReader) bool {
+		if !slices.Contains(conns, r.conn) {
+			return false
+		}
+		removed = append(removed, r)
+		return true
+	})
+	u.mu.Unlock()
+	abandoned := u.end(ctx, removed)
+	var err error
+	for _, r := range removed {
+		err = errors.Join(err, r.close())
+		u.mu.Lock()
+		r.addTo(&u.gone)
+		u.mu.Unlock()
+	}
+	return errors.Join(abandoned, err)
 }
 
 // Shutdown stops reading, lets the queries in flight finish, and closes the
 // sockets. When ctx is done first it cancels what is still in flight, and
 // returns ctx's error. It can be called again, also while another call waits.
 func (u *UDP) Shutdown(ctx context.Context) error {
-	u.stopReading()
-	var abandoned error
-	select {
-	case <-u.idle:
-	case <-ctx.Done():
-		abandoned = fmt.Errorf("UDP queries were abandoned: %w", ctx.Err())
-	}
+	u.mu.Lock()
+	u.stopped = true
+	readers := slices.Clone(u.readers)
+	u.mu.Unlock()
+	abandoned := u.end(ctx, readers)
 	u.cancel()
-	<-u.idle // Serve returns when its context is done
 	u.closing.Do(func() {
-		for _, r := range u.readers {
-			r.overflow() // the last time that it can be known
-			u.closed = errors.Join(u.closed, r.conn.Close())
+		for _, r := range readers {
+			u.closed = errors.Join(u.closed, r.close())
 		}
 	})
 	return errors.Join(abandoned, u.closed)
 }
 
-// stopReading makes the readers end after the datagrams that they have, once.
-func (u *UDP) stopReading() {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if isClosed(u.stop) {
-		return
+// end ends readers, and returns when nothing of theirs is in flight any more.
+func (u *UDP) end(ctx context.Context, readers []*udpReader) (abandoned error) {
+	for _, r := range readers {
+		r.stopReading()
 	}
-	close(u.stop)
-	for _, r := range u.readers {
-		r.batch.Interrupt()
+	for _, r := range readers {
+		select {
+		case <-r.idle:
+		case <-ctx.Done():
+			abandoned = fmt.Errorf("UDP queries were abandoned: %w", ctx.Err())
+		}
 	}
-	// Owner: Shutdown. End: that of the last query in flight. Bound: one.
-	go func() {
-		u.reading.Wait() // no reader: nobody adds to serving
-		u.serving.Wait()
-		close(u.idle)
-	}()
+	for _, r := range readers {
+		r.cancel()
+		<-r.idle // Serve returns when its context is done
+	}
+	return abandoned
 }
 
 // longAgo is a deadline that has passed on every clock.
@@ -172,25 +206,17 @@ func isClosed(c <-chan struct{}) bool {
 // Stats returns the current numbers. Each is exact; together they are not of
 // one moment.
 func (u *UDP) Stats() UDPStats {
-	var s UDPStats
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	s := u.gone
 	for _, r := range u.readers {
-		r.n.addTo(&s.Counts)
-		s.Late += r.n.late.Load()
-		s.BadSource += r.n.badSource.Load()
-		s.Overflow += r.overflow()
-		s.ReadErrors += r.n.readErrors.Load()
-		for i := range r.n.sendErrors {
-			s.SendErrors[i] += r.n.sendErrors[i].Load()
-		}
-		for i := range r.n.batches {
-			s.Batches[i] += r.n.batches[i].Load()
-		}
+		r.addTo(&s)
 	}
 	s.Skew = u.skew()
 	return s
 }
 
-// skew returns the Skew of [UDPStats].
+// skew returns the Skew of [UDPStats]. The caller holds mu.
 func (u *UDP) skew() (worst float64) {
 	type load struct{ readers, total, most uint64 }
 	loads := make(map[string]load)

@@ -174,7 +174,7 @@ func TestUDPDrainsInBothLoops(t *testing.T) {
 		began := time.Now()
 		done := make(chan error)
 		go func() { done <- u.Shutdown(t.Context()) }()
-		eventually(t, "reading stops", func() bool { return isClosed(u.stop) })
+		eventually(t, "reading stops", func() bool { return isClosed(u.readers[0].stop) })
 		close(h.release)
 		if err := <-done; err != nil {
 			t.Error(err)

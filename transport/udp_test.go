@@ -385,7 +385,7 @@ func TestUDPDrainsQueriesInFlight(t *testing.T) {
 	h.waitBegan(t, 1)
 	done := make(chan error)
 	go func() { done <- u.Shutdown(t.Context()) }()
-	eventually(t, "reading stops", func() bool { return isClosed(u.stop) })
+	eventually(t, "reading stops", func() bool { return isClosed(u.readers[0].stop) })
 	select {
 	case err := <-done:
 		t.Fatalf("shut down with a query in flight: %v", err)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +29,13 @@ type udpReader struct {
 	lost  func(error) // is r.notSent: made once, for a method value allocates
 
 	n udpCounters
+
+	cancel  context.CancelFunc // ends the queries in flight
+	reading sync.WaitGroup
+	serving sync.WaitGroup // queries in flight
+	ending  sync.Once
+	stop    chan struct{} // closed when no more queries are to be read
+	idle    chan struct{} // closed after stop, when nothing is in flight
 }
 
 type udpCounters struct {
@@ -42,14 +50,42 @@ type udpCounters struct {
 }
 
 func newUDPReader(u *UDP, c *net.UDPConn, loop netx.Loop) *udpReader {
-	r := &udpReader{udp: u, conn: c}
+	r := &udpReader{udp: u, conn: c, cancel: func() {}, stop: make(chan struct{}), idle: make(chan struct{})}
 	r.batch = netx.NewBatch(c, netx.BatchOptions{MaxMessage: maxQuery, Size: u.batch, Loop: loop})
 	r.tx = make([]byte, 0, u.batch*u.maxSize)
 	r.lost = r.notSent
 	return r
 }
 
-// run reads until Shutdown. No error of the socket ends it: whoever can cause
+// start begins to read. It is called once, and not after stopReading.
+func (r *udpReader) start(ctx context.Context) {
+	ctx, r.cancel = context.WithCancel(ctx)
+	// Owner: UDP. End: stopReading. Bound: one for each socket.
+	r.reading.Go(func() { r.run(ctx) })
+}
+
+// stopReading makes r end after the datagrams that have come, once.
+func (r *udpReader) stopReading() {
+	r.ending.Do(func() {
+		close(r.stop)
+		r.batch.Interrupt()
+		// Owner: who calls, and waits for idle. End: that of the last query in
+		// flight. Bound: one for each reader.
+		go func() {
+			r.reading.Wait() // nobody reads: nobody adds to serving
+			r.serving.Wait()
+			close(r.idle)
+		}()
+	})
+}
+
+// close closes the socket.
+func (r *udpReader) close() error {
+	r.overflow() // the last time that it can be known
+	return r.conn.Close()
+}
+
+// run reads until stopReading. No error of the socket ends it: whoever can cause
 // one (ICMP, a full queue) could switch the server off.
 func (r *udpReader) run(ctx context.Context) {
 	r.batch.Attach()
@@ -60,13 +96,15 @@ func (r *udpReader) run(ctx context.Context) {
 	for {
 		n, err := r.batch.Receive()
 		if err != nil {
-			if isClosed(r.udp.stop) || errors.Is(err, net.ErrClosed) {
+			switch {
+			case errors.Is(err, net.ErrClosed):
+				return
+			case isClosed(r.stop):
+				r.finishReading(ctx)
 				return
 			}
 			r.n.readErrors.Add(1)
-			if !wait.failed(r.udp.stop) {
-				return
-			}
+			wait.failed(r.stop)
 			continue
 		}
 		wait.ok()
@@ -76,6 +114,28 @@ func (r *udpReader) run(ctx context.Context) {
 			// it started from running, for as long as the runtime lets it.
 			runtime.Gosched()
 		}
+	}
+}
+
+// lastReads bounds how many datagrams are read after it was decided to read no
+// more: as many as a full receive buffer of the usual size has.
+const lastReads = 10_000
+
+// finishReading deals with the datagrams that have come already: nobody else
+// will.
+func (r *udpReader) finishReading(ctx context.Context) {
+	for left := lastReads; left > 0; {
+		n, err := r.batch.Poll()
+		switch {
+		case err == nil && n == 0:
+			return
+		case err != nil: // of an earlier response, most likely
+			r.n.readErrors.Add(1)
+			left--
+			continue
+		}
+		r.handleBatch(ctx, n)
+		left -= n
 	}
 }
 
@@ -121,9 +181,9 @@ func (r *udpReader) handle(ctx context.Context, tx []byte, i int, now time.Time)
 
 // leave has q, which has a slot, answered by a goroutine of its own.
 func (r *udpReader) leave(ctx context.Context, q *wire.Query, to netx.Return) {
-	// Owner: UDP. End: Serve's deadline, or Shutdown's. Bound: Slots, of which it
+	// Owner: r. End: Serve's deadline, or stopReading's. Bound: Slots, of which it
 	// has one. Excess: shed, by who calls.
-	r.udp.serving.Go(func() {
+	r.serving.Go(func() {
 		stack.Reserve()
 		r.finish(ctx, q, to)
 	})
@@ -165,4 +225,19 @@ func (r *udpReader) overflow() uint64 {
 		r.n.overflow.Store(n)
 	}
 	return r.n.overflow.Load()
+}
+
+// addTo adds what r has counted to sum.
+func (r *udpReader) addTo(sum *UDPStats) {
+	r.n.addTo(&sum.Counts)
+	sum.Late += r.n.late.Load()
+	sum.BadSource += r.n.badSource.Load()
+	sum.Overflow += r.overflow()
+	sum.ReadErrors += r.n.readErrors.Load()
+	for i := range r.n.sendErrors {
+		sum.SendErrors[i] += r.n.sendErrors[i].Load()
+	}
+	for i := range r.n.batches {
+		sum.Batches[i] += r.n.batches[i].Load()
+	}
 }

@@ -207,6 +207,33 @@ func (b *Batch) receiveOn(fd uintptr) bool {
 	return b.blocking || b.errno != unix.EAGAIN
 }
 
+// Poll is Receive for what has come already: it does not wait, and returns 0 when
+// there is nothing. Interrupt does not end it.
+func (b *Batch) Poll() (int, error) {
+	for i := range b.got {
+		b.reset(i)
+	}
+	b.got, b.queued, b.sent = 0, 0, 0
+	if b.rawErr != nil {
+		return 0, b.rawErr
+	}
+	var n uintptr
+	var errno syscall.Errno
+	err := b.raw.Control(func(fd uintptr) {
+		n, _, errno = unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&b.rx[0])), uintptr(len(b.rx)), unix.MSG_DONTWAIT, 0, 0)
+	})
+	switch {
+	case err != nil:
+		return 0, err
+	case errno == unix.EAGAIN:
+		return 0, nil
+	case errno != 0:
+		return 0, os.NewSyscallError("recvmmsg", errno)
+	}
+	b.got = int(n)
+	return b.got, nil
+}
+
 // reset makes room for the i-th datagram of the next Receive: the kernel writes
 // lengths over what it was offered.
 func (b *Batch) reset(i int) {

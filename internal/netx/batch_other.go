@@ -3,8 +3,10 @@
 package netx
 
 import (
+	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"time"
 )
 
@@ -55,6 +57,19 @@ func (b *Batch) Receive() (int, error) {
 	}
 	b.to.info = ParsePacketInfo(b.control[:b.nc])
 	return 1, nil
+}
+
+// Poll is Receive for what has come already: it does not wait for long, and
+// returns 0 when there is nothing. Interrupt does not end it.
+func (b *Batch) Poll() (int, error) {
+	if err := b.conn.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
+		return 0, err
+	}
+	n, err := b.Receive()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = nil
+	}
+	return n, err
 }
 
 // Datagram returns the i-th datagram of the last Receive.
