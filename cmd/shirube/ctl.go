@@ -51,7 +51,7 @@ may change.`,
 	cmd.PersistentFlags().StringVarP(&c.socket, "socket", "s", "", "`path` of the server's control socket")
 	cmd.PersistentFlags().BoolVar(&c.json, "json", false, "print what the server says, as JSON")
 	_ = cmd.MarkPersistentFlagFilename("socket", "sock") // the flag is there
-	cmd.AddCommand(c.status(), c.stats(), c.trace(), c.lookup(), c.flights(), c.flush(), c.anchors(), c.nta(), c.logLevel())
+	cmd.AddCommand(c.status(), c.stats(), c.trace(), c.lookup(), c.flights(), c.flush(), c.anchors(), c.nta(), c.reload(), c.logLevel())
 	return cmd
 }
 
@@ -288,6 +288,23 @@ func (c *ctl) ntaRemove() *cobra.Command {
 				method: http.MethodDelete, path: negativePath, query: url.Values{"name": args},
 				doc: &n, show: func(out *bytes.Buffer) { showNegatives(out, n, time.Now()) },
 			})
+		},
+	}
+}
+
+func (c *ctl) reload() *cobra.Command {
+	return &cobra.Command{
+		Use:   "reload",
+		Short: "Have the server read its configuration file again",
+		Long: `Have the server read its configuration file again, and print which keys have
+changed. When it returns, the new configuration is in force. If anything is wrong
+with it, or a key has changed that needs a restart, nothing changes at all, the
+problems are printed and the exit code is 1.`,
+		Example: "  shirube ctl reload",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var r control.Reloaded
+			return c.do(cmd, request{method: http.MethodPost, path: "/v1/reload", doc: &r, show: func(out *bytes.Buffer) { showReloaded(out, r) }})
 		},
 	}
 }

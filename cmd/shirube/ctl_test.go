@@ -67,7 +67,14 @@ func startBackend(t *testing.T) string {
 		Flush: func(f control.Flush) control.Flushed {
 			return control.Flushed{Answers: len(f.Name), RRsets: int(f.Type), Cuts: map[bool]int{true: 1}[f.Below]}
 		},
-		Anchors: func() []control.Anchor { return anchors }, Negatives: func() []control.Negative { return negatives },
+		Reload: func(context.Context) (control.Reloaded, error) {
+			if level == "error" {
+				return control.Reloaded{}, errors.New("shirube.yaml:1:1: listne: unknown key")
+			}
+			return control.Reloaded{Changed: []string{"log.level", "listen"}}, nil
+		},
+		Validates: func() bool { return true },
+		Anchors:   func() []control.Anchor { return anchors }, Negatives: func() []control.Negative { return negatives },
 		AddNegative: func(n wire.Name, lasts time.Duration, reason string) (control.Negative, error) {
 			return control.Negative{Name: n.String(), Until: time.Now().Add(lasts), Reason: reason}, nil
 		},
@@ -119,6 +126,7 @@ func TestCtlPrintsWhatTheServerSays(t *testing.T) {
 		{"nta list", []string{"broken.example.", "told their NOC"}},
 		{"nta add a.example --for 1d --reason x", []string{"a.example.  1d   ", "  x\n"}},
 		{"nta remove a.example", []string{"broken.example."}},
+		{"reload", []string{"reloaded; changed: log.level, listen\n"}},
 		{"log-level", []string{"info\n"}},
 		{"log-level debug", []string{"debug\n"}},
 	} {
@@ -128,6 +136,12 @@ func TestCtlPrintsWhatTheServerSays(t *testing.T) {
 				t.Errorf("%s: %v, no %q in\n%s", tt.args, err, want, out)
 			}
 		}
+	}
+	if _, err := runCtl("log-level", "error"); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := runCtl("reload"); err == nil || err.Error() != "shirube.yaml:1:1: listne: unknown key" || out != "" {
+		t.Errorf("a reload that fails: %v\n%s", err, out)
 	}
 	if out, _ := runCtl("stats", "front"); strings.Contains(out, "udp") {
 		t.Errorf("what does not begin so is printed:\n%s", out)

@@ -60,6 +60,14 @@ func showStatus(out *bytes.Buffer, s *control.Status, now time.Time) {
 	})
 }
 
+func showReloaded(out *bytes.Buffer, r control.Reloaded) {
+	if len(r.Changed) == 0 {
+		fmt.Fprintln(out, "reloaded; nothing has changed")
+		return
+	}
+	fmt.Fprintf(out, "reloaded; changed: %s\n", strings.Join(r.Changed, ", "))
+}
+
 // mebibytes writes a number of octets.
 func mebibytes(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
 

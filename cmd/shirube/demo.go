@@ -56,7 +56,7 @@ func demo(ctx context.Context, seed uint64, stdout, stderr io.Writer) (err error
 	if err := describe(stdout, l, cfg.Listen[0].Address); err != nil {
 		return err
 	}
-	return serve(ctx, cfg, stderr)
+	return serve(ctx, cfg, nil, stderr)
 }
 
 // demoConfig is the embedded default, in the lab.

@@ -20,7 +20,8 @@ func newServeCommand() *cobra.Command {
 		Use:   "serve",
 		Short: "Run the server",
 		Long: `Run the server in the foreground until SIGTERM or SIGINT; a second one ends it at
-once. SIGUSR1 writes all counters to the log.
+once. SIGHUP has it read its configuration file again, as 'shirube ctl reload' does.
+SIGUSR1 writes all counters to the log.
 
 Without a configuration file it listens on 127.0.0.1 and ::1, port 5353, over UDP
 and TCP, and serves this machine only.`,
@@ -28,48 +29,61 @@ and TCP, and serves this machine only.`,
   shirube serve --config /etc/shirube/shirube.yaml`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg := config.Default()
-			if c.Flags().Changed("config") {
-				var err error
-				if cfg, err = config.Load(file); err != nil {
-					return err
-				}
+			if !c.Flags().Changed("config") {
+				return serve(c.Context(), config.Default(), nil, c.ErrOrStderr())
 			}
-			return serve(c.Context(), cfg, c.ErrOrStderr())
+			load := func() (config.Config, error) { return config.Load(file) }
+			cfg, err := load()
+			if err != nil {
+				return err
+			}
+			return serve(c.Context(), cfg, load, c.ErrOrStderr())
 		},
 	}
 	c.Flags().StringVarP(&file, "config", "c", "", "configuration `file` (YAML); default: none")
 	return c
 }
 
-// serve runs a server until a signal or ctx ends it.
-func serve(ctx context.Context, cfg config.Config, stderr io.Writer) error {
+// serve runs a server until a signal or ctx ends it. load reads the configuration
+// anew; nil: there is no file.
+func serve(ctx context.Context, cfg config.Config, load func() (config.Config, error), stderr io.Writer) error {
 	level := new(slog.LevelVar)
 	log := newLogger(cfg.Log, level, stderr)
 	d, err := daemon.New(cfg, log)
 	if err != nil {
 		return err
 	}
-	d.Version, d.Level = version, level
+	d.Version, d.Level, d.Load = version, level, load
 	ctx, stop := signal.NotifyContext(orBackground(ctx), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal does what it does to any program
 
-	usr1 := make(chan os.Signal, 1)
-	signal.Notify(usr1, syscall.SIGUSR1)
-	defer signal.Stop(usr1)
-	// Owner: serve. End: with ctx. Bound: one.
+	defer onSignal(ctx, syscall.SIGUSR1, d.LogStats)()
+	defer onSignal(ctx, syscall.SIGHUP, func() { _, _ = d.Reload(ctx) })() // the log is told
+	return d.Run(ctx)
+}
+
+// onSignal has do called when sig comes, until ctx ends. Signals that come while
+// it is under way are one. What it returns ends that.
+func onSignal(ctx context.Context, sig os.Signal, do func()) (stop func()) {
+	came := make(chan os.Signal, 1)
+	signal.Notify(came, sig)
+	ctx, cancel := context.WithCancel(ctx)
+	// Owner: who calls. End: with ctx, or stop. Bound: one.
 	go func() {
 		for {
 			select {
-			case <-usr1:
-				d.LogStats()
+			case <-came:
+				do()
 			case <-ctx.Done():
 				return
 			}
 		}
 	}()
-	return d.Run(ctx)
+	return func() {
+		signal.Stop(came)
+		cancel()
+	}
 }
 
 // orBackground returns ctx, or the background where cobra gave none.

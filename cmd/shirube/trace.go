@@ -82,9 +82,9 @@ func trace(ctx context.Context, cfg config.Config, q wire.Question, asJSON bool,
 	defer cancel()
 	var out bytes.Buffer // what tell writes: it must not block
 	tell := func(e resolver.Event) { writeEvent(&out, e, asJSON) }
-	ans, err := d.Resolver.Trace(ctx, resolver.Query{Question: q}, tell)
+	ans, err := d.Pipeline().Resolver.Trace(ctx, resolver.Query{Question: q}, tell)
 	if err == nil && !asJSON {
-		writeAnswer(&out, ans.Rcode.String(), ans.Trust.String(), ans.Lines(d.Clock.Now()))
+		writeAnswer(&out, ans.Rcode.String(), ans.Trust.String(), ans.Lines(d.Pipeline().Clock.Now()))
 	}
 	if _, werr := out.WriteTo(stdout); werr != nil {
 		return werr

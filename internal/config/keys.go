@@ -49,6 +49,7 @@ type Key struct {
 	Defaults []string // of a list: its elements in YAML, one line each
 	Required bool     // has to be given, for there is no default
 	Auto     bool     // of a size: may be [Auto]
+	Restart  bool     // a running server cannot change it
 
 	// The range of a number, of a duration in nanoseconds, of a size in
 	// bytes, or of how many elements a list has. Both ends are allowed;
@@ -70,11 +71,12 @@ type element interface{ defaults() any }
 
 // Keys describes the keys of a configuration file, in the order of the types.
 func Keys() []Key {
-	return sectionKeys(reflect.ValueOf(Default()), "")
+	return sectionKeys(reflect.ValueOf(Default()), "", false)
 }
 
-// sectionKeys describes the fields of v, a struct that holds its defaults.
-func sectionKeys(v reflect.Value, path string) []Key {
+// sectionKeys describes the fields of v, a struct that holds its defaults. restart
+// says that none of them can be changed without a restart.
+func sectionKeys(v reflect.Value, path string, restart bool) []Key {
 	var keys []Key
 	for i := range v.NumField() {
 		field := v.Type().Field(i)
@@ -87,6 +89,7 @@ func sectionKeys(v reflect.Value, path string) []Key {
 		k.Path = join(path, k.Name)
 		_, k.Required = field.Tag.Lookup("required")
 		_, k.Auto = field.Tag.Lookup("auto")
+		k.Restart = restart || field.Tag.Get("reload") == "restart"
 		k.describe(v.Field(i))
 		if limits, ok := field.Tag.Lookup("range"); ok {
 			k.bound(limits)
@@ -102,7 +105,7 @@ func (k *Key) describe(v reflect.Value) {
 	k.Kind, k.Max = kindOf(v.Type())
 	switch k.Kind {
 	case KindSection:
-		k.Keys = sectionKeys(v, k.Path)
+		k.Keys = sectionKeys(v, k.Path, k.Restart)
 		return
 	case KindList:
 		k.describeList(v)
@@ -116,7 +119,7 @@ func (k *Key) describe(v reflect.Value) {
 
 // describeList fills in what is known of a list with the default v.
 func (k *Key) describeList(v reflect.Value) {
-	k.Element = &Key{Path: k.Path + "[]", Struct: v.Type().Elem().Name(), Required: true}
+	k.Element = &Key{Path: k.Path + "[]", Struct: v.Type().Elem().Name(), Required: true, Restart: k.Restart}
 	k.Element.describe(fresh(v.Type().Elem()))
 	for i := range v.Len() {
 		k.Defaults = append(k.Defaults, k.Element.format(v.Index(i)))
@@ -228,6 +231,32 @@ func (k *Key) Bounds() string {
 	return "from " + k.FormatMeasure(k.Min) + " to " + k.FormatMeasure(k.Max)
 }
 
+// Change is a key that has another value in one configuration than in another.
+type Change struct {
+	Path    string // of a list: its own
+	Restart bool   // a running server cannot make it
+}
+
+// Changes returns the keys that have another value in to than in from.
+func Changes(from, to Config) []Change {
+	return changes(Keys(), reflect.ValueOf(from), reflect.ValueOf(to))
+}
+
+func changes(keys []Key, from, to reflect.Value) []Change {
+	var list []Change
+	for i := range keys {
+		k := &keys[i]
+		a, b := from.Field(k.index), to.Field(k.index)
+		switch {
+		case k.Kind == KindSection:
+			list = append(list, changes(k.Keys, a, b)...)
+		case !reflect.DeepEqual(a.Interface(), b.Interface()):
+			list = append(list, Change{k.Path, k.Restart})
+		}
+	}
+	return list
+}
+
 // format writes v as a value of k in YAML, on one line.
 func (k *Key) format(v reflect.Value) string {
 	switch k.Kind {
@@ -255,7 +284,7 @@ func (k *Key) format(v reflect.Value) string {
 func (c Config) YAML() string {
 	var b strings.Builder
 	v := reflect.ValueOf(c)
-	keys := sectionKeys(v, "")
+	keys := sectionKeys(v, "", false)
 	for i := range keys {
 		fmt.Fprintf(&b, "%s: %s\n", keys[i].Name, keys[i].format(v.Field(keys[i].index)))
 	}

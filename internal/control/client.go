@@ -32,8 +32,9 @@ var ErrUnreachable = errors.New("no server could be asked")
 
 // Client asks a server by its socket.
 type Client struct {
-	path string
-	http http.Client
+	path    string
+	http    http.Client
+	patient http.Client // for what takes longer
 }
 
 // NewClient returns a client of the server whose socket is at path.
@@ -42,9 +43,10 @@ func NewClient(path string) *Client {
 		d := net.Dialer{Timeout: dialTime}
 		return d.DialContext(ctx, "unix", path)
 	}
-	return &Client{path: path, http: http.Client{Transport: &http.Transport{
-		DialContext: dial, DisableKeepAlives: true, ResponseHeaderTimeout: answerTime,
-	}}}
+	client := func(answer time.Duration) http.Client {
+		return http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true, ResponseHeaderTimeout: answer}}
+	}
+	return &Client{path: path, http: client(answerTime), patient: client(reloadTime + dialTime)}
 }
 
 // Do sends a request and returns the document of the answer. body is the
@@ -96,7 +98,11 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.http.Do(req)
+	client := &c.http
+	if path == reloadPath {
+		client = &c.patient
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, c.unreachable(err)
 	}

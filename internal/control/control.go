@@ -16,8 +16,8 @@ import (
 	"shirube/internal/wire"
 )
 
-// Backend is what a server offers. All functions are needed but those that say
-// what their absence means. They may be called concurrently.
+// Backend is what a server offers. All functions are needed. They may be called
+// concurrently.
 type Backend struct {
 	Status  func() Status
 	Stats   func() map[string]any // see [Counters]
@@ -30,11 +30,17 @@ type Backend struct {
 
 	Flush func(Flush) Flushed
 
-	// Anchors and the three after it are nil where nothing is validated.
+	// Validates reports whether anything is validated. If not, the four after it
+	// are not called.
+	Validates      func() bool
 	Anchors        func() []Anchor
 	Negatives      func() []Negative
 	AddNegative    func(name wire.Name, lasts time.Duration, reason string) (Negative, error)
 	RemoveNegative func(name wire.Name) bool
+
+	// Reload reads the configuration anew and has it take effect. After an error,
+	// which is for who asked, all is as it was.
+	Reload func(ctx context.Context) (Reloaded, error)
 
 	LogLevel    func() string
 	SetLogLevel func(level string) error // the error is for who asked
@@ -199,6 +205,11 @@ type Flushed struct {
 	Denials  int `json:"denials"` // NSEC and NSEC3 records that other names are denied by
 }
 
+// Reloaded is what came of a reload.
+type Reloaded struct {
+	Changed []string `json:"changed"` // keys of the configuration
+}
+
 // TraceEnd is the last line of a trace.
 type TraceEnd struct {
 	Step    string   `json:"step"` // StepAnswer or StepError
@@ -221,12 +232,10 @@ type Problem struct {
 
 // check returns an error if b lacks something.
 func (b *Backend) check() error {
-	if b.Status == nil || b.Stats == nil || b.Lookup == nil || b.Flights == nil || b.Trace == nil || b.Flush == nil ||
-		b.LogLevel == nil || b.SetLogLevel == nil {
+	if b.Status == nil || b.Stats == nil || b.Lookup == nil || b.Flights == nil || b.Trace == nil || b.Flush == nil || b.Reload == nil ||
+		b.LogLevel == nil || b.SetLogLevel == nil || b.Validates == nil || b.Anchors == nil || b.Negatives == nil ||
+		b.AddNegative == nil || b.RemoveNegative == nil {
 		return errors.New("control: the Backend lacks functions")
-	}
-	if b.Anchors != nil && (b.Negatives == nil || b.AddNegative == nil || b.RemoveNegative == nil) {
-		return errors.New("control: the Backend has anchors, and lacks functions for negative ones")
 	}
 	return nil
 }

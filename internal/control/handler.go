@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -44,6 +45,9 @@ func (s *Server) calls() map[string]map[string]call {
 		"/v1/cache/flush": {
 			http.MethodPost: s.flush,
 		},
+		reloadPath: {
+			http.MethodPost: s.reload,
+		},
 		"/v1/trust-anchors": {http.MethodGet: s.validating(func(*http.Request) (any, error) { return b.Anchors(), nil })},
 		"/v1/negative-trust-anchors": {
 			http.MethodGet:    s.validating(func(*http.Request) (any, error) { return b.Negatives(), nil }),
@@ -67,6 +71,10 @@ func (s *Server) handler() http.Handler {
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		if r.URL.Path == reloadPath {
+			// Other requests take no time. The only error is that it has no deadline.
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(reloadTime))
+		}
 		methods := calls[r.URL.Path]
 		switch {
 		case r.URL.Path == "/v1/trace" && r.Method == http.MethodGet:
@@ -107,10 +115,10 @@ func answer(w http.ResponseWriter, doc any, err error) {
 
 // validating is c, where there is something to validate by.
 func (s *Server) validating(c call) call {
-	if s.opt.Backend.Anchors != nil {
-		return c
-	}
-	return func(*http.Request) (any, error) {
+	return func(r *http.Request) (any, error) {
+		if s.opt.Backend.Validates() {
+			return c(r)
+		}
 		return nil, refusef(http.StatusConflict, "nothing is validated: dnssec.validation is false")
 	}
 }
@@ -285,6 +293,18 @@ func (s *Server) removeNegative(r *http.Request) (any, error) {
 		return nil, refusef(http.StatusNotFound, "%v has no negative trust anchor", n)
 	}
 	return s.opt.Backend.Negatives(), nil
+}
+
+// reloadPath is where to ask for a reload.
+const reloadPath = "/v1/reload"
+
+func (s *Server) reload(r *http.Request) (any, error) {
+	// It is not called off when who asked hangs up: it takes effect or it does not.
+	doc, err := s.opt.Backend.Reload(context.WithoutCancel(r.Context()))
+	if err != nil {
+		return nil, refusef(http.StatusUnprocessableEntity, "%v", err)
+	}
+	return doc, nil
 }
 
 // logLevel is the document of /v1/log.

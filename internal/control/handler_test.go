@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"shirube/internal/wire"
 )
@@ -77,6 +79,8 @@ func TestRequestsAreAnswered(t *testing.T) {
 		{"DELETE", "/v1/negative-trust-anchors?name=other.example", "", 404, "no negative trust anchor"},
 		{"DELETE", "/v1/negative-trust-anchors", "", 400, "name is missing"},
 		{"PATCH", "/v1/negative-trust-anchors", "", 405, "expected DELETE or GET or POST"},
+		{"POST", "/v1/reload", "", 200, `"log.level"`},
+		{"GET", "/v1/reload", "", 405, "expected POST"},
 		{"GET", "/v1/log", "", 200, `"level": "info"`},
 		{"PUT", "/v1/log", `{"level":"loud"}`, 400, "expected debug"},
 		{"PUT", "/v1/log", `{"level":"debug"}`, 200, `"level": "debug"`},
@@ -97,12 +101,26 @@ func TestRequestsAreAnswered(t *testing.T) {
 }
 
 func TestWithoutValidationThereAreNoAnchors(t *testing.T) {
-	s := serve(t, func(opt *Options) { opt.Backend.Anchors = nil }, nil)
+	s := serve(t, func(opt *Options) { opt.Backend.Validates = func() bool { return false } }, nil)
 	for _, method := range []string{"GET", "POST", "DELETE"} {
 		status, answer := request(t, s, method, "/v1/negative-trust-anchors?name=a", `{"name":"a"}`)
 		if status != http.StatusConflict || !strings.Contains(answer, "dnssec.validation") {
 			t.Errorf("%s: %d, %s", method, status, answer)
 		}
+	}
+}
+
+func TestReloadIsAskedForAndAnswered(t *testing.T) {
+	problem := errors.New("shirube.yaml:1:1: listne: unknown key; did you mean listen?")
+	s := serve(t, func(opt *Options) {
+		opt.Backend.Reload = func(ctx context.Context) (Reloaded, error) {
+			time.Sleep(300 * time.Millisecond) // longer than others may take here
+			return Reloaded{}, errors.Join(problem, ctx.Err())
+		}
+	}, func(s *Server) { s.http.WriteTimeout = 100 * time.Millisecond })
+	_, err := NewClient(s.Path()).Do(t.Context(), http.MethodPost, "/v1/reload", nil, nil)
+	if err == nil || err.Error() != problem.Error() {
+		t.Errorf("got %v, want %v", err, problem)
 	}
 }
 

@@ -37,6 +37,8 @@ func fake() Backend {
 			}
 			return n
 		},
+		Reload:    func(context.Context) (Reloaded, error) { return Reloaded{Changed: []string{"log.level"}}, nil },
+		Validates: func() bool { return true },
 		Anchors:   func() []Anchor { return []Anchor{{Zone: ".", Trusted: []uint16{20326}}} },
 		Negatives: func() []Negative { return []Negative{{Name: "broken.example.", Reason: "a test"}} },
 		AddNegative: func(n wire.Name, lasts time.Duration, reason string) (Negative, error) {

@@ -22,6 +22,7 @@ const (
 	requestTime = 5 * time.Second  // for a request to come
 	writeTime   = 5 * time.Second  // for the client to take what it is given; each line of a trace has as much
 	idleTime    = 30 * time.Second // between two requests
+	reloadTime  = time.Minute      // for a reload, with the answer to it
 )
 
 // Options configures a [Server].

@@ -176,7 +176,7 @@ func TestAccessRulesHoldForEveryMessageOnEveryTransport(t *testing.T) {
 		}
 	}
 	kinds := uint64(len(accessMessages(t)))
-	if s := d.Frontend.Stats(); s.Denied != 2*kinds || s.Refused != 2*2*kinds {
+	if s := d.Pipeline().Frontend.Stats(); s.Denied != 2*kinds || s.Refused != 2*2*kinds {
 		t.Errorf("%d denied, %d refused, want %d and %d", s.Denied, s.Refused, 2*kinds, 4*kinds)
 	}
 }

@@ -40,7 +40,7 @@ func serveLocal(t *testing.T, network, listen, ask string) (*Daemon, net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	remember(t, d.Pipeline)
+	remember(t, d.Pipeline())
 	if err := d.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestAllocUDPHit(t *testing.T) {
 			if avg := testing.AllocsPerRun(2000, exchange); avg != 0 {
 				t.Errorf("%v allocations from socket to socket, want 0", avg)
 			}
-			if s := d.Frontend.Stats(); s.Misses != 0 {
+			if s := d.Pipeline().Frontend.Stats(); s.Misses != 0 {
 				t.Errorf("%d queries were no hits", s.Misses)
 			}
 		})
@@ -162,7 +162,7 @@ func TestAllocTCPHit(t *testing.T) {
 			if avg := testing.AllocsPerRun(1000, exchange); avg != 0 {
 				t.Errorf("%v allocations from socket to socket, want 0", avg)
 			}
-			if s := d.Frontend.Stats(); s.Misses != 0 {
+			if s := d.Pipeline().Frontend.Stats(); s.Misses != 0 {
 				t.Errorf("%d queries were no hits", s.Misses)
 			}
 		})

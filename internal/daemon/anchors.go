@@ -6,11 +6,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/miekg/dns"
 
-	"shirube/internal/clock"
 	"shirube/internal/config"
 	"shirube/internal/ede"
 	"shirube/internal/rrset"
@@ -19,17 +19,48 @@ import (
 	"shirube/resolver/anchor"
 )
 
-// validation translates the configuration of validation for opt, and returns
-// the anchors that it goes by; nil: nothing is validated.
-func validation(cfg config.DNSSEC, now *clock.Clock, log *slog.Logger, opt *resolver.Options) (*anchor.Anchors, error) {
+// buildAnchors makes the trust anchors, and what follows their roll-overs. They
+// stay the same ones for as long as what they are made of does, files included;
+// else the new ones take over what was learned, and the negative ones that were
+// added at runtime.
+func (p *Pipeline) buildAnchors(before *Pipeline) (err error) {
+	cfg := p.Config.DNSSEC
 	if !cfg.Validation {
-		log.Info("not validating, since dnssec.validation is false: forged answers pass for good")
-		return nil, nil
+		p.log.Info("not validating, since dnssec.validation is false: forged answers pass for good")
+		return nil
 	}
-	a, err := newAnchors(cfg, now, log)
+	records, err := anchorRecords(cfg, p.log)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	p.anchorSettings = anchorSettings(&cfg, records)
+	if before != nil && before.Anchors != nil && slices.Equal(before.anchorSettings, p.anchorSettings) {
+		p.Anchors = before.Anchors
+		if cfg.Telemetry == before.Config.DNSSEC.Telemetry {
+			p.Tracker = before.Tracker
+			return nil
+		}
+	} else if p.Anchors, err = p.newAnchors(records, before); err != nil {
+		return err
+	}
+	p.Tracker, err = p.newTracker(cfg)
+	return err
+}
+
+// anchorSettings returns what trust anchors are made of, to be compared.
+func anchorSettings(cfg *config.DNSSEC, records []dns.RR) []string {
+	list := []string{fmt.Sprint(cfg.RootTrustAnchor, cfg.AutoTrustAnchor, cfg.StateDirectory)}
+	for _, rr := range records {
+		list = append(list, rr.String())
+	}
+	for _, n := range cfg.NegativeTrustAnchors {
+		list = append(list, fmt.Sprintf("%+v", n))
+	}
+	return list
+}
+
+// validation translates the configuration of validation for opt.
+func validation(cfg config.DNSSEC, a *anchor.Anchors, log *slog.Logger, opt *resolver.Options) {
 	if t, ok := cfg.OverrideTime.Time(); ok {
 		log.Warn("SIGNATURES ARE CHECKED AT ANOTHER TIME: dnssec.override_time is set. This is for tests; in production, expired signatures pass for good",
 			"time", t)
@@ -55,18 +86,18 @@ func validation(cfg config.DNSSEC, now *clock.Clock, log *slog.Logger, opt *reso
 	if cfg.Sentinel {
 		opt.Sentinel = func() []uint16 { return a.Tags(wire.Root) }
 	}
-	return a, nil
 }
 
-// newAnchors returns the anchors of cfg, with what the files that it names have.
-func newAnchors(cfg config.DNSSEC, now *clock.Clock, log *slog.Logger) (*anchor.Anchors, error) {
-	opt := anchor.Options{NoRoot: !cfg.RootTrustAnchor, Clock: now, Log: log}
+// anchorRecords returns the trust anchors of cfg, and what the files that it
+// names have.
+func anchorRecords(cfg config.DNSSEC, log *slog.Logger) ([]dns.RR, error) {
+	var records []dns.RR
 	for i, text := range cfg.TrustAnchors {
 		rr, err := anchor.ParseRecord(string(text))
 		if err != nil {
 			return nil, fmt.Errorf("trust_anchors[%d]: %w", i, err)
 		}
-		opt.Records = append(opt.Records, rr)
+		records = append(records, rr)
 	}
 	for i, file := range cfg.TrustAnchorFiles {
 		rrs, err := anchor.ParseFile(file)
@@ -76,23 +107,38 @@ func newAnchors(cfg config.DNSSEC, now *clock.Clock, log *slog.Logger) (*anchor.
 		if len(rrs) == 0 {
 			log.Warn("a file of trust anchors has none that is to be trusted", "file", file)
 		}
-		opt.Records = append(opt.Records, rrs...)
+		records = append(records, rrs...)
 	}
-	opt.Negatives = negatives(cfg.NegativeTrustAnchors, now.Now(), log)
+	return records, nil
+}
+
+// newAnchors returns the anchors of p's configuration, whose records are given,
+// with what those before them have learned.
+func (p *Pipeline) newAnchors(records []dns.RR, before *Pipeline) (*anchor.Anchors, error) {
+	cfg := p.Config.DNSSEC
+	opt := anchor.Options{Records: records, NoRoot: !cfg.RootTrustAnchor, Clock: p.Clock, Log: p.log}
+	opt.Negatives = negatives(cfg.NegativeTrustAnchors, before, p.Clock.Now(), p.log)
 	if cfg.AutoTrustAnchor {
 		opt.Directory = stateDirectory(cfg.StateDirectory)
+	}
+	if before != nil && before.Anchors != nil {
+		return before.Anchors.Next(opt)
 	}
 	return anchor.New(opt)
 }
 
 // negatives translates the negative trust anchors. One that is over is no
-// reason not to start: the file outlives it.
-func negatives(list []config.NegativeTrustAnchor, now time.Time, log *slog.Logger) []anchor.Negative {
+// reason not to start: the file outlives it. One that was there before a reload
+// ends when it would have.
+func negatives(list []config.NegativeTrustAnchor, before *Pipeline, now time.Time, log *slog.Logger) []anchor.Negative {
 	var out []anchor.Negative
 	for _, n := range list {
 		until, ok := n.Until.Time()
 		if !ok {
 			until = now.Add(n.For)
+			if before != nil && before.Anchors != nil && slices.Contains(before.Config.DNSSEC.NegativeTrustAnchors, n) {
+				until = before.Anchors.NegativeUntil(n.Name) // past, if it was removed since
+			}
 		}
 		if !now.Before(until) {
 			log.Warn("a negative trust anchor of the configuration is over", "name", n.Name.String(), "until", until)
@@ -140,9 +186,9 @@ func (p *Pipeline) newTracker(cfg config.DNSSEC) (*anchor.Tracker, error) {
 	if p.Anchors == nil || !cfg.AutoTrustAnchor {
 		return nil, nil
 	}
-	opt := anchor.TrackerOptions{Anchors: p.Anchors, Fetch: p.fetchKeys}
+	opt := anchor.TrackerOptions{Anchors: p.Anchors, Fetch: p.current.fetchKeys} // it may outlive p
 	if cfg.Telemetry {
-		opt.Signal = p.signal
+		opt.Signal = p.current.signal
 	}
 	return anchor.NewTracker(opt)
 }
@@ -152,8 +198,9 @@ func (p *Pipeline) newTracker(cfg config.DNSSEC) (*anchor.Tracker, error) {
 const afresh = 365 * 24 * time.Hour
 
 // fetchKeys asks the servers of zone for its keys.
-func (p *Pipeline) fetchKeys(ctx context.Context, zone wire.Name) (rrset.Set, error) {
+func (c *inForce) fetchKeys(ctx context.Context, zone wire.Name) (rrset.Set, error) {
 	q := wire.Question{Name: zone, Type: wire.TypeDNSKEY}
+	p := c.Load()
 	ans, err := p.Resolver.Resolve(ctx, resolver.Query{Question: q, CD: true, Until: p.Clock.Now().Add(afresh)})
 	if err != nil {
 		return rrset.Set{}, err
@@ -168,6 +215,7 @@ func (p *Pipeline) fetchKeys(ctx context.Context, zone wire.Name) (rrset.Set, er
 
 // signal asks q of the servers; only that it was asked counts. The answer is
 // most often that there is no such name.
-func (p *Pipeline) signal(ctx context.Context, q wire.Question) {
+func (c *inForce) signal(ctx context.Context, q wire.Question) {
+	p := c.Load()
 	_, _ = p.Resolver.Resolve(ctx, resolver.Query{Question: q, CD: true, Until: p.Clock.Now().Add(afresh)})
 }

@@ -98,7 +98,7 @@ func TestTrackerAsksTheZoneItself(t *testing.T) {
 		}).If(simnet.Type(wire.TypeDNSKEY)))
 		zone := wire.MustParseName("example.com.")
 		for i := range 2 {
-			got, err := p.fetchKeys(t.Context(), zone)
+			got, err := p.current.fetchKeys(t.Context(), zone)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -110,8 +110,8 @@ func TestTrackerAsksTheZoneItself(t *testing.T) {
 			}
 		}
 		if q, ok := anchor.KeyTagQuery(zone, p.Anchors.Tags(zone)); ok {
-			p.signal(t.Context(), q)
-			p.signal(t.Context(), q)
+			p.current.signal(t.Context(), q)
+			p.current.signal(t.Context(), q)
 			if asked := times(n, q.String()); asked != 2 {
 				t.Errorf("%v was sent %d times", q, asked)
 			}
@@ -160,7 +160,7 @@ func TestNewAnchorsReadsWhatTheConfigurationNames(t *testing.T) {
 			{Name: wire.MustParseName("over.example."), Until: "19991231235959"},
 			{Name: wire.MustParseName("broken.example."), For: time.Hour, Reason: "they lost their key"},
 		}
-		a, err := newAnchors(cfg, nil, slog.New(slog.NewTextHandler(&log, nil)))
+		a, err := anchorsOf(cfg, slog.New(slog.NewTextHandler(&log, nil)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -178,10 +178,17 @@ func TestNewAnchorsReadsWhatTheConfigurationNames(t *testing.T) {
 		if err := os.WriteFile(file+".bad", []byte("\n"+strings.Replace(set, "RRSIG", "A", 1)), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := newAnchors(cfg, nil, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "trust_anchor_files[0]: "+file+".bad:3: ") {
+		if _, err := anchorsOf(cfg, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "trust_anchor_files[0]: "+file+".bad:3: ") {
 			t.Errorf("got %v", err)
 		}
 	})
+}
+
+// anchorsOf returns the anchors of a configuration.
+func anchorsOf(cfg config.DNSSEC, log *slog.Logger) (*anchor.Anchors, error) {
+	p := &Pipeline{Config: config.Config{DNSSEC: cfg}, log: log, current: new(inForce)}
+	err := p.buildAnchors(nil)
+	return p.Anchors, err
 }
 
 func TestValidationTellsWhatMakesItWeak(t *testing.T) {
@@ -194,8 +201,12 @@ func TestValidationTellsWhatMakesItWeak(t *testing.T) {
 		var opt resolver.Options
 		cfg := config.Default().DNSSEC
 		change(&cfg)
-		if _, err := validation(cfg, nil, slog.New(slog.NewTextHandler(&log, nil)), &opt); err != nil {
+		p := &Pipeline{Config: config.Config{DNSSEC: cfg}, log: slog.New(slog.NewTextHandler(&log, nil)), current: new(inForce)}
+		if err := p.buildAnchors(nil); err != nil {
 			t.Fatal(err)
+		}
+		if p.Anchors != nil {
+			validation(cfg, p.Anchors, p.log, &opt)
 		}
 		if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, want) {
 			t.Errorf("the log has %q, want %q", got, want)

@@ -27,11 +27,27 @@ import (
 
 // controller is the control socket of a Daemon, if it has one.
 type controller struct {
-	server   *control.Server // nil: there is none
-	sweeps   chan sweep      // nil: nothing is validated
-	where    []string        // that clients are listened to
+	server   *control.Server            // nil: there is none
+	where    atomic.Pointer[[]endpoint] // that clients are listened to
 	begun    time.Time
 	stopping atomic.Bool
+}
+
+// setWhere says where clients are listened to.
+func (c *controller) setWhere(list []listening) {
+	where := make([]endpoint, 0, len(list))
+	for _, l := range list {
+		where = append(where, l.endpoint)
+	}
+	c.where.Store(&where)
+}
+
+// where returns where clients are listened to.
+func (d *Daemon) where() []endpoint {
+	if list := d.control.where.Load(); list != nil {
+		return *list
+	}
+	return nil
 }
 
 // controlSocket is the name of the socket in the directory that systemd gives.
@@ -54,18 +70,13 @@ func controlPath(cfg config.Control) string {
 
 // open opens the socket, if d is to have one.
 func (c *controller) open(ctx context.Context, d *Daemon) error {
-	path := controlPath(d.cfg.Control)
+	path := controlPath(d.cfg().Control)
 	if path == "" {
 		return nil
 	}
-	gid, err := groupID(d.cfg.Control.Group)
+	gid, err := groupID(d.cfg().Control.Group)
 	if err != nil {
 		return err
-	}
-	if d.Anchors != nil {
-		c.sweeps = make(chan sweep, maxSweeps)
-		// Owner: d. End: Shutdown. Bound: one.
-		d.background.Go(func() { d.sweep(ctx) })
 	}
 	s, err := control.New(control.Options{Path: path, Group: gid, UID: os.Geteuid(), Backend: d.backend(), Log: d.log})
 	if err != nil {
@@ -109,21 +120,26 @@ func groupID(name string) (int, error) {
 
 // backend returns what the control socket may do with d.
 func (d *Daemon) backend() control.Backend {
-	b := control.Backend{
-		Status:      d.status,
-		Stats:       d.counters,
-		Lookup:      d.lookup,
-		Flights:     d.flights,
-		Trace:       d.trace,
-		Flush:       d.flush,
+	return control.Backend{
+		Status:  d.status,
+		Stats:   d.counters,
+		Lookup:  d.lookup,
+		Flights: d.flights,
+		Trace:   d.trace,
+		Flush:   d.flush,
+		Reload: func(ctx context.Context) (control.Reloaded, error) {
+			changed, err := d.Reload(ctx)
+			return control.Reloaded{Changed: changed}, err
+		},
 		LogLevel:    d.logLevel,
 		SetLogLevel: d.setLogLevel,
+
+		Validates:      func() bool { return d.Pipeline().Anchors != nil },
+		Anchors:        d.anchors,
+		Negatives:      d.negatives,
+		AddNegative:    d.addNegative,
+		RemoveNegative: d.removeNegative,
 	}
-	if d.Anchors != nil {
-		b.Anchors, b.Negatives = d.anchors, d.negatives
-		b.AddNegative, b.RemoveNegative = d.addNegative, d.removeNegative
-	}
-	return b
 }
 
 // status is a snapshot of what d is and how it is doing.
@@ -136,19 +152,16 @@ func (d *Daemon) status() control.Status {
 	if d.control.stopping.Load() {
 		s.State = control.StateStopping
 	}
-	for _, at := range d.control.where {
-		address, protocol, _ := strings.Cut(at, "/")
-		s.Listeners = append(s.Listeners, control.Listener{Address: address, Protocol: protocol})
+	for _, e := range d.where() {
+		s.Listeners = append(s.Listeners, control.Listener{Address: e.at.String(), Protocol: string(e.proto)})
 	}
+	p := d.Pipeline()
 	s.Validation = control.Validation{
-		Enabled: d.Anchors != nil, Permissive: d.Anchors != nil && d.cfg.DNSSEC.Permissive,
-		Anchors: []control.Anchor{}, NegativeAnchors: []control.Negative{},
+		Enabled: p.Anchors != nil, Permissive: p.Anchors != nil && p.Config.DNSSEC.Permissive,
+		Anchors: d.anchors(), NegativeAnchors: d.negatives(),
 	}
-	if d.Anchors != nil {
-		s.Validation.Anchors, s.Validation.NegativeAnchors = d.anchors(), d.negatives()
-	}
-	if d.LocalRoot != nil {
-		s.LocalRoot = &control.LocalRoot{Serial: d.LocalRoot.Stats().Serial}
+	if p.LocalRoot != nil {
+		s.LocalRoot = &control.LocalRoot{Serial: p.LocalRoot.Stats().Serial}
 	}
 	return s
 }
@@ -187,16 +200,17 @@ func (d *Daemon) caches() []control.Cache {
 		}
 		return c
 	}
-	a, m := d.Answers.Stats(), d.Memory.Stats()
+	p := d.Pipeline()
+	a, m := p.Answers.Stats(), p.Memory.Stats()
 	return []control.Cache{
 		sum("answers", a.Limit, cache.StoreStats{Entries: a.Answers.Entries, Bytes: a.Answers.Bytes, Evicted: a.Answers.Evicted}, a.Failures),
-		sum("rrsets", int64(d.cfg.Cache.RRsetsSize), m.Sets, m.Cuts, m.Links, m.Denials.StoreStats),
+		sum("rrsets", int64(p.Config.Cache.RRsetsSize), m.Sets, m.Cuts, m.Links, m.Denials.StoreStats),
 	}
 }
 
 // lookup says what is known of the zone whose servers n would be asked of.
 func (d *Daemon) lookup(n wire.Name) control.Lookup {
-	l := d.Resolver.Lookup(n)
+	l := d.Pipeline().Resolver.Lookup(n)
 	out := control.Lookup{
 		Name: n.String(), Zone: l.Zone.String(), Kind: l.Kind, Expires: moment(l.Until), DS: saidOfKeys(l.DS),
 		Trust: trustOf(l.Link), Servers: []control.NameServer{},
@@ -270,7 +284,7 @@ const maxListed = 1000
 
 // flights lists what is being resolved.
 func (d *Daemon) flights() control.Flights {
-	flights, all := d.Frontend.Flights(maxListed)
+	flights, all := d.Pipeline().Frontend.Flights(maxListed)
 	out := control.Flights{Flights: []control.Flight{}, Asking: []control.Asking{}, Omitted: all - len(flights)}
 	for _, f := range flights {
 		out.Flights = append(out.Flights, control.Flight{
@@ -278,7 +292,7 @@ func (d *Daemon) flights() control.Flights {
 			AgeMillis: millis(time.Since(f.Begun)), Waiters: f.Waiters,
 		})
 	}
-	for _, a := range d.Resolver.Asking(maxListed) {
+	for _, a := range d.Pipeline().Resolver.Asking(maxListed) {
 		out.Asking = append(out.Asking, control.Asking{
 			Zone: a.Zone.String(), Name: a.Question.Name.String(), Type: a.Question.Type.String(), Server: a.Server.String(),
 		})
@@ -289,14 +303,15 @@ func (d *Daemon) flights() control.Flights {
 // trace resolves q with all that is remembered, as a client's question that is
 // not in the answer cache would be.
 func (d *Daemon) trace(ctx context.Context, q wire.Question, tell func(any)) (control.TraceEnd, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.cfg.Resolver.Timeout)
+	p := d.Pipeline()
+	ctx, cancel := context.WithTimeout(ctx, p.Config.Resolver.Timeout)
 	defer cancel()
-	ans, err := d.Resolver.Trace(ctx, resolver.Query{Question: q}, func(e resolver.Event) { tell(e) })
+	ans, err := p.Resolver.Trace(ctx, resolver.Query{Question: q}, func(e resolver.Event) { tell(e) })
 	if err != nil {
 		return control.TraceEnd{}, fmt.Errorf("%v: %w", q, err)
 	}
 	return control.TraceEnd{
-		Step: control.StepAnswer, Rcode: ans.Rcode.String(), Trust: ans.Trust.String(), Records: ans.Lines(d.Clock.Now()),
+		Step: control.StepAnswer, Rcode: ans.Rcode.String(), Trust: ans.Trust.String(), Records: ans.Lines(p.Clock.Now()),
 	}, nil
 }
 
@@ -304,21 +319,26 @@ func (d *Daemon) trace(ctx context.Context, q wire.Question, tell func(any)) (co
 // then the answers.
 func (d *Daemon) flush(f control.Flush) control.Flushed {
 	s := cache.Scope{Name: f.Name, Below: f.Below, Type: f.Type}
-	m := d.Memory.Flush(s)
-	a := d.Answers.Flush(s)
+	p := d.Pipeline()
+	m := p.Memory.Flush(s)
+	a := p.Answers.Flush(s)
 	return control.Flushed{Answers: a.Answers, Failures: a.Failures, RRsets: m.Sets, Cuts: m.Cuts, Links: m.Links, Denials: m.Denials}
 }
 
 // anchors says what is trusted.
 func (d *Daemon) anchors() []control.Anchor {
 	out := []control.Anchor{}
-	for _, zone := range d.Anchors.Zones() {
-		state, ok := d.Anchors.State(zone)
+	anchors := d.Pipeline().Anchors
+	if anchors == nil {
+		return out
+	}
+	for _, zone := range anchors.Zones() {
+		state, ok := anchors.State(zone)
 		if !ok {
 			continue
 		}
 		a := control.Anchor{Zone: zone.String(), Trusted: []uint16{}, Configured: []string{}, Keys: []control.Key{}}
-		a.Trusted = append(a.Trusted, d.Anchors.Tags(zone)...)
+		a.Trusted = append(a.Trusted, anchors.Tags(zone)...)
 		for _, rr := range state.Configured {
 			a.Configured = append(a.Configured, rr.String())
 		}
@@ -336,7 +356,11 @@ func (d *Daemon) anchors() []control.Anchor {
 // negatives lists the live negative trust anchors.
 func (d *Daemon) negatives() []control.Negative {
 	out := []control.Negative{}
-	for _, n := range d.Anchors.Negatives() {
+	anchors := d.Pipeline().Anchors
+	if anchors == nil {
+		return out
+	}
+	for _, n := range anchors.Negatives() {
 		out = append(out, negativeAnchor(n))
 	}
 	return out
@@ -346,9 +370,18 @@ func negativeAnchor(n anchor.Negative) control.Negative {
 	return control.Negative{Name: n.Name.String(), Until: n.Until, Reason: n.Reason}
 }
 
+// errNotValidating says that no name can be excepted from validation.
+var errNotValidating = errors.New("nothing is validated")
+
 // addNegative adds a negative trust anchor, and has its names judged anew.
 func (d *Daemon) addNegative(name wire.Name, lasts time.Duration, reason string) (control.Negative, error) {
-	n, err := d.Anchors.AddNegative(name, lasts, reason)
+	d.reloading.Lock() // or a reload under way could forget it
+	defer d.reloading.Unlock()
+	anchors := d.Pipeline().Anchors
+	if anchors == nil { // since a moment ago
+		return control.Negative{}, errNotValidating
+	}
+	n, err := anchors.AddNegative(name, lasts, reason)
 	if err != nil {
 		return control.Negative{}, err
 	}
@@ -358,7 +391,9 @@ func (d *Daemon) addNegative(name wire.Name, lasts time.Duration, reason string)
 
 // removeNegative removes a negative trust anchor, and has its names judged anew.
 func (d *Daemon) removeNegative(name wire.Name) bool {
-	if !d.Anchors.RemoveNegative(name) {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	if anchors := d.Pipeline().Anchors; anchors == nil || !anchors.RemoveNegative(name) {
 		return false
 	}
 	d.judgeAnew(name)
@@ -381,7 +416,7 @@ func (d *Daemon) judgeAnew(name wire.Name) {
 	all := control.Flush{Name: name, Below: true}
 	d.flush(all)
 	select {
-	case d.control.sweeps <- sweep{name, time.Now().Add(d.cfg.Resolver.Timeout)}:
+	case d.sweeps <- sweep{name, time.Now().Add(d.cfg().Resolver.Timeout)}:
 	default:
 		d.log.Warn("what was being resolved may be remembered as it was judged before: too many negative trust anchors at once", "name", name.String())
 	}
@@ -392,7 +427,7 @@ func (d *Daemon) sweep(ctx context.Context) {
 	for {
 		var s sweep
 		select {
-		case s = <-d.control.sweeps:
+		case s = <-d.sweeps:
 		case <-ctx.Done():
 			return
 		}

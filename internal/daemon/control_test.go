@@ -29,15 +29,12 @@ import (
 // controlled is inBubble for a Daemon around the pipeline that has no transports.
 func controlled(t *testing.T, change func(*config.Config, *simnet.Net), test func(t *testing.T, d *Daemon, n *simnet.Net)) {
 	t.Helper()
-	var cfg config.Config
 	inBubble(t, func(c *config.Config, n *simnet.Net) {
 		if change != nil {
 			change(c, n)
 		}
-		cfg = *c
 	}, func(t *testing.T, p *Pipeline, n *simnet.Net) {
-		d := &Daemon{Pipeline: p, cfg: cfg, log: slog.New(slog.DiscardHandler)}
-		d.control.sweeps = make(chan sweep, maxSweeps)
+		d := &Daemon{current: p.current, log: slog.New(slog.DiscardHandler), sweeps: make(chan sweep, maxSweeps)}
 		ctx, cancel := context.WithCancel(t.Context())
 		d.background.Go(func() { d.sweep(ctx) }) // owner: this test; end: with ctx; bound: one
 		test(t, d, n)
@@ -62,7 +59,7 @@ func TestNegativeAnchorHasItsNamesJudgedAnew(t *testing.T) {
 		expect := func(when string, rcode int) {
 			t.Helper()
 			for _, q := range []string{"www.example.com. A", "www.example.com. A +do"} {
-				if m := ask(t, d.Pipeline, q); m == nil || m.Rcode != rcode || m.AuthenticatedData {
+				if m := ask(t, d.Pipeline(), q); m == nil || m.Rcode != rcode || m.AuthenticatedData {
 					t.Errorf("%s, %s: want %s without AD, got\n%v", when, q, dns.RcodeToString[rcode], m)
 				}
 			}
@@ -100,15 +97,15 @@ func TestWhatWasBeingResolvedIsJudgedAnewToo(t *testing.T) {
 		}
 		n.Break("192.0.2.21", simnet.Latency(150*time.Millisecond, 0)) // of what the alias leads to
 		answered := make(chan *dns.Msg)
-		go func() { answered <- ask(t, d.Pipeline, "alias.example.com. A") }() // owner: this test; end: the answer's; bound: one
+		go func() { answered <- ask(t, d.Pipeline(), "alias.example.com. A") }() // owner: this test; end: the answer's; bound: one
 		time.Sleep(100 * time.Millisecond)
 		d.removeNegative(name)
 		if m := <-answered; m == nil || m.Rcode != dns.RcodeSuccess {
 			t.Fatalf("who asked before is answered\n%v", m)
 		}
-		time.Sleep(d.cfg.Resolver.Timeout)
+		time.Sleep(d.cfg().Resolver.Timeout)
 		synctest.Wait()
-		if m := ask(t, d.Pipeline, "alias.example.com. A"); m == nil || m.Rcode != dns.RcodeServerFailure {
+		if m := ask(t, d.Pipeline(), "alias.example.com. A"); m == nil || m.Rcode != dns.RcodeServerFailure {
 			t.Errorf("what was resolved without validation is still remembered:\n%v", m)
 		}
 	})
@@ -130,10 +127,10 @@ func TestFlushedNamesAreAskedForAgain(t *testing.T) {
 			{"the zone", control.Flush{Name: wire.MustParseName("example.com."), Below: true}, all[1:]},
 			{"everything", control.Flush{Name: wire.Root, Below: true}, all},
 		} {
-			ask(t, d.Pipeline, "www.example.com. A")
+			ask(t, d.Pipeline(), "www.example.com. A")
 			n.ResetLog()
 			got := d.flush(tt.flush)
-			ask(t, d.Pipeline, "www.example.com. A")
+			ask(t, d.Pipeline(), "www.example.com. A")
 			if sent := n.Questions(); !slices.Equal(sent, tt.sent) {
 				t.Errorf("%s: sent %q, want %q; %+v", tt.what, sent, tt.sent, got)
 			}
@@ -149,7 +146,7 @@ func TestLookupSaysWhomANameIsAskedOf(t *testing.T) {
 		if l := d.lookup(name); l.Zone != "." || l.Kind != "hints" || len(l.Servers) == 0 || l.Servers[0].Known {
 			t.Errorf("before anything is known: %+v", l)
 		}
-		ask(t, d.Pipeline, "www.example.com. A")
+		ask(t, d.Pipeline(), "www.example.com. A")
 		n.ResetLog()
 		l := d.lookup(name)
 		if l.Zone != "example.com." || l.Kind != "learned" || l.Expires == nil || l.DS != "unknown" || l.Dead != nil || l.Trust != nil {
@@ -166,14 +163,14 @@ func TestLookupSaysWhomANameIsAskedOf(t *testing.T) {
 		}
 		n.Break("192.0.2.11", simnet.Silent())
 		for i := range 4 {
-			ask(t, d.Pipeline, "silence"+strings.Repeat("x", i)+".example.com. A")
+			ask(t, d.Pipeline(), "silence"+strings.Repeat("x", i)+".example.com. A")
 		}
 		l = d.lookup(name)
 		if l.Dead == nil || !l.Dead.Until.After(time.Now()) || l.Dead.Why == "" || l.Servers[0].Silences == 0 {
 			t.Errorf("when its server is silent: %+v", l)
 		}
 		n.Break("192.0.2.21", simnet.Rcode(wire.Refused))
-		ask(t, d.Pipeline, "www.other.net. A")
+		ask(t, d.Pipeline(), "www.other.net. A")
 		if l := d.lookup(wire.MustParseName("www.other.net.")); len(l.Servers) != 1 || l.Servers[0].LameUntil == nil {
 			t.Errorf("when its server refuses: %+v", l)
 		}
@@ -188,7 +185,7 @@ func TestFlightsAreListedWithTheirWaiters(t *testing.T) {
 		n.Break("192.0.2.11", simnet.Latency(300*time.Millisecond, 0))
 		done := make(chan *dns.Msg, 3)
 		for range 3 {
-			go func() { done <- ask(t, d.Pipeline, "www.example.com. A") }() // owner: this test; end: the answer's; bound: three
+			go func() { done <- ask(t, d.Pipeline(), "www.example.com. A") }() // owner: this test; end: the answer's; bound: three
 		}
 		time.Sleep(150 * time.Millisecond)
 		f := d.flights()
@@ -212,7 +209,7 @@ func TestListsOfFlightsAreBounded(t *testing.T) {
 		for i := range asked {
 			from := fmt.Sprintf("+from=127.0.%d.1", i%200) // no network has too many
 			question := fmt.Sprintf("n%d.example.com. A %s", i, from)
-			go func() { ask(t, d.Pipeline, question) }() // owner: this test; end: the answer's; bound: asked
+			go func() { ask(t, d.Pipeline(), question) }() // owner: this test; end: the answer's; bound: asked
 		}
 		time.Sleep(50 * time.Millisecond)
 		f := d.flights()
@@ -242,7 +239,7 @@ func TestSweepsAreBounded(t *testing.T) {
 
 func TestTraceOfAServerUsesItsMemory(t *testing.T) {
 	controlled(t, nil, func(t *testing.T, d *Daemon, n *simnet.Net) {
-		ask(t, d.Pipeline, "www.example.com. AAAA")
+		ask(t, d.Pipeline(), "www.example.com. AAAA")
 		n.ResetLog()
 		var steps []resolver.Step
 		q := wire.Question{Name: wire.MustParseName("www.example.com."), Type: wire.TypeA}

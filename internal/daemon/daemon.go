@@ -5,50 +5,47 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net"
-	"runtime"
 	"sync"
 	"time"
 
 	"shirube/internal/config"
-	"shirube/internal/netx"
 	"shirube/transport"
 	"shirube/transport/upstream"
 )
 
 // Daemon is a whole server.
 type Daemon struct {
-	*Pipeline
-
 	Version string         // told to who asks at the control socket
 	Level   *slog.LevelVar // of the log, to be changed there; nil: it cannot be
 
-	cfg      config.Config
+	// Load reads the configuration anew, for [Daemon.Reload]; nil: there is
+	// nothing to be read.
+	Load func() (config.Config, error)
+
 	log      *slog.Logger
+	current  *inForce
 	upstream *upstream.Client
 	slots    *transport.Slots
 	udp      *transport.UDP
 	tcp      *transport.TCP
 	control  controller
 
+	reloading  sync.Mutex // held by who changes what is in force, and what is below
+	listening  []listening
+	tasks      tasks
 	toldShort  map[string]bool // the UDP buffers that a warning was given for
+	sweeps     chan sweep
 	background sync.WaitGroup
+	ctx        context.Context // of all that Start began
 	cancel     context.CancelFunc
-	started    chan struct{} // closed when udp and tcp are there
+	started    chan struct{} // closed when the server serves
 }
 
 // New builds a server from cfg. It reads the files that cfg names, binds
 // nothing and starts nothing.
 func New(cfg config.Config, log *slog.Logger) (*Daemon, error) {
-	up, err := upstream.New(upstream.Options{
-		EDNSSize:          int(cfg.Resolver.EDNSSize),
-		CaseRandomisation: cfg.Resolver.UseCapsForID,
-		Cookies:           cfg.Resolver.UpstreamCookies,
-		TCPOnMismatch:     true,
-		Log:               log,
-	})
+	up, err := upstream.New(upstreamOptions(cfg.Resolver, log))
 	if err != nil {
 		return nil, err
 	}
@@ -56,17 +53,29 @@ func New(cfg config.Config, log *slog.Logger) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Daemon{
-		Pipeline: p, cfg: cfg, log: log, upstream: up,
+	d := &Daemon{
+		log: log, current: p.current, upstream: up,
 		slots:   transport.NewSlots(cfg.Limits.InFlight, portion(cfg.Limits.InFlightPerNetwork, cfg.Limits.InFlight)),
+		sweeps:  make(chan sweep, maxSweeps),
 		started: make(chan struct{}),
-	}, nil
+	}
+	d.udp, d.tcp = transport.NewUDP(d.udpOptions(&cfg)), transport.NewTCP(d.tcpOptions(&cfg))
+	d.ctx, d.cancel = context.WithCancel(context.Background())
+	return d, nil
 }
+
+// Pipeline returns what queries go through now. A reload puts another one in its
+// place.
+func (d *Daemon) Pipeline() *Pipeline { return d.current.Load() }
+
+// cfg returns the configuration in force, which is not to be changed.
+func (d *Daemon) cfg() *config.Config { return &d.Pipeline().Config }
 
 // Close ends what New built, of a server that was not started.
 func (d *Daemon) Close() {
-	d.Frontend.Close()
+	d.Pipeline().Frontend.Close()
 	d.upstream.Close()
+	d.cancel()
 }
 
 // Run serves until ctx ends, then drains. Its error is that of starting or of
@@ -77,8 +86,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 		return err
 	}
 	<-ctx.Done()
-	d.log.Info("stopping", "drain_timeout", d.cfg.Limits.DrainTimeout)
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.cfg.Limits.DrainTimeout)
+	timeout := d.cfg().Limits.DrainTimeout
+	d.log.Info("stopping", "drain_timeout", timeout)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
 	inFlight := d.slots.Stats().InUse
 	err := d.Shutdown(drain)
@@ -96,123 +106,85 @@ func (d *Daemon) Run(ctx context.Context) error {
 // bound.
 func (d *Daemon) Start() error {
 	begun := time.Now()
-	checkDescriptors(d.log, d.descriptorsNeeded())
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	p := d.Pipeline()
+	checkDescriptors(d.log, descriptorsNeeded(&p.Config))
 	d.limitMemory()
-	ctx, cancel := context.WithCancel(context.Background())
-	d.cancel = cancel
-	b, err := d.bind(ctx)
-	// Also of what was bound before an error, so that Shutdown closes it.
-	d.udp = transport.NewUDP(d.udpOptions(), b.udp...)
-	d.tcp = transport.NewTCP(d.tcpOptions(), b.tcp...)
+	opened, err := d.open(d.ctx, &p.Config, nil)
 	if err == nil {
-		err = d.control.open(ctx, d)
+		err = d.control.open(d.ctx, d)
 	}
 	if err != nil {
-		return errors.Join(err, d.Shutdown(ctx))
+		opened.close()
+		return errors.Join(err, d.shutdown(d.ctx))
 	}
-	d.control.where, d.control.begun = b.where, begun
-	d.udp.Start(ctx)
-	d.tcp.Start(ctx)
+	d.control.begun = begun
+	d.udp.Start(d.ctx)
+	d.tcp.Start(d.ctx)
+	d.listen(opened)
+	d.tasks.follow(d.ctx, d.wanted(p))
 	close(d.started)
 	d.control.start(d.log)
-	d.log.Info("ready", "listen", b.where, "took", time.Since(begun).Round(time.Microsecond))
-	if d.LocalRoot != nil {
-		// Owner: d. End: Shutdown. Bound: one.
-		d.background.Go(func() { d.LocalRoot.Run(ctx) })
-	}
-	if d.Tracker != nil {
-		// Owner: d. End: Shutdown. Bound: one.
-		d.background.Go(func() { d.Tracker.Run(ctx) })
-	}
-	if d.cfg.Cookies.Enabled && d.cfg.Cookies.SecretFile != "" {
-		// Owner: d. End: Shutdown. Bound: one.
-		d.background.Go(func() { followSecrets(ctx, d.Cookies, d.cfg.Cookies.SecretFile, d.log) })
-	}
-	if d.cfg.Resolver.PrimeRoot {
+	d.log.Info("ready", "listen", d.where(), "took", time.Since(begun).Round(time.Microsecond))
+	if p.Config.Resolver.PrimeRoot {
 		// Owner: d. End: the priming's, at the latest by its timeout or
 		// Shutdown. Bound: one.
-		d.background.Go(func() { d.prime(ctx) })
+		d.background.Go(func() { d.prime(d.ctx) })
 	}
 	return nil
 }
 
-// bound is what a server listens on.
-type bound struct {
-	udp   []*net.UDPConn
-	tcp   []net.Listener
-	where []string // for the log
-}
-
-// bind binds every configured listener. With an error it returns what it had
-// bound so far.
-func (d *Daemon) bind(ctx context.Context) (b bound, err error) {
-	for _, l := range d.cfg.Listen {
-		for _, proto := range l.Protocols {
-			switch proto {
-			case config.ProtocolUDP:
-				conns, err := netx.ListenUDP(ctx, l.Address, d.readers())
-				b.udp = append(b.udp, conns...)
-				if err == nil {
-					err = d.tune(conns)
-				}
-				if err != nil {
-					return b, err
-				}
-			case config.ProtocolTCP:
-				ln, err := netx.ListenTCP(ctx, l.Address)
-				if err != nil {
-					return b, err
-				}
-				b.tcp = append(b.tcp, ln)
-			}
-			b.where = append(b.where, fmt.Sprintf("%s/%s", l.Address, proto))
-		}
+// wanted lists what is done in the background for p.
+func (d *Daemon) wanted(p *Pipeline) []task {
+	list := []task{{key: d, run: d.sweep}}
+	if p.LocalRoot != nil {
+		list = append(list, task{key: p.LocalRoot, run: p.LocalRoot.Run})
 	}
-	return b, nil
+	if p.Tracker != nil {
+		list = append(list, task{key: p.Tracker, run: p.Tracker.Run})
+	}
+	if file := p.Config.Cookies.SecretFile; p.Cookies != nil && file != "" {
+		list = append(list, task{key: p.Cookies, run: func(ctx context.Context) { followSecrets(ctx, p.Cookies, file, d.log) }})
+	}
+	return list
 }
 
 // prime saves the first client the wait for the root.
 func (d *Daemon) prime(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, d.cfg.Resolver.Timeout)
+	p := d.Pipeline()
+	ctx, cancel := context.WithTimeout(ctx, p.Config.Resolver.Timeout)
 	defer cancel()
-	if err := d.Resolver.Prime(ctx); err != nil && ctx.Err() == nil {
+	if err := p.Resolver.Prime(ctx); err != nil && ctx.Err() == nil {
 		d.log.Warn("cannot ask the root for its servers; going on with the hints", "error", err)
 	}
-}
-
-// readers returns how many sockets each UDP address gets.
-func (d *Daemon) readers() int {
-	if n := d.cfg.Limits.UDPReaders; n > 0 {
-		return n
-	}
-	return runtime.GOMAXPROCS(0)
 }
 
 // answerGrace is what a client's query may outlive its resolution by: long
 // enough to be told that it failed.
 const answerGrace = time.Second
 
-func (d *Daemon) udpOptions() transport.UDPOptions {
-	l := d.cfg.Limits
+func (d *Daemon) udpOptions(cfg *config.Config) transport.UDPOptions {
+	l := cfg.Limits
 	return transport.UDPOptions{
-		Handler:        d.Frontend,
+		Handler:        d.current,
 		Slots:          d.slots,
 		Log:            d.log,
 		MaxSize:        int(l.UDPSize),
-		Timeout:        d.cfg.Resolver.Timeout + answerGrace,
+		Timeout:        cfg.Resolver.Timeout + answerGrace,
 		DiscardTimeout: l.UDPDiscardTimeout,
-		Batch:          d.cfg.UDP.Batch,
-		Loop:           loops[d.cfg.UDP.Loop],
+		Batch:          cfg.UDP.Batch,
+		Loop:           loops[cfg.UDP.Loop],
 	}
 }
 
-func (d *Daemon) tcpOptions() transport.TCPOptions {
-	l := d.cfg.Limits
+func (d *Daemon) tcpOptions(cfg *config.Config) transport.TCPOptions {
+	l := cfg.Limits
 	return transport.TCPOptions{
-		Handler:           d.Frontend,
+		Handler:           d.current,
 		Slots:             d.slots,
 		Log:               d.log,
-		Timeout:           d.cfg.Resolver.Timeout + answerGrace,
+		Timeout:           cfg.Resolver.Timeout + answerGrace,
 		UDPSize:           int(l.UDPSize),
 		MaxConns:          l.TCPConnections,
 		MaxConnsPerClient: l.TCPConnectionsPerClient,
@@ -226,8 +198,16 @@ func (d *Daemon) tcpOptions() transport.TCPOptions {
 // Shutdown stops accepting queries, lets those in flight finish until ctx
 // ends, and ends everything that Start began.
 func (d *Daemon) Shutdown(ctx context.Context) error {
-	defer context.AfterFunc(ctx, d.Frontend.Abandon)() // what is still in flight then
+	d.reloading.Lock() // what a reload has begun it ends
 	d.control.stopping.Store(true)
+	d.reloading.Unlock()
+	return d.shutdown(ctx)
+}
+
+// shutdown is Shutdown where no reload is under way, and none will be.
+func (d *Daemon) shutdown(ctx context.Context) error {
+	front := d.Pipeline().Frontend
+	defer context.AfterFunc(ctx, front.Abandon)() // what is still in flight then
 	var udp, tcp error
 	var wg sync.WaitGroup
 	wg.Go(func() { udp = d.udp.Shutdown(ctx) }) // one each, end with ctx
@@ -235,7 +215,8 @@ func (d *Daemon) Shutdown(ctx context.Context) error {
 	wg.Wait()
 	closed := d.control.close() // not earlier: one may want to see how it stops
 	d.cancel()
-	d.Frontend.Close()
+	front.Close()
+	d.tasks.follow(d.ctx, nil)
 	d.background.Wait()
 	d.upstream.Close()
 	return errors.Join(udp, tcp, closed)

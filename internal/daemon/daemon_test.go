@@ -61,7 +61,7 @@ func TestStartBindsNothingAfterAnError(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "192.0.2.250:1") {
 		t.Fatalf("got %v, want an error that names the address", err)
 	}
-	if s := d.Frontend.Stats(); s.Flights != 0 {
+	if s := d.Pipeline().Frontend.Stats(); s.Flights != 0 {
 		t.Errorf("%+v", s)
 	}
 }

@@ -3,6 +3,8 @@ package daemon
 import (
 	"log/slog"
 	"syscall"
+
+	"shirube/internal/config"
 )
 
 // spareDescriptors are for everything but queries and connections: listeners,
@@ -12,8 +14,8 @@ const spareDescriptors = 256
 // descriptorsNeeded returns how many file descriptors the configured limits can
 // take up: one for each question to a name server, one for each client's
 // connection.
-func (d *Daemon) descriptorsNeeded() uint64 {
-	return uint64(d.cfg.Limits.InFlight) + uint64(d.cfg.Limits.TCPConnections) + spareDescriptors
+func descriptorsNeeded(cfg *config.Config) uint64 {
+	return uint64(cfg.Limits.InFlight) + uint64(cfg.Limits.TCPConnections) + spareDescriptors
 }
 
 // checkDescriptors warns when the process may not open as many descriptors as

@@ -24,8 +24,8 @@ func TestCheckDescriptorsWarnsOfTooFew(t *testing.T) {
 }
 
 func TestDescriptorsNeededFollowTheLimits(t *testing.T) {
-	d := &Daemon{cfg: config.Default()}
-	if got := d.descriptorsNeeded(); got != 10_000+4096+256 {
+	cfg := config.Default()
+	if got := descriptorsNeeded(&cfg); got != 10_000+4096+256 {
 		t.Errorf("got %d", got)
 	}
 }

@@ -152,7 +152,7 @@ func TestDaemonTransfersTheRootZone(t *testing.T) {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	if m := ask(t, d.Pipeline, "nothing. A"); m.Rcode != dns.RcodeNameError {
+	if m := ask(t, d.Pipeline(), "nothing. A"); m.Rcode != dns.RcodeNameError {
 		t.Errorf("got %v", m)
 	}
 	if s := d.Stats(); s.LocalRoot.Transfers != 1 || s.LocalRoot.Answers == 0 {

@@ -57,7 +57,7 @@ func heapSize(allowed, answers int64) int64 {
 // want of memory. The operator's word counts more.
 func (d *Daemon) limitMemory() {
 	allowed := memoryAllowed(os.DirFS("/"))
-	answers := answersSize(d.cfg.Cache.AnswersSize, allowed)
+	answers := answersSize(d.cfg().Cache.AnswersSize, allowed)
 	if allowed == 0 || os.Getenv("GOMEMLIMIT") != "" {
 		d.log.Info("memory", "allowed", allowed, "answers", answers, "heap", debug.SetMemoryLimit(-1))
 		return

@@ -1,11 +1,15 @@
 package daemon
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"shirube/cache"
@@ -19,11 +23,16 @@ import (
 	"shirube/resolver"
 	"shirube/resolver/anchor"
 	"shirube/resolver/localroot"
+	"shirube/transport"
+	"shirube/transport/upstream"
 )
 
 // Pipeline is the life of a query without its transports: what a server and
-// every test and benchmark of the whole have in common.
+// every test and benchmark of the whole have in common. It is what follows from
+// one configuration, a generation: a reload makes the next one, which shares with
+// it what is to live on, and puts it in its place.
 type Pipeline struct {
+	Config    config.Config
 	Clock     *clock.Clock // that all the rest goes by; nil: the real time
 	Answers   *cache.Answers
 	Memory    *cache.Memory
@@ -33,6 +42,42 @@ type Pipeline struct {
 	Cookies   *policy.Cookies // of clients; nil: none
 	Resolver  *resolver.Resolver
 	Frontend  *frontend.Frontend // Close it at the end
+
+	log       *slog.Logger
+	exchanger resolver.Exchanger
+	current   *inForce // the pipeline that queries go to: this one, the one before or the next
+
+	anchorSettings []string // what Anchors are made of
+}
+
+// inForce is the pipeline that queries go to. It is a [transport.Handler]: each
+// query goes to the one that is in force when it comes, and stays there.
+type inForce struct{ atomic.Pointer[Pipeline] }
+
+// TryServe implements [transport.Handler].
+func (c *inForce) TryServe(buf []byte, q *wire.Query) ([]byte, transport.Outcome) {
+	return c.Load().Frontend.TryServe(buf, q)
+}
+
+// Serve implements [transport.Handler].
+func (c *inForce) Serve(ctx context.Context, buf []byte, q *wire.Query) []byte {
+	return c.Load().Frontend.Serve(ctx, buf, q)
+}
+
+// Shed implements [transport.Handler].
+func (c *inForce) Shed(buf []byte, q *wire.Query, why string) []byte {
+	return c.Load().Frontend.Shed(buf, q, why)
+}
+
+// Reject implements [transport.Handler].
+func (c *inForce) Reject(client netip.AddrPort, rcode wire.Rcode) (wire.Rcode, bool) {
+	return c.Load().Frontend.Reject(client, rcode)
+}
+
+// takeOver has queries go to p from now on.
+func (p *Pipeline) takeOver() {
+	p.current.Store(p)
+	p.Frontend.Supersede()
 }
 
 // NewPipeline builds a pipeline from cfg that asks servers through exchanger.
@@ -40,45 +85,57 @@ type Pipeline struct {
 func NewPipeline(cfg config.Config, exchanger resolver.Exchanger, log *slog.Logger) (*Pipeline, error) {
 	now := newClock(cfg.Debug, log)
 	p := &Pipeline{
+		Config: cfg, log: log, exchanger: exchanger,
 		Clock:   now,
 		Answers: cache.NewAnswers(answersOptions(cfg.Cache)),
 		Memory:  cache.NewMemory(cache.MemoryOptions{Bytes: int64(cfg.Cache.RRsetsSize), Clock: now}),
+		current: new(inForce),
 	}
+	p.current.Store(p)
+	return p, p.build(nil)
+}
+
+// next builds the pipeline that is to follow p: for cfg, and with all that is
+// remembered, known, counted and under way in p. p goes on as it is, and both may
+// be used at the same time.
+func (p *Pipeline) next(cfg config.Config) (*Pipeline, error) {
+	next := &Pipeline{
+		Config: cfg, log: p.log, exchanger: p.exchanger,
+		Clock: p.Clock, Answers: p.Answers, Memory: p.Memory, current: p.current,
+	}
+	if up, ok := p.exchanger.(*upstream.Client); ok {
+		var err error
+		if next.exchanger, err = up.With(upstreamOptions(cfg.Resolver, p.log)); err != nil {
+			return nil, err
+		}
+	}
+	return next, next.build(p)
+}
+
+// build makes all that is made anew for a configuration. What is made of the
+// same settings as before, if there is a before, is taken from there.
+func (p *Pipeline) build(before *Pipeline) error {
+	cfg := p.Config
 	rules, err := policy.New(policy.Options{Rules: accessRules(cfg.AccessControl)})
 	if err != nil {
-		return nil, fmt.Errorf("access_control: %w", err)
+		return fmt.Errorf("access_control: %w", err)
 	}
-	opt, err := resolverOptions(cfg, exchanger, p.Memory)
-	if err != nil {
-		return nil, err
+	if err := p.buildResolver(before); err != nil {
+		return err
 	}
-	opt.Log, opt.Clock = log, p.Clock
-	if cfg.LocalRoot.Enabled {
-		if p.LocalRoot, err = newLocalRoot(cfg.LocalRoot, p.Clock, log); err != nil {
-			return nil, fmt.Errorf("local_root: %w", err)
-		}
-		opt.LocalRoot = p.LocalRoot.Answer
+	if before != nil && reflect.DeepEqual(before.Config.Cookies, cfg.Cookies) {
+		p.Cookies = before.Cookies
+	} else if p.Cookies, err = newCookies(cfg.Cookies); err != nil {
+		return fmt.Errorf("cookies: %w", err)
 	}
-	if p.Anchors, err = validation(cfg.DNSSEC, p.Clock, log, &opt); err != nil {
-		return nil, fmt.Errorf("dnssec: %w", err)
-	}
-	if p.Resolver, err = resolver.New(opt); err != nil {
-		return nil, err
-	}
-	if p.Tracker, err = p.newTracker(cfg.DNSSEC); err != nil {
-		return nil, err
-	}
-	if p.Cookies, err = newCookies(cfg.Cookies); err != nil {
-		return nil, fmt.Errorf("cookies: %w", err)
-	}
-	p.Frontend, err = frontend.New(frontend.Options{
+	opt := frontend.Options{
 		Policy:   rules,
 		Cookies:  p.Cookies,
 		NSID:     cfg.Identity.Octets(),
 		Builtins: builtins(cfg),
 		Answers:  p.Answers,
 		Resolver: p.Resolver,
-		Log:      log,
+		Log:      p.log,
 		Clock:    p.Clock,
 		UDPSize:  cfg.Limits.UDPSize,
 		Timeout:  cfg.Resolver.Timeout,
@@ -89,8 +146,52 @@ func NewPipeline(cfg config.Config, exchanger resolver.Exchanger, log *slog.Logg
 		FlightsPerNetwork: portion(cfg.Limits.InFlightPerNetwork, cfg.Limits.InFlight),
 
 		ClientTimeout: clientTimeout(cfg.Cache.ServeStale),
-	})
-	return p, err
+	}
+	if before != nil {
+		p.Frontend, err = before.Frontend.With(opt)
+	} else {
+		p.Frontend, err = frontend.New(opt)
+	}
+	return err
+}
+
+// buildResolver makes the resolver, and what it rests on.
+func (p *Pipeline) buildResolver(before *Pipeline) error {
+	cfg := p.Config
+	opt, err := resolverOptions(cfg, p.exchanger, p.Memory)
+	if err != nil {
+		return err
+	}
+	opt.Log, opt.Clock = p.log, p.Clock
+	if err := p.buildLocalRoot(before); err != nil {
+		return fmt.Errorf("local_root: %w", err)
+	}
+	if p.LocalRoot != nil {
+		opt.LocalRoot = p.LocalRoot.Answer
+	}
+	if err := p.buildAnchors(before); err != nil {
+		return fmt.Errorf("dnssec: %w", err)
+	}
+	if p.Anchors != nil {
+		validation(cfg.DNSSEC, p.Anchors, p.log, &opt)
+	}
+	if before != nil {
+		p.Resolver, err = before.Resolver.With(opt)
+	} else {
+		p.Resolver, err = resolver.New(opt)
+	}
+	return err
+}
+
+// buildLocalRoot makes the copy of the root zone.
+func (p *Pipeline) buildLocalRoot(before *Pipeline) (err error) {
+	switch cfg := p.Config.LocalRoot; {
+	case before != nil && reflect.DeepEqual(before.Config.LocalRoot, cfg):
+		p.LocalRoot = before.LocalRoot
+	case cfg.Enabled:
+		p.LocalRoot, err = newLocalRoot(cfg, p.Clock, p.log)
+	}
+	return err
 }
 
 // newClock returns nil, which is the real time, unless the configuration is one
@@ -129,6 +230,17 @@ func builtins(cfg config.Config) *policy.Builtins {
 		except = append(except, z.Name)
 	}
 	return policy.NewBuiltins(except)
+}
+
+// upstreamOptions translates how questions go out.
+func upstreamOptions(cfg config.Resolver, log *slog.Logger) upstream.Options {
+	return upstream.Options{
+		EDNSSize:          int(cfg.EDNSSize),
+		CaseRandomisation: cfg.UseCapsForID,
+		Cookies:           cfg.UpstreamCookies,
+		TCPOnMismatch:     true,
+		Log:               log,
+	}
 }
 
 // answersOptions translates the configuration of the answer cache.

@@ -28,19 +28,20 @@ type Stats struct {
 // Stats returns a snapshot. It waits until the server has started.
 func (d *Daemon) Stats() Stats {
 	<-d.started
+	p := d.Pipeline()
 	var root localroot.Stats
-	if d.LocalRoot != nil {
-		root = d.LocalRoot.Stats()
+	if p.LocalRoot != nil {
+		root = p.LocalRoot.Stats()
 	}
 	return Stats{
 		Goroutines: runtime.NumGoroutine(),
 		UDP:        d.udp.Stats(),
 		TCP:        d.tcp.Stats(),
 		Slots:      d.slots.Stats(),
-		Frontend:   d.Frontend.Stats(),
-		Answers:    d.Answers.Stats(),
-		Memory:     d.Memory.Stats(),
-		Resolver:   d.Resolver.Stats(),
+		Frontend:   p.Frontend.Stats(),
+		Answers:    p.Answers.Stats(),
+		Memory:     p.Memory.Stats(),
+		Resolver:   p.Resolver.Stats(),
 		LocalRoot:  root,
 		Upstream:   d.upstream.Stats(),
 	}

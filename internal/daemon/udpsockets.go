@@ -21,8 +21,7 @@ var steerings = map[config.UDPSteering]netx.Steering{
 }
 
 // tune has the kernel treat the sockets of one address as the configuration says.
-func (d *Daemon) tune(conns []*net.UDPConn) error {
-	cfg := d.cfg.UDP
+func (d *Daemon) tune(conns []*net.UDPConn, cfg config.UDP) error {
 	if err := netx.Steer(conns, steerings[cfg.Steering]); err != nil {
 		return fmt.Errorf("udp.steering: %w", err)
 	}

@@ -59,7 +59,7 @@ type Options struct {
 // Frontend answers queries. It implements [transport.Handler].
 type Frontend struct {
 	opt        Options
-	generation uint64
+	generation uint32
 	bounds     bounds // of flights
 	*traffic
 }
@@ -70,8 +70,8 @@ type traffic struct {
 	flights     flights[flightKey, *outcome]
 	refresher   refresher
 	counts      counters
-	generations atomic.Uint64 // the last one made
-	current     atomic.Uint64 // the last one in force
+	generations atomic.Uint32 // the last one made
+	current     atomic.Uint32 // the last one in force
 	cancel      context.CancelFunc
 }
 
@@ -83,7 +83,7 @@ var _ transport.Handler = (*Frontend)(nil)
 type flightKey struct {
 	q          wire.Question
 	cd         bool
-	generation uint64
+	generation uint32
 }
 
 // New returns a Frontend. Close ends what it started.

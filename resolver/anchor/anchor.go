@@ -99,7 +99,15 @@ type snapshot struct {
 // starts nothing: who wants to follow roll-overs runs a [Tracker]. A state file
 // that cannot be used is told to the log and is no error: then the anchors are
 // those of opt.
-func New(opt Options) (*Anchors, error) {
+func New(opt Options) (*Anchors, error) { return build(opt, nil) }
+
+// Next returns the anchors of opt, with what a has learned of the zones' keys, and
+// with the negative anchors that were added to a while it ran. a stays as it is.
+// No [Tracker] of a may run at the same time as one of the new.
+func (a *Anchors) Next(opt Options) (*Anchors, error) { return build(opt, a) }
+
+// build is New, after the anchors before them, if there are any.
+func build(opt Options, before *Anchors) (*Anchors, error) {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
@@ -115,13 +123,24 @@ func New(opt Options) (*Anchors, error) {
 		tracked:   slices.Sorted(maps.Keys(byZone)),
 	}
 	for zone, configured := range byZone {
-		a.states[zone] = a.load(State{Zone: zone, Configured: configured})
+		s := State{Zone: zone, Configured: configured}
+		if known, ok := before.state(zone); ok {
+			s.Keys = known.Keys
+			a.states[zone] = s.adopt(opt.Clock.Now())
+			continue
+		}
+		a.states[zone] = a.load(s)
 	}
 	for _, n := range opt.Negatives {
 		if _, again := a.negatives[n.Name]; again {
 			return nil, fmt.Errorf("anchor: the negative trust anchor %v is there twice", n.Name)
 		}
 		a.negatives[n.Name] = n
+	}
+	for _, n := range before.addedNegatives(opt.Clock.Now()) {
+		if _, again := a.negatives[n.Name]; !again {
+			a.negatives[n.Name] = n
+		}
 	}
 	if len(a.negatives) > MaxNegatives {
 		return nil, fmt.Errorf("anchor: found %d negative trust anchors; expected at most %d", len(a.negatives), MaxNegatives)
@@ -225,6 +244,14 @@ func (a *Anchors) Tags(zone wire.Name) []uint16 { return a.current.Load().anchor
 
 // Zones returns the zones that have anchors or had some, sorted.
 func (a *Anchors) Zones() []wire.Name { return slices.Clone(a.tracked) }
+
+// state is State, where there may be no anchors at all.
+func (a *Anchors) state(zone wire.Name) (State, bool) {
+	if a == nil {
+		return State{}, false
+	}
+	return a.State(zone)
+}
 
 // State returns what is known of a zone's anchors.
 func (a *Anchors) State(zone wire.Name) (State, bool) {

@@ -22,6 +22,8 @@ type Negative struct {
 	Name   wire.Name
 	Until  time.Time
 	Reason string // for people
+
+	added bool // while the server ran, and not by its configuration
 }
 
 // AddNegative adds a negative anchor for so long, 0 being [DefaultNegative], in
@@ -36,7 +38,7 @@ func (a *Anchors) AddNegative(name wire.Name, lasts time.Duration, reason string
 		return Negative{}, fmt.Errorf("anchor: a negative trust anchor without a name")
 	}
 	now := a.opt.Clock.Now()
-	n := Negative{Name: name, Until: now.Add(lasts), Reason: reason}
+	n := Negative{Name: name, Until: now.Add(lasts), Reason: reason, added: true}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.purge(now)
@@ -79,6 +81,27 @@ func (a *Anchors) Negatives() []Negative {
 	}
 	slices.SortFunc(live, func(x, y Negative) int { return cmp.Compare(x.Name.String(), y.Name.String()) })
 	return live
+}
+
+// NegativeUntil returns when the negative anchor of name ends; the zero time if
+// there is none.
+func (a *Anchors) NegativeUntil(name wire.Name) time.Time {
+	return a.current.Load().negatives[name].Until
+}
+
+// addedNegatives returns the negative anchors that live at now and were added
+// while the server ran. a may be nil.
+func (a *Anchors) addedNegatives(now time.Time) []Negative {
+	if a == nil {
+		return nil
+	}
+	var added []Negative
+	for _, n := range a.current.Load().negatives {
+		if n.added && now.Before(n.Until) {
+			added = append(added, n)
+		}
+	}
+	return added
 }
 
 // purge forgets what has expired. The caller holds mu.

@@ -53,6 +53,9 @@ func referenceKey(b *strings.Builder, k *config.Key, heading string, docs texts)
 			fmt.Fprintf(b, "- Values: %s\n", code(k.Values))
 		}
 		fmt.Fprintf(b, "- Default:%s\n", defaultOf(k))
+		if k.Restart {
+			fmt.Fprintf(b, "- Change: needs a restart\n")
+		}
 	}
 	keys := k.Keys
 	if k.Element != nil {

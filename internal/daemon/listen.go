@@ -1,0 +1,152 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime"
+	"slices"
+
+	"shirube/internal/config"
+	"shirube/internal/netx"
+)
+
+// endpoint is where clients are listened to.
+type endpoint struct {
+	at    netip.AddrPort
+	proto config.Protocol
+}
+
+// String returns e as the control socket and the log have it.
+func (e endpoint) String() string { return fmt.Sprintf("%s/%s", e.at, e.proto) }
+
+// endpoints lists where cfg has clients listened to.
+func endpoints(cfg *config.Config) []endpoint {
+	var list []endpoint
+	for _, l := range cfg.Listen {
+		for _, proto := range l.Protocols {
+			list = append(list, endpoint{l.Address, proto})
+		}
+	}
+	return list
+}
+
+// listening is an endpoint that was bound. Until serve is called nobody has its
+// sockets but who opened it: then close closes them. After serve a transport has
+// them, and stop has it serve there no more, as far as ctx allows.
+type listening struct {
+	endpoint
+	serve func()
+	stop  func(ctx context.Context) error
+	close func() error
+}
+
+// opened are endpoints that were bound, and are not served yet.
+type opened []listening
+
+// close closes all of them.
+func (o opened) close() {
+	for _, l := range o {
+		_ = l.close() // nobody was served there
+	}
+}
+
+// open binds the endpoints of cfg that are not in have. After an error nothing
+// of that stays bound.
+func (d *Daemon) open(ctx context.Context, cfg *config.Config, have []listening) (opened, error) {
+	var o opened
+	for _, e := range endpoints(cfg) {
+		if slices.ContainsFunc(have, func(l listening) bool { return l.endpoint == e }) {
+			continue
+		}
+		l, err := d.bind(ctx, e, cfg)
+		if err != nil {
+			o.close()
+			return nil, err
+		}
+		o = append(o, l)
+	}
+	return o, nil
+}
+
+// bind binds one endpoint.
+func (d *Daemon) bind(ctx context.Context, e endpoint, cfg *config.Config) (listening, error) {
+	switch e.proto {
+	case config.ProtocolUDP:
+		return d.bindUDP(ctx, e, cfg)
+	case config.ProtocolTCP:
+		return d.bindTCP(ctx, e)
+	}
+	return listening{}, fmt.Errorf("listen on %s: no such protocol", e)
+}
+
+func (d *Daemon) bindUDP(ctx context.Context, e endpoint, cfg *config.Config) (listening, error) {
+	conns, err := netx.ListenUDP(ctx, e.at, readers(cfg))
+	if err != nil {
+		return listening{}, err
+	}
+	l := listening{
+		endpoint: e,
+		serve:    func() { d.udp.Add(conns...) },
+		stop:     func(ctx context.Context) error { return d.udp.Remove(ctx, conns...) },
+		close:    func() error { return closeAll(conns) },
+	}
+	if err := d.tune(conns, cfg.UDP); err != nil {
+		return listening{}, errors.Join(err, l.close())
+	}
+	return l, nil
+}
+
+func (d *Daemon) bindTCP(ctx context.Context, e endpoint) (listening, error) {
+	ln, err := netx.ListenTCP(ctx, e.at)
+	if err != nil {
+		return listening{}, err
+	}
+	return listening{
+		endpoint: e,
+		serve:    func() { d.tcp.Add(ln) },
+		stop:     func(context.Context) error { return d.tcp.Remove(ln) },
+		close:    ln.Close,
+	}, nil
+}
+
+func closeAll(conns []*net.UDPConn) (err error) {
+	for _, c := range conns {
+		err = errors.Join(err, c.Close())
+	}
+	return err
+}
+
+// readers returns how many sockets each UDP address gets.
+func readers(cfg *config.Config) int {
+	if n := cfg.Limits.UDPReaders; n > 0 {
+		return n
+	}
+	return runtime.GOMAXPROCS(0)
+}
+
+// listen serves what was opened. The caller holds reloading.
+func (d *Daemon) listen(o opened) {
+	for _, l := range o {
+		l.serve()
+	}
+	d.listening = append(d.listening, o...)
+	d.control.setWhere(d.listening)
+}
+
+// unlisten serves no more on what cfg does not have. The caller holds reloading.
+func (d *Daemon) unlisten(ctx context.Context, cfg *config.Config) {
+	wanted := endpoints(cfg)
+	d.listening = slices.DeleteFunc(d.listening, func(l listening) bool {
+		if slices.Contains(wanted, l.endpoint) {
+			return false
+		}
+		if err := l.stop(ctx); err != nil {
+			d.log.Warn("a listener did not end in order", "listen", l.endpoint, "error", err)
+		}
+		return true
+	})
+	d.control.setWhere(d.listening)
+}
