@@ -285,7 +285,7 @@ type Query struct {
 func (r *Resolver) Resolve(ctx context.Context, q Query) (*Answer, error) {
 	r.stats.resolutions.Add(1)
 	w := r.work(q)
-	defer w.endEarly()
+	defer w.end()
 	ans, err := r.resolve(ctx, q.Question, w)
 	if err == nil && r.opt.Sentinel != nil && dnssec.SentinelFails(q.Question, ans.Trust, q.CD, r.opt.Sentinel()) {
 		err = ede.Errorf(ede.Bogus, "what the root key sentinel asks about is not so") // RFC 8509 §3.2

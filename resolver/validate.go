@@ -492,6 +492,7 @@ func (r *Resolver) sigTime() time.Time {
 // is free. They are fewer than there are processors, so that those who answer
 // from memory need not wait for others' computations to end.
 func (r *Resolver) compute(ctx context.Context, w *work, do func() error) error {
+	w.proves()
 	select {
 	case r.crypto <- struct{}{}:
 	default: // only now, as it is not for nothing to have ctx wait
@@ -502,9 +503,7 @@ func (r *Resolver) compute(ctx context.Context, w *work, do func() error) error 
 		}
 	}
 	defer func() { <-r.crypto }()
-	before := w.budget
 	err := do()
-	r.stats.verifications.Add(uint64(before.Verifications - w.budget.Verifications))
-	r.stats.hashes.Add(uint64(before.Hashes - w.budget.Hashes))
+	r.stats.proved(w)
 	return err
 }

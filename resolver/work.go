@@ -33,8 +33,11 @@ type work struct {
 	direct  bool          // the local copy of the root gave a bogus answer
 	held    *reply        // the answer that is being validated, if it is for the keys of heldOf
 	heldOf  wire.Name
+	proving time.Time     // when the last computation began
+	before  dnssec.Budget // that it had
 	early   []*earlyKeys
-	payer   *work // pays too; nil: nobody
+	payer   *work     // pays too; nil: nobody
+	counts  *counters // that its end is counted in
 
 	mu          sync.Mutex
 	queries     int
@@ -44,10 +47,23 @@ type work struct {
 
 // work returns the account of q.
 func (r *Resolver) work(q Query) *work {
-	w := &work{limits: r.opt.Limits, until: q.Until, cd: q.CD, budget: *dnssec.NewBudget()}
+	w := &work{limits: r.opt.Limits, until: q.Until, cd: q.CD, budget: *dnssec.NewBudget(), counts: &r.stats}
 	w.budget.Iterations = r.opt.NSEC3Iterations
 	return w
 }
+
+// end ends what was done on behalf of a client's question, and counts what it has
+// cost.
+func (w *work) end() {
+	w.endEarly()
+	w.counts.ended(w)
+}
+
+// proves records that a computation begins: not on the stack, which is deepest
+// in one.
+//
+//go:noinline
+func (w *work) proves() { w.proving, w.before = time.Now(), w.budget }
 
 // spend pays for one query.
 func (w *work) spend() error {

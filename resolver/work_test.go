@@ -155,3 +155,26 @@ func TestWorkRefreshesTheAnswerAndNotWhatItNeeds(t *testing.T) {
 		t.Errorf("afterwards the answer is to outlive %v, want %v", got, until)
 	}
 }
+
+// TestEndedMeansAreCounted has questions use up each of their means.
+func TestEndedMeansAreCounted(t *testing.T) {
+	limits := Limits{Queries: 2, Bytes: 100, Lookups: 1, Barren: 1, Aliases: 3, Depth: 8}
+	var c counters
+	for _, use := range []func(w *work){
+		func(*work) {},
+		func(w *work) { w.resent(1) },
+		func(w *work) { w.resent(2) },
+		func(w *work) { _ = w.received(101) },
+		func(w *work) { w.lookup() },
+		func(w *work) { w.lookup(); w.lookup() },
+		func(w *work) { w.aliases = 3 },
+	} {
+		w := newWork(t, limits)
+		use(w)
+		c.ended(w)
+	}
+	got := [...]uint64{c.outOfQueries.Load(), c.outOfBytes.Load(), c.outOfLookups.Load(), c.outOfAliases.Load()}
+	if got != [...]uint64{1, 1, 1, 1} {
+		t.Errorf("queries, octets, look-ups and aliases were used up %v times", got)
+	}
+}

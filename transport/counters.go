@@ -3,6 +3,7 @@ package transport
 import (
 	"sync/atomic"
 
+	"shirube/internal/hist"
 	"shirube/internal/wire"
 )
 
@@ -21,7 +22,21 @@ type Counts struct {
 	Shed     uint64                 // queries answered by Shed for want of a slot
 	Panics   uint64                 // queries that the Handler panicked on
 	Unfit    uint64                 // responses of the Handler that broke the query's Limit, replaced by SERVFAIL
+
+	// Responses by what was asked for, and by their code: all that were made,
+	// those among them that came too late or could not be sent.
+	Types  [NumTypeClasses]uint64
+	Rcodes [NumRcodeClasses]uint64
+
+	// How long queries took from their arrival until the response was made: of
+	// those answered at once every 64th, of those that were deferred all.
+	AtOnce hist.Snapshot
+	Later  hist.Snapshot
 }
+
+// sampled is one in how many queries that are answered at once has its time
+// taken; a power of two.
+const sampled = 64
 
 // counters collects [Counts]. The padding keeps those of two readers off one
 // cache line, where their cores would fight for it.
@@ -35,6 +50,9 @@ type counters struct {
 	shed     atomic.Uint64
 	panics   atomic.Uint64
 	unfit    atomic.Uint64
+	tally    tally
+	atOnce   hist.Histogram
+	later    hist.Histogram
 	_        [64]byte
 }
 
@@ -50,4 +68,7 @@ func (n *counters) addTo(sum *Counts) {
 	sum.Shed += n.shed.Load()
 	sum.Panics += n.panics.Load()
 	sum.Unfit += n.unfit.Load()
+	n.tally.addTo(sum)
+	n.atOnce.AddTo(&sum.AtOnce)
+	n.later.AddTo(&sum.Later)
 }

@@ -82,7 +82,7 @@ func parse(q *wire.Query, msg []byte, cut bool) wire.Status {
 // status, when there is one at once: see [Outcome]. It does not allocate, if
 // the Handler does not.
 func (s *service) answer(n *counters, buf, msg []byte, q *wire.Query, status wire.Status) ([]byte, Outcome) {
-	n.received.Add(1)
+	nth := n.received.Add(1)
 	n.status[status].Add(1)
 	if status != wire.OK {
 		return s.reject(n, buf, msg, q, status)
@@ -91,6 +91,9 @@ func (s *service) answer(n *counters, buf, msg []byte, q *wire.Query, status wir
 	switch outcome {
 	case Answered:
 		n.answered.Add(1)
+		if nth%sampled == 0 {
+			n.atOnce.Observe(time.Since(q.Received))
+		}
 		return rsp, Answered
 	case Deferred:
 		return buf, Deferred
@@ -127,10 +130,17 @@ func (s *service) reject(n *counters, buf, msg []byte, q *wire.Query, status wir
 		return buf, Dropped
 	case status == wire.UnsupportedVersion:
 		start := len(buf)
+		class := badVersClass
+		if rcode != wire.BadVers {
+			class = RcodeClass(rcode)
+		}
+		n.tally[typeClass(q.Type)][class].Add(1)
 		buf = wire.AppendReply(buf, q, rcode)
 		return wire.AppendOPT(buf, start, q, s.udpSize, rcode), Answered
 	}
-	return wire.AppendHeader(buf, msg, rcode), Answered
+	rsp = wire.AppendHeader(buf, msg, rcode)
+	n.tally.response(NoType, rsp[len(buf):])
+	return rsp, Answered
 }
 
 // try is [Handler.TryServe] for a Handler that may panic: one bad query must
@@ -139,7 +149,7 @@ func (s *service) try(n *counters, buf []byte, q *wire.Query) (rsp []byte, outco
 	defer func() {
 		if v := recover(); v != nil {
 			s.panicked(n, q, v)
-			rsp, outcome = s.fail(buf, q, faultText), Answered
+			rsp, outcome = s.fail(n, buf, q, faultText), Answered
 		}
 	}()
 	rsp, outcome = s.handler.TryServe(buf, q)
@@ -157,7 +167,7 @@ func (s *service) serve(ctx context.Context, n *counters, buf []byte, q *wire.Qu
 	defer func() {
 		if v := recover(); v != nil {
 			s.panicked(n, q, v)
-			rsp = s.fail(buf, q, faultText)
+			rsp = s.fail(n, buf, q, faultText)
 		}
 	}()
 	until := deadline.New(ctx, q.Received.Add(s.timeout))
@@ -166,18 +176,20 @@ func (s *service) serve(ctx context.Context, n *counters, buf []byte, q *wire.Qu
 		n.dropped.Add(1)
 		return nil
 	}
+	n.later.Observe(time.Since(q.Received))
 	return s.fit(n, buf, rsp, q)
 }
 
 // fit returns rsp, the Handler's response to q appended to buf, if it is one
-// that can be sent. q.Limit is what keeps UDP from fragments and amplification,
+// that can be sent, and counts it. q.Limit is what keeps UDP from fragments and amplification,
 // and TCP's two octets of length from lying, so it is not left to trust.
 func (s *service) fit(n *counters, buf, rsp []byte, q *wire.Query) []byte {
 	if size := len(rsp) - len(buf); size >= wire.HeaderLen && size <= q.Limit {
+		n.tally.response(typeClass(q.Type), rsp[len(buf):])
 		return rsp
 	}
 	n.unfit.Add(1)
-	return s.fail(buf, q, faultText)
+	return s.fail(n, buf, q, faultText)
 }
 
 // take takes a slot for q. When there is none left it appends the response that
@@ -196,17 +208,18 @@ func (s *service) shed(n *counters, buf []byte, q *wire.Query) (rsp []byte) {
 	defer func() {
 		if v := recover(); v != nil {
 			s.panicked(n, q, v)
-			rsp = s.fail(buf, q, faultText)
+			rsp = s.fail(n, buf, q, faultText)
 		}
 	}()
 	return s.fit(n, buf, s.handler.Shed(buf, q, busyText), q)
 }
 
-// fail appends SERVFAIL to buf, and why. The code is Other (RFC 8914 §4.1),
+// fail appends SERVFAIL to buf, and why, and counts it. The code is Other (RFC 8914 §4.1),
 // with the text that is asked for there: none of the codes is about a server
 // that is busy or broken. Not Ready (§4.15) is about one that is still starting,
 // and a client may take it as advice to stay away.
-func (s *service) fail(buf []byte, q *wire.Query, text string) []byte {
+func (s *service) fail(n *counters, buf []byte, q *wire.Query, text string) []byte {
+	n.tally[typeClass(q.Type)][wire.ServFail].Add(1)
 	start := len(buf)
 	buf = wire.AppendReply(buf, q, wire.ServFail)
 	var code [2]byte

@@ -70,6 +70,19 @@ var rules = []rule{
 		reason: "stack is a leaf: it is about goroutines, whatever they do",
 	},
 	{
+		name: "hist", in: []string{"internal/hist"}, deny: []string{ours, miekg},
+		reason: "hist is a leaf: it counts durations, whatever took so long",
+	},
+	{
+		name: "health", in: []string{"internal/health"}, deny: []string{ours, miekg},
+		reason: "health is a leaf: it is told what is wrong, and asked whether anything is",
+	},
+	{
+		name: "metrics", in: []string{"..."}, not: []string{"cmd/...", "internal/daemon/...", "internal/metrics/..."},
+		deny:   []string{module + "/internal/metrics/..."},
+		reason: "metrics read what packages count: no package knows of them, and only the daemon puts the two together",
+	},
+	{
 		name: "netx", in: []string{"internal/netx"},
 		deny:   []string{ours, miekg},
 		reason: "netx is sockets and system calls: it knows datagrams, not DNS",
@@ -79,7 +92,7 @@ var rules = []rule{
 		deny: []string{ours, miekg},
 		allow: []string{
 			module + "/transport", module + "/internal/wire", module + "/internal/ede", module + "/internal/netx",
-			module + "/internal/deadline", module + "/internal/share", module + "/internal/stack",
+			module + "/internal/deadline", module + "/internal/hist", module + "/internal/share", module + "/internal/stack",
 		},
 		reason: "transport knows bytes and a Handler: what a message means is the frontend's business",
 	},

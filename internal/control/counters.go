@@ -6,10 +6,14 @@ import (
 	"unicode"
 )
 
+// Summary is implemented by what is more than people want to see of it: a
+// histogram.
+type Summary interface{ Summary() map[string]any }
+
 // Counters returns a snapshot of counters as nested sections by the names of
-// its fields in snake_case; embedded structs count as their container's. words
-// has the names of the elements of arrays, by the path of the array
-// ("udp.status"); one without names is a list.
+// its fields in snake_case; embedded structs count as their container's, and a
+// [Summary] is what it says of itself. words has the names of the elements of
+// arrays, by the path of the array ("udp.status"); one without names is a list.
 func Counters(snapshot any, words map[string][]string) map[string]any {
 	out := make(map[string]any)
 	section(out, reflect.ValueOf(snapshot), "", words)
@@ -34,6 +38,9 @@ func section(out map[string]any, v reflect.Value, path string, words map[string]
 
 // value returns the document of one field.
 func value(v reflect.Value, path string, words map[string][]string) any {
+	if s, ok := v.Interface().(Summary); ok {
+		return s.Summary()
+	}
 	switch v.Kind() {
 	case reflect.Struct:
 		inner := make(map[string]any)

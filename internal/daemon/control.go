@@ -18,6 +18,7 @@ import (
 	"shirube/cache"
 	"shirube/internal/config"
 	"shirube/internal/control"
+	"shirube/internal/frontend"
 	"shirube/internal/rrset"
 	"shirube/internal/wire"
 	"shirube/resolver"
@@ -186,6 +187,18 @@ func counterWords() map[string][]string {
 	for i := range transport.NumCloseReasons {
 		words["tcp.closed"] = append(words["tcp.closed"], i.String())
 	}
+	for _, t := range []string{"udp", "tcp"} {
+		for i := range transport.NumTypeClasses {
+			words[t+".types"] = append(words[t+".types"], i.String())
+		}
+		for i := range transport.NumRcodeClasses {
+			words[t+".rcodes"] = append(words[t+".rcodes"], i.String())
+		}
+	}
+	for i := range frontend.NumReasons - 1 {
+		words["frontend.reasons"] = append(words["frontend.reasons"], strconv.Itoa(i))
+	}
+	words["frontend.reasons"] = append(words["frontend.reasons"], "other")
 	return words
 }
 

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"shirube/internal/hist"
 	"shirube/internal/share"
 	"shirube/internal/stack"
 	"shirube/internal/wire"
@@ -21,6 +22,7 @@ type flights[K comparable, V any] struct {
 	m        map[K]*flight[V]
 	networks share.Shares[wire.Network] // who started the flights
 	wg       sync.WaitGroup
+	took     hist.Histogram
 	shed     [2]uint64 // callers turned away: too many flights, too many waiters
 }
 
@@ -131,6 +133,7 @@ func (f *flights[K, V]) board(k K, network wire.Network, b bounds) (fl *flight[V
 func (f *flights[K, V]) lead(k K, fl *flight[V], work func() V) {
 	defer f.wg.Done()
 	defer func() {
+		f.took.Observe(time.Since(fl.begun))
 		f.mu.Lock()
 		delete(f.m, k)
 		f.mu.Unlock()

@@ -25,6 +25,9 @@ func (f *Frontend) finish(buf []byte, start int, q *wire.Query, why *ede.Error) 
 
 // finishWith is finish for a response whose rcode may have more than four bits.
 func (f *Frontend) finishWith(buf []byte, start int, q *wire.Query, rcode wire.Rcode, why *ede.Error) []byte {
+	if why != nil {
+		f.counts.of(q).reason(why)
+	}
 	asked := q.Cookie.Answered() && f.opt.Cookies != nil || q.NSID && len(f.opt.NSID) > 0 || asksIdle(q)
 	if !asked && why == nil || !q.EDNS {
 		return wire.AppendOPT(buf, start, q, f.opt.UDPSize, rcode)

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"sync/atomic"
 
+	"shirube/internal/ede"
+	"shirube/internal/hist"
 	"shirube/internal/wire"
 )
 
@@ -13,13 +15,25 @@ const stripes = 16
 
 type counters [stripes]stripe
 
-// stripe is one share of all counts. It fills three cache lines.
+// stripe is one share of all counts. It fills whole cache lines: three, and
+// more for what only failures and the like write.
 type stripe struct {
 	hits, misses, local, denied, refused, rejected  atomic.Uint64
 	resolved, failures, abandoned, panics           atomic.Uint64
 	staleLate, staleFailed, staleFailing, staleBusy atomic.Uint64
 	cookies, badCookies, cookieless                 atomic.Uint64
 	_                                               [56]byte
+	reasons                                         [NumReasons]atomic.Uint64
+	_                                               [40]byte
+}
+
+// NumReasons is how many codes of Extended DNS Errors are counted apart: those
+// that this server gives, and one for all others, the last.
+const NumReasons = int(ede.NegativeTrustAnchor) + 2
+
+// reason counts why, the reason that goes with a response.
+func (s *stripe) reason(why *ede.Error) {
+	s.reasons[min(int(why.Code), NumReasons-1)].Add(1)
 }
 
 // of returns the stripe to count q in; nil stands for no client's query.
@@ -60,6 +74,9 @@ type Stats struct {
 	RefreshFailed  uint64 // such that could not be
 	RefreshDropped uint64 // such that were not tried: the queue was full, or too many questions were being resolved
 
+	Reasons [NumReasons]uint64 // responses with an Extended DNS Error, by its code (RFC 8914), to clients without EDNS too
+	Took    hist.Snapshot      // how long flights took: resolutions, whoever waited for them
+
 	ShedFlights uint64 // turned away: too many questions being resolved
 	ShedNetwork uint64 // turned away: too many questions of the client's network being resolved
 	ShedWaiters uint64 // turned away: too many clients wait for the question
@@ -89,10 +106,14 @@ func (f *Frontend) Stats() Stats {
 		s.Cookies += c.cookies.Load()
 		s.BadCookies += c.badCookies.Load()
 		s.Cookieless += c.cookieless.Load()
+		for j := range c.reasons {
+			s.Reasons[j] += c.reasons[j].Load()
+		}
 	}
 	r := &f.refresher
 	s.Refreshed, s.RefreshFailed, s.RefreshDropped = r.renewed.Load(), r.failed.Load(), r.dropped.Load()
 	fl := f.flights.stats()
+	s.Took = f.flights.took.Snapshot()
 	s.Flights, s.Networks = fl.underWay, fl.networks
 	s.ShedFlights, s.ShedNetwork, s.ShedWaiters = fl.shedFlights, fl.shedNetwork, fl.shedWaiters
 	return s

@@ -165,5 +165,10 @@ func (a *attempt) answer(r *reply, rtt time.Duration) (exchange.Response, error)
 	}
 	unspell(m)
 	a.client.count.answers.Add(1)
+	if a.overTCP {
+		a.client.count.rttTCP.Observe(rtt)
+	} else {
+		a.client.count.rttUDP.Observe(rtt)
+	}
 	return exchange.Response{Msg: m, RTT: rtt, TCP: a.overTCP, Cookie: r.proof == proven}, nil
 }

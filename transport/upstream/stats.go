@@ -1,6 +1,10 @@
 package upstream
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"shirube/internal/hist"
+)
 
 // Stats is what a [Client] has done since it was made. All but InFlight only
 // grow.
@@ -14,6 +18,7 @@ type Stats struct {
 	Octets   uint64 // octets received, those of dropped datagrams included
 
 	Answers   uint64 // exchanges that ended with an answer
+	RTT       RTT    // of their answers
 	Timeouts  uint64 // attempts that ended without one in time
 	GaveUp    uint64 // attempts that ended after too many stray datagrams
 	Malformed uint64 // attempts whose matching answer could not be parsed
@@ -27,6 +32,9 @@ type Stats struct {
 	Cookies     Cookies
 	Servers     Servers
 }
+
+// RTT is how long servers took to answer.
+type RTT struct{ UDP, TCP hist.Snapshot }
 
 // Sent counts queries by the family of the server's address.
 type Sent struct{ IPv4, IPv6 uint64 }
@@ -107,6 +115,8 @@ type counters struct {
 	udp, tcp [2]atomic.Uint64 // by family
 	dropped  [numVerdicts]atomic.Uint64
 	failures [numFailures]atomic.Uint64
+
+	rttUDP, rttTCP hist.Histogram
 }
 
 // Stats returns a snapshot. Its counters are read one after the other, while
@@ -121,6 +131,7 @@ func (c *Client) Stats() Stats {
 		Received:  n.received.Load(),
 		Octets:    n.octets.Load(),
 		Answers:   n.answers.Load(),
+		RTT:       RTT{UDP: n.rttUDP.Snapshot(), TCP: n.rttTCP.Snapshot()},
 		Timeouts:  n.timeouts.Load(),
 		GaveUp:    n.gaveUp.Load(),
 		Malformed: n.malformed.Load(),

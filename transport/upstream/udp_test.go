@@ -34,8 +34,12 @@ func TestExchangeReturnsTheAnswerOverBothFamilies(t *testing.T) {
 			if host == "::1" {
 				sent = Sent{IPv6: 1}
 			}
-			want := Stats{UDP: sent, Received: 1, Octets: uint64(resp.Size), Answers: 1}
-			if got := c.Stats(); got != want {
+			got := c.Stats()
+			if rtt := got.RTT.UDP; rtt.Count() != 1 || rtt.Sum() != resp.RTT {
+				t.Errorf("RTTs are %v, in all %v; want %v", rtt, rtt.Sum(), resp.RTT)
+			}
+			want := Stats{UDP: sent, Received: 1, Octets: uint64(resp.Size), Answers: 1, RTT: got.RTT}
+			if got != want {
 				t.Errorf("Stats are %+v, want %+v", got, want)
 			}
 		})

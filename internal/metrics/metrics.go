@@ -1,0 +1,229 @@
+// Package metrics tells Prometheus what the server counts. The packages count
+// by themselves and give snapshots; here is the table that says what each number
+// is called, and a collector that reads them when it is asked: nothing here is
+// on the way of a query. Nobody else imports Prometheus's library.
+//
+// Labels have few values, all known from the start: nothing that a client or a
+// name server says becomes one.
+package metrics
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"shirube/cache"
+	"shirube/internal/frontend"
+	"shirube/internal/health"
+	"shirube/internal/hist"
+	"shirube/internal/wire"
+	"shirube/resolver"
+	"shirube/resolver/localroot"
+	"shirube/transport"
+	"shirube/transport/upstream"
+)
+
+// Snapshot is everything that there are metrics of, at one moment.
+type Snapshot struct {
+	Version string
+	Started time.Time
+
+	Ready  bool
+	Causes []health.Cause // of not being ready, those that do not count yet among them
+
+	UDP      transport.UDPStats
+	Streams  []Stream
+	Slots    transport.SlotsStats
+	Frontend frontend.Stats
+
+	Answers     cache.AnswersStats
+	Memory      cache.MemoryStats
+	MemoryLimit int64 // bytes
+
+	Resolver  resolver.Stats
+	LocalRoot *localroot.Stats // nil: there is none
+	Upstream  upstream.Stats
+	Anchors   *Anchors // nil: nothing is validated
+}
+
+// Stream is a transport on connections.
+type Stream struct {
+	Proto wire.Proto
+	transport.TCPStats
+}
+
+// Anchors is what is trusted.
+type Anchors struct {
+	Root      int            // keys of the root that are trusted
+	Zones     int            // with anchors
+	Untrusted int            // of them, without a key that is trusted: all were revoked
+	States    map[string]int // keys that were seen, by their states (RFC 5011 §4.2)
+	Negatives int            // negative trust anchors (RFC 7646)
+}
+
+// Kind is what sort of number a metric is.
+type Kind string
+
+// The kinds, in Prometheus's words.
+const (
+	Counter   Kind = "counter"
+	Gauge     Kind = "gauge"
+	Histogram Kind = "histogram"
+)
+
+// Metric is one line of the table.
+type Metric struct {
+	Name   string
+	Kind   Kind
+	Labels []string
+	Help   string // a sentence, without its full stop
+
+	read func(s *Snapshot, e *emitter)
+}
+
+// Group is the metrics of one part of the server.
+type Group struct {
+	Title   string
+	Metrics []Metric
+}
+
+// Table returns all metrics of the server itself. To them come those of the Go
+// runtime and the process; see [Foreign].
+func Table() []Group {
+	return []Group{
+		{"Server", serverMetrics()},
+		{"Clients", clientMetrics()},
+		{"Answers", answerMetrics()},
+		{"Memory", memoryMetrics()},
+		{"Resolution", resolverMetrics()},
+		{"DNSSEC", dnssecMetrics()},
+		{"Name servers", upstreamMetrics()},
+	}
+}
+
+// emitter gives the values of one metric to Prometheus.
+type emitter struct {
+	desc *prometheus.Desc
+	typ  prometheus.ValueType
+	to   chan<- prometheus.Metric
+}
+
+// add gives one value.
+func (e *emitter) add(value float64, labels ...string) {
+	e.to <- prometheus.MustNewConstMetric(e.desc, e.typ, value, labels...)
+}
+
+// count gives one value of a counter.
+func (e *emitter) count(n uint64, labels ...string) { e.add(float64(n), labels...) }
+
+// histogram gives one histogram, in seconds.
+func (e *emitter) histogram(s hist.Snapshot, labels ...string) {
+	buckets := make(map[float64]uint64, hist.NumBounds)
+	var total uint64
+	for i := range hist.NumBounds {
+		total += s.Bucket(i)
+		buckets[hist.Bound(i).Seconds()] = total
+	}
+	e.to <- prometheus.MustNewConstHistogram(e.desc, s.Count(), s.Sum().Seconds(), buckets, labels...)
+}
+
+// collector implements [prometheus.Collector].
+type collector struct {
+	snapshot func() Snapshot
+	metrics  []Metric
+	descs    []*prometheus.Desc // of metrics
+}
+
+func newCollector(snapshot func() Snapshot) *collector {
+	c := &collector{snapshot: snapshot}
+	for _, g := range Table() {
+		for _, m := range g.Metrics {
+			c.metrics = append(c.metrics, m)
+			c.descs = append(c.descs, prometheus.NewDesc(m.Name, m.Help, m.Labels, nil))
+		}
+	}
+	return c
+}
+
+// Describe implements [prometheus.Collector].
+func (c *collector) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range c.descs {
+		to <- d
+	}
+}
+
+// Collect implements [prometheus.Collector].
+func (c *collector) Collect(to chan<- prometheus.Metric) {
+	s := c.snapshot()
+	for i := range c.metrics {
+		e := emitter{desc: c.descs[i], typ: prometheus.CounterValue, to: to}
+		if c.metrics[i].Kind == Gauge {
+			e.typ = prometheus.GaugeValue
+		}
+		c.metrics[i].read(&s, &e)
+	}
+}
+
+// Registry is what a server tells Prometheus.
+type Registry struct{ reg *prometheus.Registry }
+
+// New returns a Registry that takes a snapshot for each scrape, and knows the Go
+// runtime and the process besides.
+func New(snapshot func() Snapshot) (*Registry, error) {
+	r := &Registry{prometheus.NewRegistry()}
+	for _, c := range append(foreign(), newCollector(snapshot)) {
+		if err := r.reg.Register(c); err != nil {
+			return nil, fmt.Errorf("metrics: %w", err)
+		}
+	}
+	return r, nil
+}
+
+// foreign returns the collectors of Prometheus's library that are used.
+func foreign() []prometheus.Collector {
+	return []prometheus.Collector{
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	}
+}
+
+// The bounds of scrapes.
+const (
+	maxScrapes = 4                // at once; one more is told to come later
+	scrapeTime = 10 * time.Second // for one
+)
+
+// Handler serves scrapes, in the formats that Prometheus asks for.
+func (r *Registry) Handler() http.Handler {
+	return promhttp.HandlerFor(r.reg, promhttp.HandlerOpts{
+		MaxRequestsInFlight: maxScrapes, Timeout: scrapeTime, EnableOpenMetrics: true,
+	})
+}
+
+// Foreign returns the metrics of the Go runtime and the process that are served
+// too, by their names.
+func Foreign() ([]Metric, error) {
+	reg := prometheus.NewRegistry()
+	for _, c := range foreign() {
+		if err := reg.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	families, err := reg.Gather()
+	if err != nil {
+		return nil, err
+	}
+	var out []Metric
+	for _, f := range families { // in the order of their names
+		m := Metric{Name: f.GetName(), Kind: Kind(lower(f.GetType().String())), Help: f.GetHelp()}
+		for _, l := range f.GetMetric()[0].GetLabel() {
+			m.Labels = append(m.Labels, l.GetName())
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
