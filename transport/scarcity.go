@@ -27,9 +27,10 @@ func (t *TCP) idleTime() time.Duration {
 }
 
 // promisedIdle returns what clients are told of it: with a tenth of MaxConns
-// free, that they had better go when they have their answers (RFC 7828 §3.3.2).
+// free, or while t drains, that they had better go when they have their answers
+// (RFC 7828 §3.3.2).
 func (t *TCP) promisedIdle() time.Duration {
-	if 10*t.conns.free() <= t.conns.total {
+	if t.draining.Load() || 10*t.conns.free() <= t.conns.total {
 		return 0
 	}
 	return t.idleTime()

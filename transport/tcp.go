@@ -70,6 +70,8 @@ type TCP struct {
 	inboxes sync.Pool // of *inbox
 	buffers sync.Pool // of *[]byte, for responses
 
+	draining atomic.Bool
+
 	mu        sync.Mutex // guards what is below it, and Start against Shutdown
 	listeners []net.Listener
 	ctx       context.Context    // that connections are served under; nil: not started
@@ -215,6 +217,11 @@ func (t *TCP) recycle(buf *[]byte) {
 		t.buffers.Put(buf)
 	}
 }
+
+// Drain has clients that ask how long their connections may be silent told that
+// they had better close them when they have their answers (RFC 7828 §3.3.2). They
+// are served for as long as they do not.
+func (t *TCP) Drain(on bool) { t.draining.Store(on) }
 
 // Shutdown stops accepting, closes the connections without a query in flight
 // at once and the others when they have their answers. When ctx is done first

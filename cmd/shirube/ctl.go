@@ -51,7 +51,7 @@ may change.`,
 	cmd.PersistentFlags().StringVarP(&c.socket, "socket", "s", "", "`path` of the server's control socket")
 	cmd.PersistentFlags().BoolVar(&c.json, "json", false, "print what the server says, as JSON")
 	_ = cmd.MarkPersistentFlagFilename("socket", "sock") // the flag is there
-	cmd.AddCommand(c.status(), c.stats(), c.trace(), c.lookup(), c.flights(), c.flush(), c.anchors(), c.nta(), c.reload(), c.logLevel())
+	cmd.AddCommand(c.status(), c.stats(), c.trace(), c.lookup(), c.flights(), c.flush(), c.anchors(), c.nta(), c.reload(), c.drain(), c.undrain(), c.logLevel())
 	return cmd
 }
 
@@ -112,11 +112,14 @@ func (c *ctl) status() *cobra.Command {
 		Short:   "Say what the server is and how it is doing",
 		Example: "  shirube ctl status\n  shirube ctl status --json | jq .state",
 		Args:    noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var s control.Status
-			return c.do(cmd, request{method: http.MethodGet, path: "/v1/status", doc: &s, show: func(out *bytes.Buffer) { showStatus(out, &s, time.Now()) }})
-		},
+		RunE:    func(cmd *cobra.Command, _ []string) error { return c.doStatus(cmd, http.MethodGet, "/v1/status") },
 	}
+}
+
+// doStatus sends a request whose answer is the status.
+func (c *ctl) doStatus(cmd *cobra.Command, method, path string) error {
+	var s control.Status
+	return c.do(cmd, request{method: method, path: path, doc: &s, show: func(out *bytes.Buffer) { showStatus(out, &s, time.Now()) }})
 }
 
 func (c *ctl) stats() *cobra.Command {
@@ -306,6 +309,30 @@ problems are printed and the exit code is 1.`,
 			var r control.Reloaded
 			return c.do(cmd, request{method: http.MethodPost, path: "/v1/reload", doc: &r, show: func(out *bytes.Buffer) { showReloaded(out, r) }})
 		},
+	}
+}
+
+func (c *ctl) drain() *cobra.Command {
+	return &cobra.Command{
+		Use:   "drain",
+		Short: "Have nobody sent to the server any more",
+		Long: `Have the server say that it is not ready, so that load balancers and announcers send
+nobody to it any more, and have clients with connections told to go elsewhere.
+Whoever still comes is served. It lasts until 'shirube ctl undrain', and a server
+that is stopped meanwhile need not wait for drain.delay again.`,
+		Example: "  shirube ctl drain",
+		Args:    noArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return c.doStatus(cmd, http.MethodPost, "/v1/drain") },
+	}
+}
+
+func (c *ctl) undrain() *cobra.Command {
+	return &cobra.Command{
+		Use:     "undrain",
+		Short:   "End what drain began",
+		Example: "  shirube ctl undrain",
+		Args:    noArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return c.doStatus(cmd, http.MethodPost, "/v1/undrain") },
 	}
 }
 

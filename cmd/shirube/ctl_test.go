@@ -73,6 +73,7 @@ func startBackend(t *testing.T) string {
 			}
 			return control.Reloaded{Changed: []string{"log.level", "listen"}}, nil
 		},
+		Drain:     func(bool) error { return nil },
 		Validates: func() bool { return true },
 		Anchors:   func() []control.Anchor { return anchors }, Negatives: func() []control.Negative { return negatives },
 		AddNegative: func(n wire.Name, lasts time.Duration, reason string) (control.Negative, error) {
@@ -126,6 +127,8 @@ func TestCtlPrintsWhatTheServerSays(t *testing.T) {
 		{"nta list", []string{"broken.example.", "told their NOC"}},
 		{"nta add a.example --for 1d --reason x", []string{"a.example.  1d   ", "  x\n"}},
 		{"nta remove a.example", []string{"broken.example."}},
+		{"drain", []string{"ready, process 77"}},
+		{"undrain", []string{"ready, process 77"}},
 		{"reload", []string{"reloaded; changed: log.level, listen\n"}},
 		{"log-level", []string{"info\n"}},
 		{"log-level debug", []string{"debug\n"}},

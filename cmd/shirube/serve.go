@@ -19,8 +19,9 @@ func newServeCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the server",
-		Long: `Run the server in the foreground until SIGTERM or SIGINT; a second one ends it at
-once. SIGHUP has it read its configuration file again, as 'shirube ctl reload' does.
+		Long: `Run the server in the foreground until SIGTERM or SIGINT. Then it drains for
+drain.delay, finishes what is in flight and ends; a second signal ends the draining,
+a third one abandons what is in flight, and a fourth one ends it at once. SIGHUP has it read its configuration file again, as 'shirube ctl reload' does.
 SIGUSR1 writes all counters to the log.
 
 Without a configuration file it listens on 127.0.0.1 and ::1, port 5353, over UDP
@@ -54,13 +55,35 @@ func serve(ctx context.Context, cfg config.Config, load func() (config.Config, e
 		return err
 	}
 	d.Version, d.Level, d.Load = version, level, load
-	ctx, stop := signal.NotifyContext(orBackground(ctx), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal does what it does to any program
+	ctx, cancel := context.WithCancel(orBackground(ctx))
+	defer cancel()
+	defer onStop(cancel, d.Hasten, d.Hasten)()
 
 	defer onSignal(ctx, syscall.SIGUSR1, d.LogStats)()
 	defer onSignal(ctx, syscall.SIGHUP, func() { _, _ = d.Reload(ctx) })() // the log is told
 	return d.Run(ctx)
+}
+
+// onStop has each of do called once, at the first SIGTERM or SIGINT, the second,
+// and so on. After the last, a signal does what it does to any program. What it
+// returns ends that.
+func onStop(do ...func()) (stop func()) {
+	came := make(chan os.Signal, len(do))
+	signal.Notify(came, syscall.SIGINT, syscall.SIGTERM)
+	ended := make(chan struct{})
+	// Owner: who calls. End: with the last signal, or stop. Bound: one.
+	go func() {
+		defer signal.Stop(came)
+		for _, f := range do {
+			select {
+			case <-came:
+				f()
+			case <-ended:
+				return
+			}
+		}
+	}()
+	return func() { close(ended) }
 }
 
 // onSignal has do called when sig comes, until ctx ends. Signals that come while

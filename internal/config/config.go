@@ -51,6 +51,8 @@ type Config struct {
 	DNSSEC DNSSEC `yaml:"dnssec"`
 	// What clients may use up.
 	Limits Limits `yaml:"limits"`
+	// How the server goes.
+	Drain Drain `yaml:"drain"`
 	// What is written to standard error.
 	Log Log `yaml:"log"`
 	// The socket for `shirube ctl`, which shows and changes what a running
@@ -293,6 +295,16 @@ type Limits struct {
 	TCPIdleTimeout time.Duration `yaml:"tcp_idle_timeout" range:"100ms..10m" reload:"restart"`
 	// How long to wait for queries in flight when the server stops.
 	DrainTimeout time.Duration `yaml:"drain_timeout" range:"0..10m"`
+}
+
+// Drain configures how the server goes.
+type Drain struct {
+	// For how long the server goes on to serve everybody after it was told to stop,
+	// while it says that it is not ready: as long as load balancers and routers
+	// need to notice and to send nobody here any more, which is the interval of
+	// their checks times the checks that have to fail, and some seconds. After it
+	// comes `limits.drain_timeout`.
+	Delay time.Duration `yaml:"delay" range:"0..10m"`
 }
 
 // Log configures the log.

@@ -42,6 +42,10 @@ type Backend struct {
 	// which is for who asked, all is as it was.
 	Reload func(ctx context.Context) (Reloaded, error)
 
+	// Drain has nobody sent here any more, while whoever comes is served; false
+	// ends that.
+	Drain func(on bool) error
+
 	LogLevel    func() string
 	SetLogLevel func(level string) error // the error is for who asked
 }
@@ -52,7 +56,7 @@ type Status struct {
 	PID           int        `json:"pid"`
 	Started       time.Time  `json:"started"`
 	UptimeSeconds int64      `json:"uptime_seconds"`
-	State         string     `json:"state"` // StateReady or StateStopping
+	State         string     `json:"state"` // one of those below
 	Listeners     []Listener `json:"listeners"`
 	InFlight      int64      `json:"in_flight"` // client queries being resolved
 	Caches        []Cache    `json:"caches"`
@@ -63,7 +67,9 @@ type Status struct {
 
 // The states of a server.
 const (
+	StateStarting = "starting"
 	StateReady    = "ready"
+	StateDraining = "draining" // serves, but nobody is to be sent here
 	StateStopping = "stopping" // accepts nothing new
 )
 
@@ -232,7 +238,7 @@ type Problem struct {
 
 // check returns an error if b lacks something.
 func (b *Backend) check() error {
-	if b.Status == nil || b.Stats == nil || b.Lookup == nil || b.Flights == nil || b.Trace == nil || b.Flush == nil || b.Reload == nil ||
+	if b.Status == nil || b.Stats == nil || b.Lookup == nil || b.Flights == nil || b.Trace == nil || b.Flush == nil || b.Reload == nil || b.Drain == nil ||
 		b.LogLevel == nil || b.SetLogLevel == nil || b.Validates == nil || b.Anchors == nil || b.Negatives == nil ||
 		b.AddNegative == nil || b.RemoveNegative == nil {
 		return errors.New("control: the Backend lacks functions")

@@ -48,6 +48,12 @@ func (s *Server) calls() map[string]map[string]call {
 		reloadPath: {
 			http.MethodPost: s.reload,
 		},
+		"/v1/drain": {
+			http.MethodPost: func(*http.Request) (any, error) { return s.drain(true) },
+		},
+		"/v1/undrain": {
+			http.MethodPost: func(*http.Request) (any, error) { return s.drain(false) },
+		},
 		"/v1/trust-anchors": {http.MethodGet: s.validating(func(*http.Request) (any, error) { return b.Anchors(), nil })},
 		"/v1/negative-trust-anchors": {
 			http.MethodGet:    s.validating(func(*http.Request) (any, error) { return b.Negatives(), nil }),
@@ -305,6 +311,14 @@ func (s *Server) reload(r *http.Request) (any, error) {
 		return nil, refusef(http.StatusUnprocessableEntity, "%v", err)
 	}
 	return doc, nil
+}
+
+// drain begins or ends to drain, and answers as for /v1/status.
+func (s *Server) drain(on bool) (any, error) {
+	if err := s.opt.Backend.Drain(on); err != nil {
+		return nil, refusef(http.StatusConflict, "%v", err)
+	}
+	return s.opt.Backend.Status(), nil
 }
 
 // logLevel is the document of /v1/log.

@@ -37,6 +37,12 @@ func fake() Backend {
 			}
 			return n
 		},
+		Drain: func(on bool) error {
+			if !on && level == "debug" {
+				return errors.New("the server is stopping")
+			}
+			return nil
+		},
 		Reload:    func(context.Context) (Reloaded, error) { return Reloaded{Changed: []string{"log.level"}}, nil },
 		Validates: func() bool { return true },
 		Anchors:   func() []Anchor { return []Anchor{{Zone: ".", Trusted: []uint16{20326}}} },

@@ -28,10 +28,9 @@ import (
 
 // controller is the control socket of a Daemon, if it has one.
 type controller struct {
-	server   *control.Server            // nil: there is none
-	where    atomic.Pointer[[]endpoint] // that clients are listened to
-	begun    time.Time
-	stopping atomic.Bool
+	server *control.Server            // nil: there is none
+	where  atomic.Pointer[[]endpoint] // that clients are listened to
+	begun  time.Time
 }
 
 // setWhere says where clients are listened to.
@@ -132,6 +131,7 @@ func (d *Daemon) backend() control.Backend {
 			changed, err := d.Reload(ctx)
 			return control.Reloaded{Changed: changed}, err
 		},
+		Drain:       d.Drain,
 		LogLevel:    d.logLevel,
 		SetLogLevel: d.setLogLevel,
 
@@ -146,12 +146,9 @@ func (d *Daemon) backend() control.Backend {
 // status is a snapshot of what d is and how it is doing.
 func (d *Daemon) status() control.Status {
 	s := control.Status{
-		Version: d.Version, PID: os.Getpid(), State: control.StateReady,
+		Version: d.Version, PID: os.Getpid(), State: d.State().String(),
 		Started: d.control.begun, UptimeSeconds: int64(time.Since(d.control.begun) / time.Second),
 		InFlight: d.slots.Stats().InUse, Caches: d.caches(), LogLevel: d.logLevel(), Listeners: []control.Listener{},
-	}
-	if d.control.stopping.Load() {
-		s.State = control.StateStopping
 	}
 	for _, e := range d.where() {
 		s.Listeners = append(s.Listeners, control.Listener{Address: e.at.String(), Protocol: string(e.proto)})

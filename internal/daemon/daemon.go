@@ -30,6 +30,7 @@ type Daemon struct {
 	udp      *transport.UDP
 	tcp      *transport.TCP
 	control  controller
+	life     life
 
 	reloading  sync.Mutex // held by who changes what is in force, and what is below
 	listening  []listening
@@ -61,6 +62,7 @@ func New(cfg config.Config, log *slog.Logger) (*Daemon, error) {
 	}
 	d.udp, d.tcp = transport.NewUDP(d.udpOptions(&cfg)), transport.NewTCP(d.tcpOptions(&cfg))
 	d.ctx, d.cancel = context.WithCancel(context.Background())
+	d.life.hastens = [2]chan struct{}{make(chan struct{}), make(chan struct{})}
 	return d, nil
 }
 
@@ -78,29 +80,42 @@ func (d *Daemon) Close() {
 	d.cancel()
 }
 
-// Run serves until ctx ends, then drains. Its error is that of starting or of
-// stopping; that queries had to be abandoned when the drain's time was up is
-// none, but is logged.
+// Run serves until ctx ends. Then it drains, for drain.delay, stops accepting, lets
+// the queries in flight finish, and returns. Its error is that of starting or of
+// stopping; that queries had to be abandoned when the time was up is none, but is
+// logged.
 func (d *Daemon) Run(ctx context.Context) error {
 	if err := d.Start(); err != nil {
 		return err
 	}
 	<-ctx.Done()
+	d.awaitDrain()
 	timeout := d.cfg().Limits.DrainTimeout
 	d.log.Info("stopping", "drain_timeout", timeout)
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	finish, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), timeout, errTooLate)
 	defer cancel()
+	// Owner: Run. End: Run's. Bound: one.
+	go func() {
+		select {
+		case <-d.life.hastens[1]:
+			cancel()
+		case <-finish.Done():
+		}
+	}()
 	inFlight := d.slots.Stats().InUse
-	err := d.Shutdown(drain)
-	if errors.Is(err, context.DeadlineExceeded) {
+	err := d.Shutdown(finish)
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		if inFlight > 0 {
-			d.log.Warn("the drain's time was up: queries were abandoned", "in_flight_at_its_start", inFlight)
+			d.log.Warn("queries were abandoned", "in_flight_at_its_start", inFlight, "why", context.Cause(finish))
 		}
 		err = nil
 	}
 	d.LogStats()
 	return err
 }
+
+// errTooLate says why queries are abandoned at the end.
+var errTooLate = errors.New("the time to finish them was up")
 
 // Start binds every listener and begins to serve. After an error nothing is
 // bound.
@@ -120,11 +135,13 @@ func (d *Daemon) Start() error {
 		return errors.Join(err, d.shutdown(d.ctx))
 	}
 	d.control.begun = begun
-	d.udp.Start(d.ctx)
-	d.tcp.Start(d.ctx)
+	for _, t := range d.transports() {
+		t.Start(d.ctx)
+	}
 	d.listen(opened)
 	d.tasks.follow(d.ctx, d.wanted(p))
 	close(d.started)
+	d.become(Ready, Starting)
 	d.control.start(d.log)
 	d.log.Info("ready", "listen", d.where(), "took", time.Since(begun).Round(time.Microsecond))
 	if p.Config.Resolver.PrimeRoot {
@@ -199,7 +216,7 @@ func (d *Daemon) tcpOptions(cfg *config.Config) transport.TCPOptions {
 // ends, and ends everything that Start began.
 func (d *Daemon) Shutdown(ctx context.Context) error {
 	d.reloading.Lock() // what a reload has begun it ends
-	d.control.stopping.Store(true)
+	d.become(Stopping, Starting, Ready, Draining)
 	d.reloading.Unlock()
 	return d.shutdown(ctx)
 }
@@ -208,10 +225,11 @@ func (d *Daemon) Shutdown(ctx context.Context) error {
 func (d *Daemon) shutdown(ctx context.Context) error {
 	front := d.Pipeline().Frontend
 	defer context.AfterFunc(ctx, front.Abandon)() // what is still in flight then
-	var udp, tcp error
+	errs := make([]error, len(d.transports()))
 	var wg sync.WaitGroup
-	wg.Go(func() { udp = d.udp.Shutdown(ctx) }) // one each, end with ctx
-	wg.Go(func() { tcp = d.tcp.Shutdown(ctx) })
+	for i, t := range d.transports() {
+		wg.Go(func() { errs[i] = t.Shutdown(ctx) }) // one each, end with ctx
+	}
 	wg.Wait()
 	closed := d.control.close() // not earlier: one may want to see how it stops
 	d.cancel()
@@ -219,5 +237,5 @@ func (d *Daemon) shutdown(ctx context.Context) error {
 	d.tasks.follow(d.ctx, nil)
 	d.background.Wait()
 	d.upstream.Close()
-	return errors.Join(udp, tcp, closed)
+	return errors.Join(append(errs, closed)...)
 }

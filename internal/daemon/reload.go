@@ -75,8 +75,8 @@ func (d *Daemon) reload(ctx context.Context) ([]string, error) {
 	switch {
 	case d.Load == nil:
 		return nil, errNoFile
-	case d.ctx.Err() != nil || d.control.stopping.Load():
-		return nil, errors.New("the server is stopping")
+	case d.State() == Stopping:
+		return nil, errStopping
 	}
 	cfg, err := d.Load()
 	if err != nil {
