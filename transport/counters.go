@@ -42,6 +42,7 @@ const sampled = 64
 // cache line, where their cores would fight for it.
 type counters struct {
 	_        [64]byte
+	lane     int // of the tap; of whoever has no socket to itself, the client's port says more
 	received atomic.Uint64
 	status   [wire.NumStatus]atomic.Uint64
 	answered atomic.Uint64

@@ -108,10 +108,10 @@ func clientOf(a netip.Addr) netip.Prefix {
 	return p
 }
 
-// remoteOf returns where conn comes from, the zero AddrPort when it does not
-// say.
-func remoteOf(conn net.Conn) netip.AddrPort {
-	a, ok := conn.RemoteAddr().(*net.TCPAddr)
+// addrPort returns one end of a connection, the zero AddrPort when it is none of
+// TCP's.
+func addrPort(end net.Addr) netip.AddrPort {
+	a, ok := end.(*net.TCPAddr)
 	if !ok {
 		return netip.AddrPort{}
 	}

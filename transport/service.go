@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"shirube/dnstap"
 	"shirube/internal/deadline"
 	"shirube/internal/ede"
 	"shirube/internal/wire"
@@ -44,6 +45,7 @@ type service struct {
 	slots   *Slots
 	timeout time.Duration // of a deferred query, from its arrival
 	udpSize uint16        // octets that this server takes on UDP, for OPT records
+	tap     *dnstap.Tap   // nil: off
 	log     quietLog
 }
 
@@ -84,13 +86,24 @@ func parse(q *wire.Query, msg []byte, cut bool) wire.Status {
 func (s *service) answer(n *counters, buf, msg []byte, q *wire.Query, status wire.Status) ([]byte, Outcome) {
 	nth := n.received.Add(1)
 	n.status[status].Add(1)
+	q.Policy = wire.NoPolicy
 	if status != wire.OK {
-		return s.reject(n, buf, msg, q, status)
+		rsp, outcome := s.reject(n, buf, msg, q, status)
+		if s.tap != nil && status != wire.Ignored {
+			s.emit(n, dnstap.ClientQuery, q, msg)
+			if outcome == Answered {
+				s.emit(n, dnstap.ClientResponse, q, rsp[len(buf):])
+			}
+		}
+		return rsp, outcome
 	}
 	rsp, outcome := s.try(n, buf, q)
+	if s.tap != nil { // not before: now it is known which policy acted
+		s.emit(n, dnstap.ClientQuery, q, msg)
+	}
 	switch outcome {
 	case Answered:
-		n.answered.Add(1)
+		s.answered(n, q, rsp[len(buf):])
 		if nth%sampled == 0 {
 			n.atOnce.Observe(time.Since(q.Received))
 		}
@@ -101,6 +114,27 @@ func (s *service) answer(n *counters, buf, msg []byte, q *wire.Query, status wir
 		n.dropped.Add(1)
 		return buf, Dropped
 	}
+}
+
+// answered counts rsp, which is about to be sent to the client of q.
+func (s *service) answered(n *counters, q *wire.Query, rsp []byte) {
+	n.answered.Add(1)
+	if s.tap != nil {
+		s.emit(n, dnstap.ClientResponse, q, rsp)
+	}
+}
+
+// emit gives msg, which belongs to q, to the tap.
+func (s *service) emit(n *counters, typ dnstap.Type, q *wire.Query, msg []byte) {
+	lane := n.lane
+	if q.Proto != wire.UDP {
+		lane = int(q.Client.Port())
+	}
+	s.tap.Emit(lane, &dnstap.Message{
+		Type: typ, Proto: q.Proto, Policy: q.Policy,
+		Query: q.Client, Response: q.Local, QueryTime: q.Received,
+		Msg: msg,
+	})
 }
 
 // rejections are the codes for messages that are none of the Handler's business.
@@ -160,8 +194,8 @@ func (s *service) try(n *counters, buf []byte, q *wire.Query) (rsp []byte, outco
 }
 
 // serve is [Handler.Serve] with the deadline that q has since it arrived, for a
-// Handler that may panic. It gives back q's slot. The caller counts what
-// becomes of a response.
+// Handler that may panic. It gives back q's slot. The caller says with answered
+// that the response is sent, or counts what else becomes of it.
 func (s *service) serve(ctx context.Context, n *counters, buf []byte, q *wire.Query) (rsp []byte) {
 	defer s.slots.give(wire.NetworkOf(q.Client.Addr()))
 	defer func() {
@@ -200,7 +234,11 @@ func (s *service) take(n *counters, buf []byte, q *wire.Query) ([]byte, bool) {
 		return buf, true
 	}
 	n.shed.Add(1)
-	return s.shed(n, buf, q), false
+	rsp := s.shed(n, buf, q)
+	if s.tap != nil {
+		s.emit(n, dnstap.ClientResponse, q, rsp[len(buf):])
+	}
+	return rsp, false
 }
 
 // shed is [Handler.Shed] for a Handler that may panic.

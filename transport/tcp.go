@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"shirube/dnstap"
 	"shirube/internal/wire"
 )
 
@@ -30,6 +31,7 @@ type TCPOptions struct {
 	MaxConnsPerClient int // at once, from an IPv4 address or an IPv6 /64
 	MaxInFlight       int // deferred queries of one connection; more stay unread
 
+	Tap *dnstap.Tap  // is told of every query and response; nil: nobody is
 	Log *slog.Logger // nil: nowhere
 }
 
@@ -112,7 +114,7 @@ type tcpCounters struct {
 //     Close ends the others, and does not wait for the client for long.
 func NewTCP(opt TCPOptions, listeners ...net.Listener) *TCP {
 	opt = opt.withDefaults()
-	return &TCP{
+	t := &TCP{
 		service:   newService(opt.Handler, opt.Slots, opt.Timeout, opt.UDPSize, opt.Log),
 		opt:       opt,
 		listeners: listeners,
@@ -123,6 +125,8 @@ func NewTCP(opt TCPOptions, listeners ...net.Listener) *TCP {
 		stop:      make(chan struct{}),
 		idle:      make(chan struct{}),
 	}
+	t.tap = opt.Tap
+	return t
 }
 
 // Start begins to accept. The end of ctx ends the queries in flight, but only

@@ -45,7 +45,7 @@ type tcpConn struct {
 }
 
 func newTCPConn(t *TCP, conn net.Conn) *tcpConn {
-	c := &tcpConn{tcp: t, conn: conn, client: remoteOf(conn)}
+	c := &tcpConn{tcp: t, conn: conn, client: addrPort(conn.RemoteAddr())}
 	c.frames.pool = &t.inboxes
 	c.late.pool = &t.buffers
 	c.pace.begin(&t.opt, time.Now())
@@ -174,6 +174,9 @@ func (c *tcpConn) handle(msg []byte, cut bool) (CloseReason, bool) {
 	status := parse(q, msg, cut)
 	q.Client, q.Proto, q.Received, q.Limit = c.client, c.tcp.opt.Proto, c.pace.received, wire.MaxMsgSize
 	q.Idle = c.tcp.promisedIdle()
+	if c.tcp.tap != nil {
+		q.Local = addrPort(c.conn.LocalAddr())
+	}
 	rsp, outcome := c.tcp.answer(&c.tcp.n.counters, c.room(), msg, q, status)
 	switch {
 	case status == wire.Ignored: // who sends this does not speak DNS, or is no client
@@ -239,7 +242,7 @@ func (c *tcpConn) enter(q *wire.Query) bool {
 func (c *tcpConn) finish(q *wire.Query) {
 	rsp := c.tcp.serve(c.ctx, &c.tcp.n.counters, make([]byte, prefixLen, wire.MinUDPSize), q)
 	if rsp != nil {
-		c.tcp.n.answered.Add(1)
+		c.tcp.answered(&c.tcp.n.counters, q, rsp[prefixLen:])
 		binary.BigEndian.PutUint16(rsp, uint16(len(rsp)-prefixLen))
 		if !c.late.join(rsp) {
 			c.write(rsp)

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"shirube/dnstap"
 	"shirube/internal/netx"
 )
 
@@ -33,6 +34,7 @@ type UDPOptions struct {
 	Batch int       // datagrams to a system call, up to netx.MaxBatch; netx.DefaultBatch
 	Loop  netx.Loop // how the readers wait
 
+	Tap *dnstap.Tap  // is told of every query and response; nil: nobody is
 	Log *slog.Logger // nil: nowhere
 }
 
@@ -89,6 +91,7 @@ func NewUDP(opt UDPOptions, conns ...*net.UDPConn) *UDP {
 		loop:    opt.Loop,
 		cancel:  func() {},
 	}
+	u.tap = opt.Tap
 	u.maxSize = int(u.udpSize)
 	u.batch = min(orDefault(opt.Batch, netx.DefaultBatch), netx.MaxBatch)
 	u.buffers.New = func() any { b := make([]byte, 0, u.maxSize); return &b }
@@ -122,6 +125,7 @@ func (u *UDP) Add(conns ...*net.UDPConn) {
 			continue
 		}
 		r := newUDPReader(u, c, u.loop)
+		r.n.lane = len(u.readers)
 		u.readers = append(u.readers, r)
 		if u.ctx != nil {
 			r.start(u.ctx)

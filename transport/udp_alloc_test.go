@@ -48,6 +48,17 @@ func TestUDPHitAllocatesNothing(t *testing.T) {
 	}
 }
 
+// Nor with a tap that takes everything.
+func TestTappedHitAllocatesNothing(t *testing.T) {
+	tap, end := newTap(t)
+	_, at := startUDP(t, UDPOptions{Handler: newScripted(), Tap: tap}, "0.0.0.0:0")
+	c := dial(t, "udp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), at.Port()))
+	wantNoAllocations(t, c, packQuery(t, 1, "hit"))
+	if s := tap.Stats()[0]; s.Dropped != 0 || len(end()) < 4000 {
+		t.Errorf("%+v", s)
+	}
+}
+
 // What a flood is answered with must not cost more than an answer.
 func TestUDPRejectionsAllocateNothing(t *testing.T) {
 	h := newScripted()

@@ -23,6 +23,7 @@ import (
 type udpReader struct {
 	udp   *UDP
 	conn  *net.UDPConn
+	local netip.AddrPort // of the socket; perhaps all addresses
 	batch *netx.Batch
 	q     wire.Query
 	tx    []byte      // what the queries of a batch are answered with, one after the other
@@ -52,6 +53,9 @@ type udpCounters struct {
 func newUDPReader(u *UDP, c *net.UDPConn, loop netx.Loop) *udpReader {
 	r := &udpReader{udp: u, conn: c, cancel: func() {}, stop: make(chan struct{}), idle: make(chan struct{})}
 	r.batch = netx.NewBatch(c, netx.BatchOptions{MaxMessage: maxQuery, Size: u.batch, Loop: loop})
+	if a, ok := c.LocalAddr().(*net.UDPAddr); ok {
+		r.local = netip.AddrPortFrom(a.AddrPort().Addr().Unmap(), a.AddrPort().Port())
+	}
 	r.tx = make([]byte, 0, u.batch*u.maxSize)
 	r.lost = r.notSent
 	return r
@@ -163,6 +167,10 @@ func (r *udpReader) handle(ctx context.Context, tx []byte, i int, now time.Time)
 	q := &r.q
 	status := parse(q, d.Msg, d.Cut)
 	q.Client, q.Proto, q.Received, q.Limit = d.From, wire.UDP, now, q.UDPLimit(r.udp.maxSize)
+	q.Local = r.local
+	if d.Local.IsValid() {
+		q.Local = netip.AddrPortFrom(d.Local, r.local.Port())
+	}
 	rsp, outcome := r.udp.answer(&r.n.counters, tx, d.Msg, q, status)
 	if outcome == Deferred {
 		var ok bool
@@ -207,7 +215,7 @@ func (r *udpReader) finish(ctx context.Context, q *wire.Query, to netx.Return) {
 	case time.Since(q.Received) > r.udp.discard:
 		r.n.late.Add(1)
 	default:
-		r.n.answered.Add(1)
+		r.udp.answered(&r.n.counters, q, rsp)
 		if err := r.batch.Send(rsp, to); err != nil {
 			r.notSent(err)
 		}

@@ -93,8 +93,13 @@ var rules = []rule{
 		allow: []string{
 			module + "/transport", module + "/internal/wire", module + "/internal/ede", module + "/internal/netx",
 			module + "/internal/deadline", module + "/internal/hist", module + "/internal/share", module + "/internal/stack",
+			module + "/dnstap",
 		},
 		reason: "transport knows bytes and a Handler: what a message means is the frontend's business",
+	},
+	{
+		name: "dnstap", in: []string{"dnstap"}, deny: []string{ours, miekg}, allow: []string{module + "/internal/wire"},
+		reason: "taps are called on every hit, by whoever has the message: they copy bytes, and know nothing of the server",
 	},
 	{
 		name: "upstream", in: []string{"transport/upstream/..."},

@@ -41,11 +41,13 @@ func (f *Frontend) unproven(buf []byte, q *wire.Query, action policy.Action) ([]
 		return buf, false
 	case q.Cookie == wire.CookieNone: // to TCP, as Unbound sends them there
 		c.cookieless.Add(1)
+		q.Policy = wire.PolicyCookie
 		start := len(buf)
 		buf = wire.Truncate(wire.AppendReply(buf, q, wire.Refused), start, q)
 		return f.finish(buf, start, q, &errNoCookie), true
 	}
 	c.cookieless.Add(1)
+	q.Policy = wire.PolicyCookie
 	return f.replyCookie(buf, q, wire.BadCookie), true // RFC 7873 §5.2.3, §5.2.4
 }
 

@@ -166,9 +166,11 @@ func (f *Frontend) TryServe(buf []byte, q *wire.Query) ([]byte, transport.Outcom
 	switch action {
 	case policy.Deny:
 		c.denied.Add(1)
+		q.Policy = wire.PolicyDenied
 		return buf, transport.Dropped
 	case policy.Refuse:
 		c.refused.Add(1)
+		q.Policy = wire.PolicyRefused
 		return f.reply(buf, q, wire.Refused, &errProhibited), transport.Answered
 	}
 	if out, ok := f.unproven(buf, q, action); ok {
@@ -184,6 +186,7 @@ func (f *Frontend) TryServe(buf []byte, q *wire.Query) ([]byte, transport.Outcom
 	}
 	if out, ok := f.builtin(buf, q); ok {
 		c.local.Add(1)
+		q.Policy = wire.PolicyBuiltin
 		return out, transport.Answered
 	}
 	start := len(buf)

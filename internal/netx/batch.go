@@ -59,6 +59,7 @@ func (o BatchOptions) size() int {
 // next Receive.
 type Datagram struct {
 	Msg   []byte
+	Local netip.Addr     // that it was sent to, if the socket was told to find out
 	From  netip.AddrPort // without a zone, and never an IPv4-mapped address; the zero AddrPort: nobody knows
 	Cut   bool           // the datagram was longer than Msg
 	Group bool           // it was sent to a broadcast or multicast address

@@ -252,6 +252,7 @@ func (b *Batch) Datagram(i int) Datagram {
 		Msg:   unsafe.Slice(m.hdr.Iov.Base, m.hdr.Iov.Len)[:m.n],
 		Cut:   Truncated(int(m.hdr.Flags)),
 		Group: b.infos[i].Group,
+		Local: b.infos[i].Local,
 	}
 	if m.hdr.Namelen > 0 {
 		d.From = addrPort(&b.names[i])

@@ -75,7 +75,7 @@ func (b *Batch) Poll() (int, error) {
 // Datagram returns the i-th datagram of the last Receive.
 func (b *Batch) Datagram(int) Datagram {
 	from := netip.AddrPortFrom(b.to.addr.Addr().Unmap().WithZone(""), b.to.addr.Port())
-	return Datagram{Msg: b.rx[:b.n], From: from, Cut: Truncated(b.flags), Group: b.to.info.Group}
+	return Datagram{Msg: b.rx[:b.n], From: from, Cut: Truncated(b.flags), Group: b.to.info.Group, Local: b.to.info.Local}
 }
 
 // Reply queues msg, which the next Flush sends to who sent the i-th datagram,

@@ -69,15 +69,31 @@ func (p Proto) String() string {
 	return protoNames[p]
 }
 
+// Policy is what the server's policy did about a query, for those who log it.
+type Policy uint8
+
+// What policy does.
+const (
+	NoPolicy      Policy = iota
+	PolicyDenied         // dropped, for the client's address
+	PolicyRefused        // refused, for the client's address
+	PolicyCookie         // sent back for want of a cookie
+	PolicyBuiltin        // answered by the server's own word
+	NumPolicies          // how many there are, for tables
+)
+
 // Query is one request, read in place. It borrows the message it was parsed
 // from: whoever owns that buffer decides how long the Query is good for. The
-// transport fills the first five fields; [Query.Parse] leaves them alone.
+// transport fills the first six fields, and whoever answers Policy;
+// [Query.Parse] leaves them alone.
 type Query struct {
 	Client   netip.AddrPort // who asks; the port may be 0 behind a proxy
+	Local    netip.AddrPort // who is asked, of this host's addresses; the zero AddrPort: nobody knows
 	Received time.Time      // when the query's last octet arrived
 	Limit    int            // octets that the response may have, OPT included
 	Proto    Proto
 	Idle     time.Duration // how long the query's connection may be silent; on TCP and DoT
+	Policy   Policy        // that acted on the query
 
 	Type  Type
 	Class uint16

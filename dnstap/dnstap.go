@@ -1,0 +1,179 @@
+// Package dnstap tells collectors what a server is asked and what it answers
+// (dnstap.info), and never waits for them.
+//
+// A message is encoded once for each output that takes it, at the end of a
+// buffer that belongs to the calling reader. Full buffers go to the output's
+// writer as they are, and from there to a socket or a file. Where there is no
+// room the message is dropped, and counted: what was emitted was sent, dropped,
+// or is still queued, to the frame.
+package dnstap
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/bits"
+	"runtime"
+	"sync"
+	"time"
+)
+
+// The limits of a [Tap].
+const (
+	maxLanes    = 64  // a queue has a chunk of 128 KiB in each that is in use
+	maxIdentity = 255 // octets of an identity, and of a version
+)
+
+// DefaultQueueSize is how much of an output's frames wait for its collector at
+// most, in octets: a quarter of a second of 200,000 queries a second.
+const DefaultQueueSize = 16 << 20
+
+// Options configures a [Tap].
+type Options struct {
+	Identity string // who the server is; "": it does not say
+	Version  string // what it is; "": it does not say
+	Outputs  []Output
+	Log      *slog.Logger // nil: nowhere
+}
+
+// Output says where frames go and which. One of Network and File is needed.
+type Output struct {
+	Name string // in the log and in statistics
+
+	Stream *Stream // to a collector
+	File   *File   // to files
+
+	Filter    Filter
+	Privacy   Privacy
+	QueueSize int // octets; 0: DefaultQueueSize
+}
+
+// Tap gives messages to its outputs. A nil Tap is off. Its methods may be called
+// concurrently.
+type Tap struct {
+	outputs []*output
+	seed    uint64
+	lanes   int
+	any     [NumTypes]bool // some output may take the type
+
+	starting sync.Once
+	closing  sync.Once
+	drain    chan struct{} // closed when nothing more comes
+	end      context.Context
+	abort    context.CancelFunc
+	writing  sync.WaitGroup
+}
+
+// New returns a Tap that queues what comes and sends nothing before [Tap.Start].
+func New(opt Options) (*Tap, error) {
+	if len(opt.Identity) > maxIdentity || len(opt.Version) > maxIdentity {
+		return nil, fmt.Errorf("an identity of %d octets and a version of %d; %d are allowed", len(opt.Identity), len(opt.Version), maxIdentity)
+	}
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	t := &Tap{lanes: laneCount(runtime.GOMAXPROCS(0)), drain: make(chan struct{})}
+	t.end, t.abort = context.WithCancel(context.Background())
+	var seed [8]byte
+	rand.Read(seed[:]) // never fails
+	t.seed = binary.NativeEndian.Uint64(seed[:])
+	for i := range opt.Outputs {
+		o, err := newOutput(&opt, &opt.Outputs[i], t.lanes)
+		if err != nil {
+			return nil, fmt.Errorf("output %q: %w", opt.Outputs[i].Name, err)
+		}
+		t.outputs = append(t.outputs, o)
+		for typ, threshold := range o.filter.threshold {
+			t.any[typ] = t.any[typ] || threshold > 0
+		}
+	}
+	return t, nil
+}
+
+// laneCount returns how many lanes n processors need: a power of two.
+func laneCount(n int) int {
+	return min(1<<bits.Len(uint(max(n, 1)-1)), maxLanes)
+}
+
+// Start begins to send. A second call does nothing.
+func (t *Tap) Start() {
+	if t == nil {
+		return
+	}
+	t.starting.Do(func() {
+		for _, o := range t.outputs {
+			// Owner: t. End: Close. Bound: one for each output.
+			t.writing.Go(func() { o.run(t.end, t.drain) })
+		}
+	})
+}
+
+// Close takes no more messages, sends what is queued and says goodbye to the
+// collectors. When ctx ends first, what is left is dropped, and the error is
+// ctx's.
+func (t *Tap) Close(ctx context.Context) error {
+	if t == nil {
+		return nil
+	}
+	t.closing.Do(func() {
+		for _, o := range t.outputs {
+			for i := range o.lanes {
+				o.lanes[i].close(o.queue)
+			}
+		}
+		close(t.drain)
+	})
+	stop := context.AfterFunc(ctx, t.abort)
+	t.writing.Wait()
+	late := !stop()
+	t.abort()
+	for _, o := range t.outputs {
+		o.discard() // of a Tap that was not started, or whose collector is not there
+	}
+	if late && ctx.Err() != nil {
+		return fmt.Errorf("dnstap: frames were not sent in time: %w", context.Cause(ctx))
+	}
+	return nil
+}
+
+// Wants reports whether messages of a type may be taken: whether it is worth to
+// find out what is to be said of one.
+func (t *Tap) Wants(typ Type) bool { return t != nil && t.any[typ] }
+
+// Emit gives m to the outputs that take it. It neither blocks nor allocates, and
+// keeps nothing of m. The same lane should be used by one goroutine only, or by
+// few at a time; any number is one.
+func (t *Tap) Emit(lane int, m *Message) {
+	if !t.Wants(m.Type) {
+		return
+	}
+	draw, size := m.draw(t.seed), 0
+	for _, o := range t.outputs {
+		if !o.filter.takes(m, draw) {
+			continue
+		}
+		if size == 0 {
+			if m.Type.isResponse() && m.ResponseTime.IsZero() {
+				m.ResponseTime = time.Now()
+			}
+			size = m.size()
+		}
+		o.emit(lane, m, size)
+	}
+}
+
+// Forward gives a frame that somebody else made to all outputs, whatever their
+// filters say. It reports false when one of them has dropped it.
+func (t *Tap) Forward(lane int, frame []byte) bool {
+	all := true
+	for _, o := range t.outputs {
+		all = o.forward(lane, frame) && all
+	}
+	return all
+}
+
+// errOutput says what an output lacks.
+var errOutput = errors.New("expected one of a stream and a file to send to")

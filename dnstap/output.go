@@ -1,0 +1,381 @@
+package dnstap
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+)
+
+// How long things take.
+const (
+	flushInterval = 100 * time.Millisecond // what is in a lane waits no longer
+	minBackoff    = 100 * time.Millisecond // after a first failure of an output
+	maxBackoff    = 10 * time.Second
+	stallNotice   = time.Second      // a write that takes longer is a stall
+	logInterval   = 10 * time.Second // between two lines about one output
+)
+
+// sink is where an output writes to, once it is open. One goroutine uses it.
+type sink interface {
+	// write writes whole frames, and returns how many octets of them arrived.
+	write(b []byte) (int, error)
+	// tick is called now and then.
+	tick(now time.Time) error
+	// gone is closed when writing is of no use any more.
+	gone() <-chan struct{}
+	// finish says that this was all, and closes the sink; unless all is well, in
+	// order. No more calls follow.
+	finish(well bool) error
+}
+
+// output sends frames to one place.
+type output struct {
+	name    string
+	open    func(context.Context) (sink, error)
+	filter  filter
+	privacy privacy
+	head    []byte // of each frame, before the message
+	tail    []byte // after it
+	queue   *queue
+	lanes   []lane
+	log     *slog.Logger
+
+	// What the writer is at.
+	pending *chunk // that was begun; nil: none
+	off     int    // what of it was sent, in octets
+	logged  time.Time
+	down    bool // the last attempt failed, and the log says so
+
+	left      atomic.Int64 // frames in pending that were not sent
+	sent      atomic.Uint64
+	octets    atomic.Uint64
+	discarded atomic.Uint64 // dropped by the writer, at the end
+	opened    atomic.Uint64
+	failures  atomic.Uint64
+	writing   atomic.Int64 // when the write under way began, in Unix nanoseconds; 0: none is
+	connected atomic.Bool
+}
+
+func newOutput(opt *Options, conf *Output, lanes int) (*output, error) {
+	if (conf.Stream == nil) == (conf.File == nil) {
+		return nil, errOutput
+	}
+	o := &output{name: conf.Name, filter: newFilter(&conf.Filter), lanes: make([]lane, lanes)}
+	var err error
+	if o.privacy, err = newPrivacy(&conf.Privacy); err != nil {
+		return nil, err
+	}
+	o.log = opt.Log.With("output", conf.Name)
+	if conf.Stream != nil {
+		o.open, err = conf.Stream.opener()
+	} else {
+		o.open, err = conf.File.opener(o.log)
+	}
+	if err != nil {
+		return nil, err
+	}
+	size := conf.QueueSize
+	if size == 0 {
+		size = DefaultQueueSize
+	}
+	o.queue = newQueue(size)
+	if opt.Identity != "" {
+		o.head = appendBytes(o.head, tagIdentity, []byte(opt.Identity))
+	}
+	if opt.Version != "" {
+		o.head = appendBytes(o.head, tagVersion, []byte(opt.Version))
+	}
+	o.head = append(o.head, tagMessage)
+	o.tail = []byte{tagKind, kindMessage}
+	return o, nil
+}
+
+// emit queues m, whose message Message has size octets.
+func (o *output) emit(at int, m *Message, size int) {
+	length := len(o.head) + varintLen(uint64(size)) + size + len(o.tail)
+	l := &o.lanes[at&(len(o.lanes)-1)]
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return
+	}
+	l.emitted++
+	c := l.room(o.queue, lengthLen+length)
+	if c == nil {
+		l.dropped++
+		l.mu.Unlock()
+		return
+	}
+	querier := m.Query.Addr()
+	if m.Type.isClient() {
+		querier = o.privacy.address(querier, &l.hash)
+	}
+	b := binary.BigEndian.AppendUint32(c.b, uint32(length))
+	b = append(b, o.head...)
+	b = m.appendTo(binary.AppendUvarint(b, uint64(size)), querier)
+	c.b = append(b, o.tail...)
+	c.n++
+	l.mu.Unlock()
+}
+
+// forward queues a frame as it is, and reports whether there was room.
+func (o *output) forward(at int, frame []byte) bool {
+	l := &o.lanes[at&(len(o.lanes)-1)]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false
+	}
+	l.emitted++
+	c := l.room(o.queue, lengthLen+len(frame))
+	if c == nil {
+		l.dropped++
+		return false
+	}
+	c.b = append(binary.BigEndian.AppendUint32(c.b, uint32(len(frame))), frame...)
+	c.n++
+	return true
+}
+
+// errGone says that a collector hung up.
+var errGone = errors.New("the collector closed the connection")
+
+// run sends until all is sent after drain was closed, or until end.
+func (o *output) run(end context.Context, drain <-chan struct{}) {
+	delay := minBackoff
+	for {
+		s, err := o.open(end)
+		if err == nil {
+			o.up()
+			delay = minBackoff
+			err = o.feed(end, drain, s)
+			o.connected.Store(false)
+		}
+		if err == nil || end.Err() != nil {
+			return
+		}
+		o.failed(err)
+		// At the end one failure is enough: nobody waits for a collector that is
+		// not there.
+		if isClosed(drain) || !o.pause(end, drain, delay) {
+			return
+		}
+		delay = min(2*delay, maxBackoff)
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// pause waits for delay, half of it at random, so that a fleet does not come
+// back all at once, or until drain. It reports false at the end.
+func (o *output) pause(end context.Context, drain <-chan struct{}, delay time.Duration) bool {
+	t := time.NewTimer(delay/2 + rand.N(delay/2+1))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-drain:
+	case <-end.Done():
+		return false
+	}
+	return true
+}
+
+// up notes that the output is open.
+func (o *output) up() {
+	o.opened.Add(1)
+	o.connected.Store(true)
+	if o.down {
+		o.down = false
+		o.log.Info("dnstap is being sent again", "failures", o.failures.Load(), "dropped", o.Stats().Dropped)
+	}
+}
+
+// failed notes that the output could not be opened, or not be written to any
+// more. The first time in a row, and not too often, the log is told.
+func (o *output) failed(err error) {
+	o.failures.Add(1)
+	if now := time.Now(); !o.down && now.Sub(o.logged) >= logInterval {
+		o.down, o.logged = true, now
+		o.log.Warn("dnstap cannot be sent; trying again, and dropping what there is no room for", "error", err)
+	}
+}
+
+// feed sends what comes to s. It returns nil when all was sent after drain was
+// closed.
+func (o *output) feed(end context.Context, drain <-chan struct{}, s sink) error {
+	tick := time.NewTicker(flushInterval)
+	defer tick.Stop()
+	draining := false
+	for {
+		for o.next() {
+			if err := o.send(s); err != nil {
+				_ = s.finish(false) // it is given up
+				return err
+			}
+		}
+		if draining {
+			if err := s.finish(true); err != nil {
+				o.log.Warn("dnstap was sent, but its end was not confirmed", "error", err)
+			}
+			return nil
+		}
+		var err error
+		select {
+		case <-o.queue.ready:
+		case now := <-tick.C:
+			for i := range o.lanes {
+				o.lanes[i].flush(o.queue)
+			}
+			err = s.tick(now)
+		case <-s.gone():
+			err = errGone
+		case <-drain: // the lanes are closed by now: all is in the queue
+			draining = true
+		case <-end.Done():
+			err = end.Err()
+		}
+		if err != nil {
+			_ = s.finish(false)
+			return err
+		}
+	}
+}
+
+// next makes sure that there is a pending chunk, and reports false if there is
+// nothing to send.
+func (o *output) next() bool {
+	if o.pending != nil {
+		return true
+	}
+	c := o.queue.pop()
+	if c == nil {
+		return false
+	}
+	o.pending, o.off = c, 0
+	o.left.Store(int64(c.n))
+	return true
+}
+
+// send sends the pending chunk. After an error, what of it did not arrive is
+// left for the next sink, from the frame that was cut.
+func (o *output) send(s sink) error {
+	rest := o.pending.b[o.off:]
+	o.writing.Store(time.Now().UnixNano())
+	n, err := s.write(rest)
+	o.writing.Store(0)
+	if err != nil {
+		frames, octets := countFrames(rest, n)
+		o.off += octets
+		o.count(frames, octets)
+		return err
+	}
+	o.count(int(o.left.Load()), len(rest))
+	o.queue.give(o.pending)
+	o.pending = nil
+	return nil
+}
+
+func (o *output) count(frames, octets int) {
+	o.left.Add(int64(-frames))
+	o.sent.Add(uint64(frames))
+	o.octets.Add(uint64(octets))
+}
+
+// discard drops what is queued. No writer is left.
+func (o *output) discard() {
+	for o.next() {
+		o.discarded.Add(uint64(o.left.Swap(0)))
+		o.queue.give(o.pending)
+		o.pending = nil
+	}
+}
+
+// State is what an output is doing.
+type State uint8
+
+// The states.
+const (
+	Disconnected State = iota // not open
+	Connected                 // open
+	Stalled                   // open, but the collector takes nothing
+)
+
+var stateNames = [...]string{"disconnected", "connected", "stalled"}
+
+// String returns the word for s.
+func (s State) String() string {
+	if int(s) >= len(stateNames) {
+		return fmt.Sprintf("State(%d)", uint8(s))
+	}
+	return stateNames[s]
+}
+
+// OutputStats is what an output has done. When nothing is under way,
+//
+//	Emitted = Sent + Dropped + Queued
+//
+// Sent is what the system took for a collector that was there: what it held when
+// that died is lost.
+type OutputStats struct {
+	Name     string
+	State    State  // now
+	Emitted  uint64 // frames that the filter took
+	Sent     uint64 // frames
+	Dropped  uint64 // frames for which there was no room, or no time at the end
+	Queued   uint64 // frames, now
+	Octets   uint64 // sent
+	Opened   uint64 // connections made, or files begun
+	Failures uint64 // connections and files that failed or could not be had
+}
+
+// Stats returns the current numbers of all outputs. Each is exact; together they
+// are not of one moment.
+func (t *Tap) Stats() []OutputStats {
+	if t == nil {
+		return nil
+	}
+	out := make([]OutputStats, 0, len(t.outputs))
+	for _, o := range t.outputs {
+		out = append(out, o.Stats())
+	}
+	return out
+}
+
+// Stats returns the current numbers of the output.
+func (o *output) Stats() OutputStats {
+	s := OutputStats{
+		Name: o.name, Sent: o.sent.Load(), Octets: o.octets.Load(), Dropped: o.discarded.Load(),
+		Opened: o.opened.Load(), Failures: o.failures.Load(),
+		Queued: uint64(o.left.Load()) + uint64(o.queue.frames()),
+	}
+	for i := range o.lanes {
+		l := &o.lanes[i]
+		l.mu.Lock()
+		s.Emitted += l.emitted
+		s.Dropped += l.dropped
+		if l.cur != nil {
+			s.Queued += uint64(l.cur.n)
+		}
+		l.mu.Unlock()
+	}
+	switch began := o.writing.Load(); {
+	case !o.connected.Load():
+	case began != 0 && time.Since(time.Unix(0, began)) > stallNotice:
+		s.State = Stalled
+	default:
+		s.State = Connected
+	}
+	return s
+}
