@@ -42,6 +42,7 @@ type coldReport struct {
 	Rounds  int          `json:"rounds"`
 	Clients int          `json:"clients"`
 	Signed  bool         `json:"signed"` // and validated
+	Ports   string       `json:"ip_local_port_range"`
 	Faults  *faultReport `json:"faults,omitempty"`
 	Rows    []coldRow    `json:"servers"`
 	Runs    []coldSample `json:"runs"`
@@ -62,7 +63,7 @@ type faultReport struct {
 func newColdReport(ctx context.Context, now time.Time, set settings, l *lab) (*coldReport, error) {
 	r := &coldReport{
 		Date: now, CPU: cpuModel(), Cores: runtime.NumCPU(), Kernel: kernel(),
-		Names: set.names, Zones: set.zones, Rounds: set.rounds, Clients: set.clients, Signed: set.signed,
+		Names: set.names, Zones: set.zones, Rounds: set.rounds, Clients: set.clients, Signed: set.signed, Ports: set.ports,
 		versions: make(map[string]string),
 	}
 	var err error
@@ -149,7 +150,7 @@ func (r *coldReport) markdown() string {
 	}
 	fmt.Fprintf(&b, "%d names in %d %s zones, each asked once by one of %d clients, each of which waits for its answer;\n"+
 		"%d rounds, the servers in turn, started anew for every run. Two threads each; %s; QNAME\n"+
-		"minimisation is on. Median (min–max).\n\n", r.Names, r.Zones, zones, r.Clients, r.Rounds, validation)
+		"minimisation is on; net.ipv4.ip_local_port_range is %q. Median (min–max).\n\n", r.Names, r.Zones, zones, r.Clients, r.Rounds, validation, r.Ports)
 	if f := r.Faults; f != nil {
 		fmt.Fprintf(&b, "Of the zones' %d name servers %d are dead, silently, and %d answer %g ms late. Of the names %d lie in zones with a\n"+
 			"dead server and %d in zones with a slow one; every zone has two servers.\n\n", f.Servers, f.Dead, f.Slow, f.Delay, f.DeadNames, f.SlowNames)

@@ -44,6 +44,7 @@ type settings struct {
 	faults  bool          // some authorities are dead, some slow (cold)
 	delay   time.Duration // of the slow ones (cold)
 	perf    string        // directory for profiles; empty: none (cold)
+	ports   string        // that the system gives to sockets: the first and the last
 }
 
 const usage = `usage: bench warm|cold|attack|soak [flags]
@@ -88,7 +89,7 @@ func run(args []string) int {
 
 // inSandbox does the work of a subcommand.
 func inSandbox(ctx context.Context, name, dir string, set settings) error {
-	if err := furnish(ctx); err != nil {
+	if err := furnish(ctx, set.ports); err != nil {
 		return err
 	}
 	return subcommands[name](ctx, dir, set)
@@ -102,6 +103,7 @@ func parseFlags(name string, args []string) (settings, error) {
 	fs.IntVar(&set.names, "names", 10_000, "names to ask for")
 	fs.IntVar(&set.zones, "zones", 300, "zones they lie in")
 	fs.StringVar(&set.shirube, "shirube", "bin/shirube", "the `binary` to measure")
+	fs.StringVar(&set.ports, "ports", "1024 65535", "`range` of the ports that the system gives to sockets (net.ipv4.ip_local_port_range)")
 	set.run = 10 * time.Second
 	if name == "soak" {
 		set.run = time.Minute

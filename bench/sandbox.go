@@ -89,8 +89,9 @@ func await(cmd *exec.Cmd, signals <-chan os.Signal) int {
 }
 
 // furnish makes the new namespaces usable: the loopback interface is up, with
-// all of 127.0.0.0/8, and /proc shows the processes in here.
-func furnish(ctx context.Context) error {
+// all of 127.0.0.0/8, /proc shows the processes in here, and sockets that ask
+// for no port get one of ports.
+func furnish(ctx context.Context, ports string) error {
 	if err := syscall.Mount("none", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("detach the mounts: %w", err)
 	}
@@ -99,6 +100,9 @@ func furnish(ctx context.Context) error {
 	}
 	if out, err := exec.CommandContext(ctx, "ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
 		return fmt.Errorf("ip link set lo up: %w: %s", err, out)
+	}
+	if err := os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte(ports), 0o644); err != nil {
+		return fmt.Errorf("set the system's ports to %q: %w", ports, err)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"syscall"
 
 	"shirube/internal/config"
+	"shirube/transport/upstream"
 )
 
 // spareDescriptors are for everything but queries and connections: listeners,
@@ -13,9 +14,9 @@ const spareDescriptors = 256
 
 // descriptorsNeeded returns how many file descriptors the configured limits can
 // take up: one for each question to a name server, one for each client's
-// connection.
+// connection, and sockets between two questions.
 func descriptorsNeeded(cfg *config.Config) uint64 {
-	return uint64(cfg.Limits.InFlight) + uint64(cfg.Limits.TCPConnections) + spareDescriptors
+	return uint64(cfg.Limits.InFlight) + uint64(cfg.Limits.TCPConnections) + upstream.MaxKept + spareDescriptors
 }
 
 // checkDescriptors warns when the process may not open as many descriptors as

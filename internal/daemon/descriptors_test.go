@@ -25,7 +25,7 @@ func TestCheckDescriptorsWarnsOfTooFew(t *testing.T) {
 
 func TestDescriptorsNeededFollowTheLimits(t *testing.T) {
 	cfg := config.Default()
-	if got := descriptorsNeeded(&cfg); got != 10_000+4096+256 {
+	if got := descriptorsNeeded(&cfg); got != 10_000+4096+1024+256 {
 		t.Errorf("got %d", got)
 	}
 }

@@ -28,6 +28,8 @@ type poller struct {
 	// By descriptor, in blocks that are made when they are needed and never
 	// go away.
 	sockets [descriptorBlocks]atomic.Pointer[descriptorBlock]
+	kept    kept
+	inUse   portSet // of all queries under way
 	closed  atomic.Bool
 	done    chan struct{} // closed when run has ended
 }
@@ -56,6 +58,7 @@ func newPoller() (*poller, error) {
 		p.epoll.Close()
 		return nil, err
 	}
+	p.kept.find()
 	// Owner: the Client. End: close. Bound: one.
 	go func() {
 		defer close(p.done)
@@ -85,25 +88,32 @@ func (p *poller) slot(fd int) *atomic.Pointer[socket] {
 	return &p.sockets[fd/descriptorsEach].Load()[fd%descriptorsEach]
 }
 
-// watch has s woken from now on: once for what is there already, and then each
-// time that something more comes.
-func (p *poller) watch(s *socket) error {
+// attach has s woken when something comes, from when its descriptor is watched.
+func (p *poller) attach(s *socket) {
 	if s.fd >= descriptorBlocks*descriptorsEach {
-		return syscall.EMFILE
+		return
 	}
 	block := &p.sockets[s.fd/descriptorsEach]
 	if block.Load() == nil {
 		block.CompareAndSwap(nil, new(descriptorBlock))
 	}
 	p.slot(s.fd).Store(s)
+}
+
+// watch has the descriptor of s, which is attached, watched from now on: s is
+// woken once for what is there already, and then each time that something more
+// comes.
+func (p *poller) watch(s *socket) error {
+	if s.fd >= descriptorBlocks*descriptorsEach {
+		return syscall.EMFILE
+	}
 	if p.raw.Control(s.add) != nil {
 		return ErrClosed
 	}
 	return s.err
 }
 
-// forget takes the descriptor of s, which is about to be closed, out of the
-// table. The kernel takes it out of the epoll instance when it is closed.
+// forget undoes attach. The kernel stops to watch a descriptor when it is closed.
 func (p *poller) forget(s *socket) {
 	if s.fd < descriptorBlocks*descriptorsEach {
 		p.slot(s.fd).Store(nil)
@@ -115,6 +125,7 @@ func (p *poller) close() {
 	p.closed.Store(true)
 	p.epoll.Close()
 	<-p.done
+	p.kept.close()
 	for i := range p.sockets {
 		block := p.sockets[i].Load()
 		if block == nil {
@@ -153,6 +164,14 @@ func (p *pollers) get() (*poller, error) {
 		p.the.Store(the)
 	}
 	return the, err
+}
+
+// kept returns how many sockets are kept now.
+func (p *pollers) kept() int {
+	if the := p.the.Load(); the != nil {
+		return the.kept.count()
+	}
+	return 0
 }
 
 // close ends the poller, if there is one, and sees to it that there will be none.

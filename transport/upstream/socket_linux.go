@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"os"
 	"syscall"
@@ -21,14 +22,19 @@ import (
 // makes (BenchmarkDialUDP) eight are left and twelve; options are set before
 // anything can arrive; and the whole length of what was cut is known.
 type socket struct {
-	poller *poller
-	fd     int
-	ready  chan struct{} // has one when there may be something to be read
-	told   bool          // there was, and nobody has found the end of it yet
-	timer  *time.Timer
-	ctx    context.Context // the exchange's
-	done   <-chan struct{} // ctx is over
-	alarm  deadline.Alarm  // alike
+	poller  *poller
+	port    uint16
+	fd      int
+	family  int  // 0 is IPv4
+	keeps   bool // it can be kept for another query
+	watched bool // it was, so that the poller knows the descriptor
+
+	ready chan struct{} // has one when there may be something to be read
+	told  bool          // there was, and nobody has found the end of it yet
+	timer *time.Timer
+	ctx   context.Context // the exchange's
+	done  <-chan struct{} // ctx is over
+	alarm deadline.Alarm  // alike
 
 	add   func(epoll uintptr) // s.addTo, bound once
 	event unix.EpollEvent     // that it asks for
@@ -52,69 +58,107 @@ func (s *socket) addTo(epoll uintptr) {
 	s.err = unix.EpollCtl(int(epoll), unix.EPOLL_CTL_ADD, s.fd, &s.event)
 }
 
-// open makes s a socket that talks to server from port. Without an error, send
-// has to follow. When the port is taken the error is EADDRINUSE and op is
-// "bind"; op is always what failed.
-func (s *socket) open(server netip.AddrPort, port uint16) (op string, err error) {
-	family := unix.AF_INET
-	if !server.Addr().Is4() {
-		family = unix.AF_INET6
+// open makes s a socket that talks to server from port, and to nobody else.
+// Without an error, send has to follow. When the port is taken the error is
+// EADDRINUSE and op is "bind"; op is always what failed.
+func (s *socket) open(p *poller, server netip.AddrPort, port uint16) (op string, err error) {
+	if !p.inUse.add(port) {
+		return "bind", unix.EADDRINUSE
 	}
-	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	s.poller, s.port, s.family = p, port, familyOf(server)
+	s.remote.set(server.Addr(), server.Port())
+	s.keeps, s.watched = p.kept.keeps(s.family, port), false
+	if s.keeps {
+		s.fd, s.watched = p.kept.get(s.family)
+	}
+	if !s.watched {
+		if s.fd, op, err = newSocket(s.family); err != nil {
+			p.inUse.remove(port)
+			return op, err
+		}
+	}
+	if s.keeps {
+		op, err = s.connectFrom(port)
+	} else {
+		op, err = s.bindAndConnect(port)
+	}
 	if err != nil {
-		return "open socket", err
+		s.discard()
 	}
-	if op, err = s.connect(fd, server, port); err != nil {
-		closeNow(fd)
-	}
-	s.fd = fd
 	return op, err
 }
 
-// connect prepares fd to talk to server, from port, and to nobody else.
-func (s *socket) connect(fd int, server netip.AddrPort, port uint16) (op string, err error) {
-	// Whatever an ICMP "fragmentation needed" says, which anybody can send:
-	// neither fragment nor believe it (RFC 9715 §3.1).
-	if addr := server.Addr(); addr.Is4() {
-		err = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_OMIT)
-		s.local.set(netip.IPv4Unspecified(), port)
-	} else {
-		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_OMIT)
-		s.local.set(netip.IPv6Unspecified(), port)
+// discard closes s, which is not attached.
+func (s *socket) discard() {
+	closeNow(s.fd)
+	s.poller.inUse.remove(s.port)
+}
+
+// connectFrom connects s, and has the kernel give it port.
+func (s *socket) connectFrom(port uint16) (op string, err error) {
+	if err := choosePort(s.fd, port); err != nil {
+		return "choose port", err
 	}
-	if err != nil {
-		return "set path MTU discovery", err
+	err = connect(s.fd, &s.remote)
+	if errors.Is(err, unix.EAGAIN) { // no port is free of the one that it may have
+		s.poller.kept.isForeign(port, time.Now())
+		return "bind", unix.EADDRINUSE
 	}
-	if err := bind(fd, &s.local); err != nil {
+	return "connect", err
+}
+
+// bindAndConnect connects s from port, which it has as long as it is open.
+func (s *socket) bindAndConnect(port uint16) (op string, err error) {
+	unspecified := netip.IPv4Unspecified()
+	if s.family != 0 {
+		unspecified = netip.IPv6Unspecified()
+	}
+	s.local.set(unspecified, port)
+	if err := bind(s.fd, &s.local); err != nil {
 		return "bind", err
 	}
-	s.remote.set(server.Addr(), server.Port())
-	return "connect", connect(fd, &s.remote)
+	return "connect", connect(s.fd, &s.remote)
 }
 
 // send sends msg. Without an error the caller closes s; after one it is closed.
-func (s *socket) send(p *poller, msg []byte) (op string, err error) {
-	// Before the poller knows the socket, so that its system call is made
-	// while the query travels. A reply that is here by then is found by it.
+func (s *socket) send(msg []byte) (op string, err error) {
+	if s.watched { // each thing that comes is told once
+		s.attach()
+	}
 	if err := sendOn(s.fd, msg); err != nil {
-		closeNow(s.fd)
+		if s.watched {
+			s.poller.forget(s)
+		}
+		s.discard()
 		return "send", err
 	}
-	return "receive", s.watch(p)
+	if s.watched {
+		return "", nil
+	}
+	// Before the poller knows the socket, so that its system call is made
+	// while the query travels. A reply that is here by then is found by it.
+	return "receive", s.watch()
 }
 
-// watch has p tell s what comes. After an error s is closed.
-func (s *socket) watch(p *poller) error {
+// watch has the poller tell s what comes. After an error s is closed.
+func (s *socket) watch() error {
+	s.attach()
+	err := s.poller.watch(s)
+	if err != nil {
+		s.keeps = false
+		s.close()
+	}
+	return err
+}
+
+// attach makes s the one that the poller tells of its descriptor.
+func (s *socket) attach() {
 	select {
 	case <-s.ready: // meant for who had s or its descriptor before
 	default:
 	}
-	s.poller, s.told = p, false
-	err := p.watch(s)
-	if err != nil {
-		s.close()
-	}
-	return err
+	s.told = false
+	s.poller.attach(s)
 }
 
 // wake has whoever waits for s look.
@@ -197,10 +241,15 @@ func (s *socket) wait() error {
 	return nil
 }
 
-// close gives the descriptor and the port back.
+// close gives the port back, and the descriptor unless it is kept.
 func (s *socket) close() {
 	s.poller.forget(s)
-	closeNow(s.fd)
+	if s.keeps && strip(s.fd) {
+		s.poller.kept.put(s.fd, s.family)
+	} else {
+		closeNow(s.fd)
+	}
+	s.poller.inUse.remove(s.port)
 	s.timer.Stop()
 	if s.ctx != nil {
 		s.alarm.Leave(s.ctx)

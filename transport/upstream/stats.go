@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"net/netip"
 	"sync/atomic"
 
 	"shirube/internal/hist"
@@ -25,6 +26,7 @@ type Stats struct {
 	Truncated uint64 // answers over UDP that had TC set, asked again over TCP
 	PortTaken uint64 // source ports drawn in vain
 
+	Sockets     Sockets
 	Dropped     Dropped
 	Errors      Errors
 	Connections Connections
@@ -35,6 +37,12 @@ type Stats struct {
 
 // RTT is how long servers took to answer.
 type RTT struct{ UDP, TCP hist.Snapshot }
+
+// Sockets counts those of UDP.
+type Sockets struct {
+	Kept   int    // between queries, now
+	Reused uint64 // queries sent from one that was kept
+}
 
 // Sent counts queries by the family of the server's address.
 type Sent struct{ IPv4, IPv6 uint64 }
@@ -103,7 +111,7 @@ type Errors struct {
 
 // counters is what [Stats] is a snapshot of.
 type counters struct {
-	busy, received, octets, answers, timeouts, gaveUp, malformed, truncated, portTaken, icmp atomic.Uint64
+	busy, received, octets, answers, timeouts, gaveUp, malformed, truncated, portTaken, reused, icmp atomic.Uint64
 
 	nearMisses, folds, respelled               atomic.Uint64
 	cookiesSent, cookiesProven, cookiesLearned atomic.Uint64
@@ -137,6 +145,7 @@ func (c *Client) Stats() Stats {
 		Malformed: n.malformed.Load(),
 		Truncated: n.truncated.Load(),
 		PortTaken: n.portTaken.Load(),
+		Sockets:   Sockets{Kept: c.pollers.kept(), Reused: n.reused.Load()},
 		Dropped: Dropped{
 			Source:   n.dropped[wrongSource].Load(),
 			Long:     n.dropped[tooLong].Load(),
@@ -187,8 +196,11 @@ func (c *Client) Stats() Stats {
 }
 
 // family returns the index of the server's family in an array of counters.
-func (a *attempt) family() int {
-	if a.req.Server.Addr().Is4() {
+func (a *attempt) family() int { return familyOf(a.req.Server) }
+
+// familyOf returns 0 for an address of IPv4, else 1.
+func familyOf(server netip.AddrPort) int {
+	if server.Addr().Is4() {
 		return 0
 	}
 	return 1

@@ -60,7 +60,7 @@ func (a *attempt) send(ctx context.Context) (q query, sent time.Time, err error)
 	}
 	for range maxPortDraws {
 		port, id := a.client.draw()
-		op, err := s.open(a.req.Server, port)
+		op, err := s.open(p, a.req.Server, port)
 		if op == "bind" && errors.Is(err, syscall.EADDRINUSE) {
 			a.client.count.portTaken.Add(1)
 			continue
@@ -70,8 +70,11 @@ func (a *attempt) send(ctx context.Context) (q query, sent time.Time, err error)
 		}
 		q = a.scratch.build(a.draft(id, s.localAddr))
 		sent = time.Now()
-		if op, err := s.send(p, q.msg); err != nil {
+		if op, err := s.send(q.msg); err != nil {
 			return q, sent, a.fail(ctx, op, err)
+		}
+		if s.watched {
+			a.client.count.reused.Add(1)
 		}
 		a.sends++
 		a.client.count.udp[a.family()].Add(1)

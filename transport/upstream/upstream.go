@@ -7,7 +7,7 @@
 // is dropped and counted, and the wait goes on: whoever can make a resolver give
 // up early with one crafted datagram can take its servers away from it (TuDoor,
 // CVE-2023-26437). What is nearly one has the question asked over TCP. Every
-// query over UDP has a socket of its own, connected to the server, on a port
+// query over UDP has a socket for itself, connected to the server, on a port
 // drawn anew from all unprivileged ones (RFC 5452 §9.2).
 //
 // What a server can do is remembered, but never because of a message that
@@ -127,7 +127,7 @@ type Options struct {
 // Client asks servers. Its methods may be called concurrently. Beside the
 // exchanges under way it has connections that may be used again, each with a
 // descriptor and a goroutine, which end by themselves when idle, or with Close;
-// and from the first question over UDP on one descriptor and one goroutine that
+// up to [MaxKept] sockets, until Close; and from the first question over UDP on one descriptor and one goroutine that
 // waits for all sockets, until Close.
 type Client struct {
 	opt     Options   // with defaults filled in
