@@ -20,8 +20,9 @@ type Answer struct {
 	form
 	stored  time.Time // when it was as it is
 	ede     *ede.Error
-	seconds uint32 // that it lives from then on
-	plain   bool   // the same with and without DO
+	seconds uint32    // that it lives from then on
+	plain   bool      // the same with and without DO
+	few     [6]uint16 // what ttls is kept in, if that is all
 }
 
 // form is what an answer says.
@@ -46,7 +47,7 @@ const (
 const maxTTL = 1<<31 - 1
 
 // NewAnswer makes an Answer of msg, a response with one question and no OPT
-// record, as it is at stored. It copies msg. ttls, in seconds, are those of the
+// record, as it is at stored. It takes over msg. ttls, in seconds, are those of the
 // records in their order; nil leaves the ones that are there. The Answer lives
 // as long as the record with the smallest TTL: RFC 2308 §5 has the denial go
 // with its SOA record, and an alias is of no use without the rest of its chain.
@@ -57,7 +58,8 @@ const maxTTL = 1<<31 - 1
 // that of [time.Now] does: setting the clock neither kills answers nor keeps
 // them alive.
 func NewAnswer(msg []byte, ttls []uint32, stored time.Time, extended *ede.Error) (*Answer, error) {
-	offsets, _, ok := wire.AppendTTLOffsets(nil, msg)
+	a := &Answer{stored: stored, ede: sendable(extended)}
+	offsets, _, ok := wire.AppendTTLOffsets(a.few[:0], msg)
 	if !ok || msg[2]&(bitQR|opcodeMask|bitTC) != bitQR || binary.BigEndian.Uint16(msg[4:]) != 1 {
 		return nil, ErrAnswer
 	}
@@ -65,9 +67,8 @@ func NewAnswer(msg []byte, ttls []uint32, stored time.Time, extended *ede.Error)
 	if len(offsets) != records || ttls != nil && len(ttls) != records { // fewer offsets: an OPT record
 		return nil, ErrAnswer
 	}
-	msg = append([]byte(nil), msg...) // not longer than need be: packers overestimate
-	msg[2] &^= bitAA                  // memory is nobody's authority (RFC 1035 §4.1.1)
-	least := uint32(0)                // without a record nothing says how long it holds (RFC 2308 §5)
+	msg[2] &^= bitAA   // memory is nobody's authority (RFC 1035 §4.1.1)
+	least := uint32(0) // without a record nothing says how long it holds (RFC 2308 §5)
 	for i, off := range offsets {
 		ttl := binary.BigEndian.Uint32(msg[off:])
 		if ttls != nil {
@@ -81,10 +82,8 @@ func NewAnswer(msg []byte, ttls []uint32, stored time.Time, extended *ede.Error)
 			least = ttl
 		}
 	}
-	return &Answer{
-		form:   form{msg: msg, ttls: offsets, ring: findRing(msg, offsets)},
-		stored: stored, seconds: least, ede: sendable(extended),
-	}, nil
+	a.form, a.seconds = form{msg: msg, ttls: offsets, ring: findRing(msg, offsets)}, least
+	return a, nil
 }
 
 // MarkPlain records that a has no DNSSEC records that were left out for want of

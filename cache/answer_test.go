@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -79,18 +78,13 @@ func TestAnswerAgesByTheMonotonicClock(t *testing.T) {
 	}
 }
 
-func TestNewAnswerWritesTTLsIntoItsOwnCopy(t *testing.T) {
+func TestNewAnswerWritesTTLsIntoTheMessage(t *testing.T) {
 	msg := pack(t, response(question("www.example.", wire.TypeA),
 		rrs(t, "www.example. 3600 IN CNAME web.example.", "web.example. 300 IN A 192.0.2.1")...))
-	before := bytes.Clone(msg)
 	a, err := NewAnswer(msg, []uint32{40, 20}, epoch, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(msg, before) {
-		t.Error("NewAnswer changed what it was lent")
-	}
-	clear(msg)
 	got := ttlsOf(unpack(t, a.Append(nil, query(t, "www.example.", wire.TypeA), after(5))))
 	if want := []uint32{35, 15}; !slices.Equal(got, want) {
 		t.Errorf("the TTLs are %d, want %d", got, want)

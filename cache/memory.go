@@ -2,7 +2,6 @@ package cache
 
 import (
 	"hash/maphash"
-	"strings"
 	"time"
 	"unsafe"
 
@@ -119,11 +118,22 @@ func (m *Memory) PutLink(l *rrset.Link) {
 	m.links.put(h, l.Zone, l, linkSize(l), nil)
 }
 
+// hashSet returns the hash of q. The sets of a name that are looked for one after
+// the other are in the same bucket, and so few that they may be.
+func (m *Memory) hashSet(q wire.Question) uint64 {
+	h := maphash.String(m.sets.seed, string(q.Name))
+	switch q.Type {
+	case wire.TypeA, wire.TypeAAAA, wire.TypeCNAME, wire.TypeDNAME, rrset.AnyType:
+		return h
+	}
+	return h ^ uint64(q.Type)*0x9E3779B97F4A7C15 // the golden ratio: odd, and its bits look random
+}
+
 // Set returns the live set of n and typ, if there is one. Its records are the
 // caller's own.
 func (m *Memory) Set(n wire.Name, typ wire.Type) (rrset.Set, bool) {
 	q := wire.Question{Name: n, Type: typ}
-	e := m.sets.get(maphash.Comparable(m.sets.seed, q), q)
+	e := m.sets.get(m.hashSet(q), q)
 	if e == nil || !e.val.alive(m.clock.Now()) {
 		return rrset.Set{}, false
 	}
@@ -142,17 +152,17 @@ func (m *Memory) PutSet(s rrset.Set) {
 		return old.alive(now) && (old.trust > s.Trust || old.trust == s.Trust && old.rank > s.Rank)
 	}
 	q := wire.Question{Name: s.Name, Type: s.Type}
-	h := maphash.Comparable(m.sets.seed, q)
+	h := m.hashSet(q)
 	if !now.Before(s.Until) {
 		m.sets.drop(h, q, func(old packedSet) bool { return !keep(old) })
 		return
 	}
-	s.Name = wire.Name(strings.Clone(string(s.Name))) // it may be the end of a longer one
-	q.Name = s.Name
 	p, err := packSet(s)
 	if err != nil {
 		return // no failure: whoever wants it asks for it again
 	}
+	p.name = p.ownName() // it may be the end of a longer one
+	q.Name = p.name
 	p.life = s.Until.Sub(now)
 	m.sets.put(h, q, p, p.size(), keep)
 }

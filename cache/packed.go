@@ -1,10 +1,14 @@
 package cache
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
+	"strings"
 	"time"
+	"unsafe"
 
 	"github.com/miekg/dns"
 
@@ -44,7 +48,7 @@ var (
 // kept either.
 func packSet(s rrset.Set) (packedSet, error) {
 	p := packedSet{name: s.Name, typ: s.Type, rank: s.Rank, trust: s.Trust, maimed: s.Maimed, until: s.Until}
-	if len(s.RRs)+len(s.Sigs) > 0 {
+	if p.msg = packAddresses(s); p.msg == nil && len(s.RRs)+len(s.Sigs) > 0 {
 		// One record alone has nothing to be compressed against.
 		m := dns.Msg{Answer: s.RRs, Ns: make([]dns.RR, len(s.Sigs)), Compress: len(s.RRs)+len(s.Sigs) > 1}
 		for i, sig := range s.Sigs {
@@ -75,6 +79,45 @@ func packSet(s rrset.Set) (packedSet, error) {
 	return p, nil
 }
 
+// packAddresses packs s if it is what most are: addresses, unsigned. Else it
+// returns nil. It gives what the library would, for a tenth of the time.
+func packAddresses(s rrset.Set) []byte {
+	size := addressSize(s.Type)
+	if size == 0 || len(s.RRs) == 0 || len(s.Sigs) > 0 {
+		return nil
+	}
+	const fixed = 10 // octets of a record between owner and RDATA
+	msg := make([]byte, wire.HeaderLen, wire.HeaderLen+len(s.Name)+len(s.RRs)*(2+fixed+size)-2)
+	binary.BigEndian.PutUint16(msg[6:], uint16(len(s.RRs)))
+	for i, rr := range s.RRs {
+		h, addr := rr.Header(), rrset.AddressOctets(rr)
+		if len(addr) != size || h.Class != dns.ClassINET || !s.Name.Spells(h.Name) {
+			return nil
+		}
+		if i == 0 {
+			msg = append(msg, s.Name...)
+		} else {
+			msg = append(msg, 0xC0, wire.HeaderLen) // RFC 1035 §4.1.4
+		}
+		msg = append(msg, byte(s.Type>>8), byte(s.Type), 0, dns.ClassINET)
+		msg = binary.BigEndian.AppendUint32(msg, h.Ttl)
+		msg = append(append(msg, 0, byte(size)), addr...)
+	}
+	return msg
+}
+
+// addressSize returns how many octets an address of the given type has; 0 if it
+// is none of addresses.
+func addressSize(typ wire.Type) int {
+	switch typ {
+	case wire.TypeA:
+		return net.IPv4len
+	case wire.TypeAAAA:
+		return net.IPv6len
+	}
+	return 0
+}
+
 // survives reports whether msg is read as s again. The library reads records
 // that it cannot write (without any data), or writes otherwise than it has read
 // them (a URI with a backslash).
@@ -82,6 +125,15 @@ func survives(s rrset.Set, msg []byte) bool {
 	rrs, sigs, ok := unpackRecords(msg)
 	return ok && slices.EqualFunc(rrs, s.RRs, dns.IsDuplicate) &&
 		slices.EqualFunc(sigs, s.Sigs, func(a, b *dns.RRSIG) bool { return dns.IsDuplicate(a, b) })
+}
+
+// ownName returns p's name in memory that p has, if need be, of its own: that of
+// its message, which begins with it.
+func (p *packedSet) ownName() wire.Name {
+	if first := wire.HeaderLen + len(p.name); len(p.msg) >= first && string(p.msg[wire.HeaderLen:first]) == string(p.name) {
+		return wire.Name(unsafe.String(&p.msg[wire.HeaderLen], len(p.name))) // never changed
+	}
+	return wire.Name(strings.Clone(string(p.name)))
 }
 
 // alive reports whether p may still be used at now.

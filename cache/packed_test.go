@@ -1,10 +1,12 @@
 package cache
 
 import (
+	"bytes"
 	"net"
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/miekg/dns"
 
@@ -110,6 +112,45 @@ func TestAFaithfulSetSurvives(t *testing.T) {
 
 // FuzzFaithfulSurvives: whatever record a message has, if it is faithful it
 // survives, and so it does with what a text form may have made of it.
+func TestAddressesArePackedAsTheLibraryPacksThem(t *testing.T) {
+	for _, records := range [][]string{
+		{"www.example. 300 IN A 192.0.2.1"},
+		{"www.example. 300 IN A 192.0.2.1", "www.example. 300 IN A 192.0.2.2", "www.example. 0 IN A 192.0.2.3"},
+		{"_a-b.c0.example. 2147483647 IN AAAA 2001:db8::1", "_a-b.c0.example. 1 IN AAAA ::ffff:192.0.2.1"},
+	} {
+		s := rrset.Set{RRs: rrs(t, records...)}
+		h := s.RRs[0].Header()
+		s.Name, s.Type = wire.MustParseName(h.Name), wire.Type(h.Rrtype)
+		m := dns.Msg{Answer: s.RRs, Compress: true}
+		if got, want := packAddresses(s), pack(t, &m); !bytes.Equal(got, want) {
+			t.Errorf("%s: %x, want %x", records, got, want)
+		}
+		p, err := packSet(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name := p.ownName(); name != s.Name || unsafe.StringData(string(name)) != &p.msg[wire.HeaderLen] {
+			t.Errorf("%s: the name is not that in the message, but %v", records, name)
+		}
+	}
+	for name, change := range map[string]func(*rrset.Set){
+		"a signature":      func(s *rrset.Set) { s.Sigs = []*dns.RRSIG{{}} },
+		"no record":        func(s *rrset.Set) { s.RRs = nil },
+		"a broken address": func(s *rrset.Set) { s.RRs[0].(*dns.A).A = []byte{1, 2} },
+		"another class":    func(s *rrset.Set) { s.RRs[0].Header().Class = dns.ClassCHAOS },
+		"another owner":    func(s *rrset.Set) { s.RRs[0].Header().Name = "wwx.example." },
+		"another spelling": func(s *rrset.Set) { s.RRs[0].Header().Name = "WWW.example." },
+		"another type":     func(s *rrset.Set) { s.Type = wire.TypeAAAA },
+		"no type of them":  func(s *rrset.Set) { s.Type = wire.TypeTXT },
+	} {
+		s := rrset.Set{Name: wire.MustParseName("www.example."), Type: wire.TypeA, RRs: rrs(t, "www.example. 300 IN A 192.0.2.1")}
+		change(&s)
+		if got := packAddresses(s); got != nil {
+			t.Errorf("%s: packed as %x", name, got)
+		}
+	}
+}
+
 func FuzzFaithfulSurvives(f *testing.F) {
 	for _, text := range []string{
 		"www.example. 300 IN A 192.0.2.1", "www.example. 300 IN NS ns.example.", "example. 300 IN SOA ns.example. a.example. 1 2 3 4 5",

@@ -146,6 +146,9 @@ func substitute(name wire.Name, d rrset.Set) (wire.Name, []rrset.Set, bool) {
 // pass one DNAME record, or one proof, several times, and a section has no
 // record twice (RFC 2181 §5).
 func appendNew(section, more []rrset.Set) []rrset.Set {
+	if len(section) == 0 && len(more) == 1 {
+		return more[:1:1]
+	}
 	for _, s := range more {
 		if !slices.ContainsFunc(section, func(have rrset.Set) bool { return have.Name == s.Name && have.Type == s.Type }) {
 			section = append(section, s)

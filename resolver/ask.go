@@ -81,8 +81,11 @@ func (r *Resolver) askServers(ctx context.Context, q wire.Question, s *search, w
 		case rep != nil:
 			s.heard = true
 			r.rememberApex(s.authority, rep)
-			own := *rep // who shared the flight looks at it too
-			return &own, nil
+			if s.shared {
+				own := *rep
+				rep = &own
+			}
+			return rep, nil
 		}
 		if s.silences > 0 && !s.heard && !s.probe { // what others found out meanwhile
 			if s.probe, err = r.dead.admit(zoneKey{s.cut.Zone, s.conf}, r.opt.Clock.Now()); err != nil {
@@ -125,15 +128,14 @@ func (r *Resolver) fly(ctx context.Context, first int, how infra.Hint, q wire.Qu
 	fl, leads := r.flights.board(k, s.tries[first].Addr, s.fresh)
 	if leads {
 		found := r.askPair(ctx, first, how, q, s, w)
-		if fl != nil {
-			r.flights.land(k, fl, found)
-		}
+		s.shared = fl != nil && r.flights.land(k, fl, found)
 		return found, nil
 	}
 	if err := w.spend(); err != nil {
 		return nil, err
 	}
 	found, err := fl.wait(ctx)
+	s.shared = false // each has its own
 	for i := range s.tries {
 		for _, a := range found {
 			if s.tries[i].Addr == a.server.Addr {

@@ -113,7 +113,7 @@ func classify(msg *dns.Msg, q wire.Question, cut *rrset.Cut, now time.Time, ttls
 		return lame(rcode, "truncated answer")
 	}
 	rd := &reading{
-		sections: scrub(msg, cut.Zone), msg: msg, q: q, cut: cut,
+		sections: scrub(msg, q.Name, cut.Zone), msg: msg, q: q, cut: cut,
 		aa: msg.Authoritative, recursive: msg.RecursionAvailable && !msg.Authoritative,
 		now: now, ttls: ttls,
 	}

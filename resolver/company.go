@@ -40,7 +40,7 @@ func (r *Resolver) accompany(rep *reply, msg *dns.Msg, q wire.Question, zone wir
 	if rep.Verdict != Positive && rep.Verdict != Negative {
 		return
 	}
-	rd := &reading{sections: scrub(msg, zone), q: q, aa: msg.Authoritative, now: now, ttls: r.opt.TTL}
+	rd := &reading{sections: scrub(msg, q.Name, zone), q: q, aa: msg.Authoritative, now: now, ttls: r.opt.TTL}
 	c := &company{}
 	if rep.Verdict == Positive || rep.Rcode == wire.NoError && len(rep.Denial) == 0 { // with a denial, it is the place to slip in one
 		c.servers = rd.servers(rep)
@@ -141,10 +141,10 @@ func (c *company) without(sets []rrset.Set) *company {
 }
 
 // keepCompany returns what stands beside rep, the end of the answer ans to q:
-// what came with it, else what memory has.
+// what came with it, else what memory has; nil: nothing.
 func (r *Resolver) keepCompany(ctx context.Context, q wire.Question, rep *reply, ans *Answer, w *work) *company {
 	if !r.opt.Full || len(w.path) != 1 || rep.Verdict == Alias {
-		return &company{}
+		return nil
 	}
 	c := rep.company
 	if c == nil {
@@ -290,6 +290,9 @@ func (r *Resolver) recallBeside(name wire.Name, typ wire.Type, w *work) []rrset.
 // accompany adds c to a. A denial without a SOA record must not be kept (RFC
 // 2308 §5), and c says nothing about how long it holds.
 func (a *Answer) accompany(c *company) {
+	if c == nil {
+		return
+	}
 	a.Authority, a.Additional = c.servers, appendNew(a.Additional, c.addrs)
 	if len(a.Records)+len(a.Denial) == 0 && len(c.servers) > 0 {
 		a.NoCache = true

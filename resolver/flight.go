@@ -34,7 +34,7 @@ type flightKey struct {
 // first is late.
 type flight struct {
 	server netip.AddrPort // the first
-	done   chan struct{}  // closed when asked is there
+	done   chan struct{}  // closed when asked is there; nil: nobody waits. Guarded by flights.mu until then
 	asked  []*asked       // nil: its leader was called away. Not to be changed: the leader has them too
 }
 
@@ -49,9 +49,12 @@ func (f *flights) board(k flightKey, server netip.AddrPort, want func(netip.Addr
 			return nil, true
 		}
 		f.shared.Add(1)
+		if fl.done == nil {
+			fl.done = make(chan struct{})
+		}
 		return fl, false
 	}
-	fl = &flight{server: server, done: make(chan struct{})}
+	fl = &flight{server: server}
 	if f.m == nil {
 		f.m = make(map[flightKey]*flight)
 	}
@@ -59,17 +62,22 @@ func (f *flights) board(k flightKey, server netip.AddrPort, want func(netip.Addr
 	return fl, true
 }
 
-// land ends fl, which the caller leads, with what was found out.
-func (f *flights) land(k flightKey, fl *flight, found []*asked) {
+// land ends fl, which the caller leads, with what was found out. It reports
+// whether others have that too.
+func (f *flights) land(k flightKey, fl *flight, found []*asked) (shared bool) {
 	f.mu.Lock()
 	delete(f.m, k)
 	f.mu.Unlock()
+	if fl.done == nil {
+		return false
+	}
 	for _, a := range found {
 		if a.err == nil {
 			fl.asked = append(fl.asked, a)
 		}
 	}
 	close(fl.done)
+	return true
 }
 
 // wait returns what the leader of fl found out: nil if it was called away.

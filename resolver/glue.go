@@ -164,7 +164,7 @@ func address(rr dns.RR) (netip.Addr, bool) {
 // addGlue gives the servers of cut that have no address those that came with
 // the referral, whoever may say so (Unbound's harden-glue: no).
 func (r *Resolver) addGlue(cut *rrset.Cut, msg *dns.Msg, now time.Time) {
-	rd := &reading{sections: scrub(msg, wire.Root), ttls: r.opt.TTL}
+	rd := &reading{sections: scrub(msg, wire.Root, wire.Root), ttls: r.opt.TTL}
 	for i := range cut.Servers {
 		srv := &cut.Servers[i]
 		if srv.Addrs != nil {

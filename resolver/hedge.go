@@ -62,6 +62,8 @@ type pair struct {
 	s *search
 	w *work
 
+	firstCtx deadline.Context
+
 	mu      sync.Mutex
 	over    bool          // the first has ended: no second any more
 	callOff func()        // nil: there is no second
@@ -78,7 +80,8 @@ func (r *Resolver) askPair(ctx context.Context, first int, how infra.Hint, q wir
 		return []*asked{r.askServer(ctx, s.tries[first].ZoneServer, how, q, s.authority, w)}
 	}
 	p := &pair{r: r, q: q, s: s, w: w}
-	firstCtx := deadline.New(ctx, time.Time{})
+	firstCtx := &p.firstCtx
+	firstCtx.Begin(ctx, time.Time{})
 	defer firstCtx.End()
 	// Owner: this call. End: at once, or with the exchange of the second
 	// server, which ends by its timeout or when this call calls it off. Bound:

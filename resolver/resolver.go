@@ -323,7 +323,8 @@ func (r *Resolver) resolve(ctx context.Context, q wire.Question, w *work) (*Answ
 	w.avoid = nil
 
 	ans := &Answer{Trust: rrset.Secure}
-	seen := []wire.Name{q.Name}
+	var first [1]wire.Name // most have no alias
+	seen := append(first[:0], q.Name)
 	for {
 		w.tellStep(StepQuestion, q, "")
 		rep, ok := r.recall(q, w.outlive(), r.least(w))

@@ -224,9 +224,9 @@ func (rd *reading) apexSet() *rrset.Set {
 	if !rd.aa {
 		return nil
 	}
-	set, ok := rd.set(recs, rd.cut.Zone, wire.TypeNS, rrset.AuthAuthority)
-	if !ok {
-		return nil
+	if set, ok := rd.set(recs, rd.cut.Zone, wire.TypeNS, rrset.AuthAuthority); ok {
+		found := set // only this one is kept
+		return &found
 	}
-	return &set
+	return nil
 }

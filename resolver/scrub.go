@@ -39,20 +39,22 @@ type sections struct {
 // classes, of owners that are not in the zone, such that can only be asked for,
 // NSEC records that reach beyond the zone, and records whose RDATA makes no
 // sense. The order is kept.
-func scrub(msg *dns.Msg, zone wire.Name) sections {
+//
+// asked is a name that records are likely to have; it need not be one.
+func scrub(msg *dns.Msg, asked, zone wire.Name) sections {
 	var s sections
-	s.answer = s.scrub(msg.Answer, zone)
-	s.authority = s.scrub(msg.Ns, zone)
-	s.additional = s.scrub(msg.Extra, zone)
+	s.answer = s.scrub(msg.Answer, asked, zone)
+	s.authority = s.scrub(msg.Ns, asked, zone)
+	s.additional = s.scrub(msg.Extra, asked, zone)
 	return s
 }
 
 // scrub returns what is left of one section.
-func (s *sections) scrub(rrs []dns.RR, zone wire.Name) []record {
-	if len(rrs) == 0 {
+func (s *sections) scrub(rrs []dns.RR, asked, zone wire.Name) []record {
+	rrs = rrs[:min(len(rrs), maxRecords)]
+	if len(rrs) == 0 || len(rrs) == 1 && rrs[0].Header().Rrtype == dns.TypeOPT {
 		return nil
 	}
-	rrs = rrs[:min(len(rrs), maxRecords)]
 	keep := make([]record, 0, len(rrs))
 	text, last := "", wire.Name("") // an owner, and what it was parsed to: sets come in one piece
 	for _, rr := range rrs {
@@ -62,9 +64,12 @@ func (s *sections) scrub(rrs []dns.RR, zone wire.Name) []record {
 			continue
 		}
 		if last == "" || h.Name != text {
-			name, err := wire.ParseName(h.Name)
-			if err != nil {
-				continue
+			name := asked
+			if !asked.Spells(h.Name) {
+				var err error
+				if name, err = wire.ParseName(h.Name); err != nil {
+					continue
+				}
 			}
 			text, last = h.Name, name
 		}
@@ -186,11 +191,13 @@ func (rd *reading) set(recs []record, name wire.Name, typ wire.Type, rank rrset.
 		default:
 			continue
 		}
-		if owner == "" {
-			owner = name.String()
-		}
 		// One spelling for all, so that names compress against the question,
 		// and with it take the client's; one TTL for all (RFC 2181 §5.2).
+		if owner == "" {
+			if owner = rec.rr.Header().Name; !name.Spells(owner) {
+				owner = name.String()
+			}
+		}
 		rec.rr.Header().Name = owner
 		ttl = min(ttl, clampTTL(rec.rr.Header().Ttl))
 	}

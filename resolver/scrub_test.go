@@ -21,7 +21,7 @@ func kept(t *testing.T, text, zone string) string {
 	t.Helper()
 	m := &dns.Msg{Ns: records(t, text)}
 	var got []string
-	for _, rec := range scrub(m, wire.MustParseName(zone)).authority {
+	for _, rec := range scrub(m, wire.Root, wire.MustParseName(zone)).authority {
 		got = append(got, fmt.Sprint(rec.name, " ", rec.typ))
 	}
 	return strings.Join(got, "\n")
@@ -56,7 +56,7 @@ func TestScrubLooksAtSoManyRecordsOfASection(t *testing.T) {
 		rrs = append(rrs, records(t, lines(200, "n%d.example.com 300 A 192.0.2.1"))...)
 	}
 	m := &dns.Msg{Answer: rrs, Ns: rrs, Extra: rrs}
-	s := scrub(m, wire.MustParseName("example.com."))
+	s := scrub(m, wire.Root, wire.MustParseName("example.com."))
 	if len(s.answer) != maxRecords || len(s.authority) != maxRecords || len(s.additional) != maxRecords {
 		t.Errorf("kept %d, %d and %d records, want %d each", len(s.answer), len(s.authority), len(s.additional), maxRecords)
 	}
@@ -111,7 +111,7 @@ func TestScrubDropsRecordsWithoutTheirLastField(t *testing.T) {
 			if len(m.Answer) != 2 {
 				t.Fatalf("%d records in the message, want 2", len(m.Answer))
 			}
-			if got := scrub(m, wire.MustParseName("example.com.")).answer; len(got) != 1 || got[0].typ != wire.TypeTXT {
+			if got := scrub(m, wire.Root, wire.MustParseName("example.com.")).answer; len(got) != 1 || got[0].typ != wire.TypeTXT {
 				t.Errorf("kept %v, want the TXT record alone", got)
 			}
 		})
@@ -341,7 +341,7 @@ func TestScrubParsesEveryOwner(t *testing.T) {
 	broken := &dns.A{Hdr: dns.RR_Header{Name: "no..name.", Rrtype: dns.TypeA, Class: dns.ClassINET}, A: []byte{192, 0, 2, 8}}
 	rrs = append([]dns.RR{broken}, append(rrs, broken)...)
 	var got []string
-	for _, rec := range scrub(&dns.Msg{Answer: rrs}, wire.MustParseName("example.")).answer {
+	for _, rec := range scrub(&dns.Msg{Answer: rrs}, wire.Root, wire.MustParseName("example.")).answer {
 		got = append(got, rec.name.String()+rec.rr.(*dns.A).A.String())
 	}
 	want := []string{"a.example.192.0.2.1", "a.example.192.0.2.2", "b.example.192.0.2.3", "a.example.192.0.2.6", "a.example.192.0.2.7"}

@@ -38,6 +38,7 @@ type search struct {
 	probe    bool          // to find out whether the zone is still dead
 	begun    time.Time
 	looped   bool // a server's address depends on itself
+	shared   bool // what was found last, others look at too
 }
 
 // try is what was done with one server.
@@ -66,11 +67,17 @@ func (r *Resolver) search(at authority, avoid []netip.Addr) *search {
 		return s
 	}
 	s.tries = make([]try, 0, min(len(at.cut.Servers), maxServers))
-	for _, i := range rand.Perm(len(at.cut.Servers)) {
+	var order [maxServers]*rrset.Server
+	servers := order[:0]
+	for i := range at.cut.Servers {
+		servers = append(servers, &at.cut.Servers[i])
+	}
+	rand.Shuffle(len(servers), func(i, j int) { servers[i], servers[j] = servers[j], servers[i] })
+	for _, srv := range servers {
 		if len(s.tries)+len(s.glueless) >= maxServers*maxAddrs {
 			break
 		}
-		r.offer(s, at.cut.Servers[i])
+		r.offer(s, *srv)
 	}
 	return s
 }
@@ -91,9 +98,9 @@ func (r *Resolver) offer(s *search, srv rrset.Server) {
 }
 
 // knownAddrs returns the addresses of srv that may be asked: the parent's
-// glue, else what was looked up before.
+// glue, else what was looked up before. They are not to be changed.
 func (r *Resolver) knownAddrs(srv rrset.Server) []netip.Addr {
-	addrs := slices.Clone(srv.Addrs)
+	addrs := srv.Addrs
 	if addrs == nil {
 		for _, typ := range r.families() {
 			set, _ := r.opt.Memory.Set(srv.Host, typ)
@@ -104,7 +111,10 @@ func (r *Resolver) knownAddrs(srv rrset.Server) []netip.Addr {
 			}
 		}
 	}
-	addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return !r.usable(a) })
+	unusable := func(a netip.Addr) bool { return !r.usable(a) }
+	if slices.ContainsFunc(addrs, unusable) {
+		addrs = slices.DeleteFunc(slices.Clone(addrs), unusable)
+	}
 	return addrs[:min(len(addrs), maxAddrs)]
 }
 

@@ -25,6 +25,7 @@ type work struct {
 	refused bool // a look-up was
 	aliases int
 	path    []wire.Question // what is being resolved, outermost first
+	first   [2]wire.Question
 	within  int             // of path: what the question is within whose answer the client is given
 	trace   *trace
 	cd      bool          // nothing is validated
@@ -49,6 +50,7 @@ type work struct {
 func (r *Resolver) work(q Query) *work {
 	w := &work{limits: r.opt.Limits, until: q.Until, cd: q.CD, budget: *dnssec.NewBudget(), counts: &r.stats}
 	w.budget.Iterations = r.opt.NSEC3Iterations
+	w.path = w.first[:0]
 	return w
 }
 

@@ -28,7 +28,14 @@ type Context struct {
 // New returns a context that ends with parent, by End, or at deadline, unless
 // that is zero.
 func New(parent context.Context, deadline time.Time) *Context {
-	return &Context{parent: parent, deadline: deadline}
+	c := new(Context)
+	c.Begin(parent, deadline)
+	return c
+}
+
+// Begin is [New] for a context that is part of something else. It is for once.
+func (c *Context) Begin(parent context.Context, deadline time.Time) {
+	c.parent, c.deadline = parent, deadline
 }
 
 // Deadline implements [context.Context].

@@ -34,7 +34,7 @@ type bounds struct {
 }
 
 type flight[V any] struct {
-	done    chan struct{} // closed when val is there
+	done    chan struct{} // closed when val is there; nil: nobody waits. Guarded by flights.mu until then
 	val     V
 	begun   time.Time
 	network wire.Network // that it counts against; 0: none
@@ -85,6 +85,9 @@ func (f *flights[K, V]) join(k K, network wire.Network, b bounds, work func(cont
 
 // launch has fl, which the caller leads, done on a goroutine of its own.
 func (f *flights[K, V]) launch(k K, fl *flight[V], work func(context.Context) V) {
+	f.mu.Lock()
+	fl.awaited()
+	f.mu.Unlock()
 	// Owner: f. End: when work returns, by its deadline or the server's end at
 	// the latest. Bound: bounds.most; board turns excess callers away.
 	go func() {
@@ -107,6 +110,7 @@ func (f *flights[K, V]) board(k K, network wire.Network, b bounds) (fl *flight[V
 			return nil, false, errWaiters
 		}
 		fl.callers++
+		fl.awaited()
 		return fl, false, nil
 	}
 	if len(f.m) >= b.most {
@@ -119,13 +123,21 @@ func (f *flights[K, V]) board(k K, network wire.Network, b bounds) (fl *flight[V
 	if network != 0 && !f.networks.Take(network, b.share) {
 		return nil, false, errNetwork
 	}
-	fl = &flight[V]{done: make(chan struct{}), begun: time.Now(), network: network, callers: 1}
+	fl = &flight[V]{begun: time.Now(), network: network, callers: 1}
 	if f.m == nil {
 		f.m = make(map[K]*flight[V])
 	}
 	f.m[k] = fl
 	f.wg.Add(1)
 	return fl, true, nil
+}
+
+// awaited has the end of f told. Who calls it holds flights.mu, or has not begun
+// f.
+func (f *flight[V]) awaited() {
+	if f.done == nil {
+		f.done = make(chan struct{})
+	}
 }
 
 // lead does the work of fl, which board gave the caller to lead with the same k,
@@ -140,7 +152,9 @@ func (f *flights[K, V]) lead(k K, fl *flight[V], work func() V) {
 		if fl.network != 0 {
 			f.networks.Give(fl.network)
 		}
-		close(fl.done)
+		if fl.done != nil {
+			close(fl.done)
+		}
 	}()
 	fl.val = work()
 }

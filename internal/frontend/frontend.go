@@ -14,7 +14,6 @@ import (
 
 	"shirube/cache"
 	"shirube/internal/clock"
-	"shirube/internal/deadline"
 	"shirube/internal/ede"
 	"shirube/internal/wire"
 	"shirube/policy"
@@ -364,9 +363,9 @@ func (f *Frontend) resolve(server context.Context, k flightKey, until time.Time)
 			out.err = &ede.Error{Code: ede.Other, Text: "internal error"}
 		}
 	}()
-	ctx := deadline.New(server, time.Now().Add(f.opt.Timeout))
-	defer ctx.End()
-	ans, err := f.opt.Resolver.Resolve(ctx, resolver.Query{Question: k.q, CD: k.cd, Until: until})
+	out.ctx.Begin(server, time.Now().Add(f.opt.Timeout))
+	defer out.ctx.End()
+	ans, err := f.opt.Resolver.Resolve(&out.ctx, resolver.Query{Question: k.q, CD: k.cd, Until: until})
 	out.at = f.opt.Clock.Now()
 	if err == nil {
 		out.ans = ans

@@ -11,6 +11,7 @@ import (
 	"github.com/miekg/dns"
 
 	"shirube/cache"
+	"shirube/internal/deadline"
 	"shirube/internal/ede"
 	"shirube/internal/rrset"
 	"shirube/internal/wire"
@@ -28,6 +29,7 @@ type outcome struct {
 	err *ede.Error // set: there is no ans
 
 	forms [2]form
+	ctx   deadline.Context // of the resolution
 }
 
 type form struct {
@@ -84,7 +86,7 @@ func pack(q wire.Question, ans *resolver.Answer, do bool, now time.Time) (*cache
 
 // packForm is pack, in the shorter way if there is one.
 func packForm(q wire.Question, ans *resolver.Answer, do bool, now time.Time) (*cache.Answer, error) {
-	if msg := appendAddresses(make([]byte, 0, 128), q, ans, now); msg != nil {
+	if msg := packAddresses(q, ans, now); msg != nil {
 		return cache.NewAnswer(msg, nil, now, remark(ans))
 	}
 	return packAny(q, ans, do, now)
@@ -173,10 +175,10 @@ func remark(ans *resolver.Answer) *ede.Error {
 	return nil
 }
 
-// appendAddresses appends the response to q if it is what most are: addresses
-// of the very name, unsigned and with nothing beside them. Else it returns nil.
-// It gives the same octets as packAny, for half the time and memory.
-func appendAddresses(buf []byte, q wire.Question, ans *resolver.Answer, now time.Time) []byte {
+// packAddresses makes the response to q if it is what most are: addresses of the
+// very name, unsigned and with nothing beside them. Else it returns nil. It gives
+// the same octets as packAny, for half the time and memory.
+func packAddresses(q wire.Question, ans *resolver.Answer, now time.Time) []byte {
 	if len(ans.Records) != 1 || len(ans.Denial)+len(ans.Authority)+len(ans.Additional) > 0 || ans.Rcode != wire.NoError || q.Name == wire.Root {
 		return nil
 	}
@@ -189,13 +191,15 @@ func appendAddresses(buf []byte, q wire.Question, ans *resolver.Answer, now time
 	if ans.Trust == rrset.Secure {
 		flags |= ad
 	}
+	const most = 12 + net.IPv6len // octets of a record
+	buf := make([]byte, 0, wire.HeaderLen+len(q.Name)+4+len(s.RRs)*most)
 	buf = append(buf, 0, 0, qr, flags, 0, 1, byte(len(s.RRs)>>8), byte(len(s.RRs)), 0, 0, 0, 0)
 	buf = append(buf, q.Name...)
 	buf = append(buf, byte(q.Type>>8), byte(q.Type), 0, dns.ClassINET)
 	ttl := s.TTL(now)
 	for _, rr := range s.RRs {
-		addr := octetsOf(rr, s.Type)
-		if addr == nil {
+		addr := rrset.AddressOctets(rr)
+		if h := rr.Header(); addr == nil || h.Class != dns.ClassINET || wire.Type(h.Rrtype) != s.Type {
 			return nil
 		}
 		buf = append(buf, 0xC0, wire.HeaderLen, // RFC 1035 §4.1.4: a pointer to the question's name
@@ -205,21 +209,4 @@ func appendAddresses(buf []byte, q wire.Question, ans *resolver.Answer, now time
 		buf = append(buf, addr...)
 	}
 	return buf
-}
-
-// octetsOf returns the address in rr, a record of class IN and of type A or
-// AAAA, which is typ; else nil.
-func octetsOf(rr dns.RR, typ wire.Type) net.IP {
-	if h := rr.Header(); h.Class != dns.ClassINET || wire.Type(h.Rrtype) != typ {
-		return nil
-	}
-	switch rr := rr.(type) {
-	case *dns.A:
-		return rr.A.To4()
-	case *dns.AAAA:
-		if len(rr.AAAA) == net.IPv6len {
-			return rr.AAAA
-		}
-	}
-	return nil
 }

@@ -65,7 +65,7 @@ func TestAddressesArePackedAsTheLibraryDoes(t *testing.T) {
 				until = now
 			}
 			q, ans := addresses(t, trust, until, records...)
-			if appendAddresses(nil, q, ans, now) == nil {
+			if packAddresses(q, ans, now) == nil {
 				t.Errorf("%s: left to the library", name)
 			}
 			got, err := pack(q, ans, false, now)
@@ -109,7 +109,7 @@ func TestOtherAnswersAreLeftToTheLibrary(t *testing.T) {
 	} {
 		q, ans := addresses(t, rrset.Unchecked, now.Add(time.Hour), "www.example. 300 IN A 192.0.2.1")
 		change(&q, ans)
-		if got := appendAddresses(nil, q, ans, now); got != nil {
+		if got := packAddresses(q, ans, now); got != nil {
 			t.Errorf("%s: packed as %x", name, got)
 		}
 	}

@@ -31,7 +31,12 @@ func Unpack(msg []byte) (*dns.Msg, error) {
 	if len(msg) < wire.HeaderLen {
 		return nil, errHeader
 	}
-	m := &dns.Msg{MsgHdr: headerOf(msg)}
+	one := &struct { // one allocation
+		dns.Msg
+		question [1]dns.Question
+	}{}
+	m := &one.Msg
+	m.MsgHdr = headerOf(msg)
 	rd := reader{msg: msg}
 	off := wire.HeaderLen
 	switch binary.BigEndian.Uint16(msg[4:]) {
@@ -48,24 +53,32 @@ func Unpack(msg []byte) (*dns.Msg, error) {
 			return nil, errCut
 		}
 		rd.note(wire.HeaderLen, name)
-		m.Question = []dns.Question{{
-			Name: name, Qtype: binary.BigEndian.Uint16(msg[end:]), Qclass: binary.BigEndian.Uint16(msg[end+2:]),
-		}}
+		one.question[0] = dns.Question{Name: name, Qtype: binary.BigEndian.Uint16(msg[end:]), Qclass: binary.BigEndian.Uint16(msg[end+2:])}
+		m.Question = one.question[:]
 	default:
 		return nil, errQuestions
 	}
+	var counts [3]int
+	for i := range counts {
+		counts[i] = int(binary.BigEndian.Uint16(msg[6+2*i:]))
+	}
+	var all []dns.RR // of all sections
+	if n := counts[0] + counts[1] + counts[2]; n > 0 {
+		all = make([]dns.RR, 0, min(n, (len(msg)-off)/shortest))
+	}
 	for i, section := range [...]*[]dns.RR{&m.Answer, &m.Ns, &m.Extra} {
-		n := int(binary.BigEndian.Uint16(msg[6+2*i:]))
-		if n > 0 {
-			*section = make([]dns.RR, 0, min(n, (len(msg)-off)/shortest))
+		if counts[i] == 0 {
+			continue
 		}
-		for range n {
+		from := len(all)
+		for range counts[i] {
 			rr, end, err := rd.record(off)
 			if err != nil {
 				return nil, err
 			}
-			*section, off = append(*section, rr), end
+			all, off = append(all, rr), end
 		}
+		*section = all[from:len(all):len(all)]
 	}
 	if opt := m.IsEdns0(); opt != nil {
 		m.Rcode |= opt.ExtendedRcode()
@@ -143,7 +156,7 @@ func (rd *reader) record(off int) (dns.RR, int, error) {
 		Ttl: binary.BigEndian.Uint32(rd.msg[fixed+4:]), Rdlength: binary.BigEndian.Uint16(rd.msg[fixed+8:]),
 	}
 	data := fixed + 10
-	if end := data + int(h.Rdlength); data < end && end <= len(rd.msg) {
+	if end := data + int(h.Rdlength); end <= len(rd.msg) && (data < end || h.Rrtype == dns.TypeOPT) {
 		if rr := common(h, rd.msg[:end], data); rr != nil {
 			return rr, end, nil
 		}
@@ -181,6 +194,8 @@ func common(h dns.RR_Header, msg []byte, off int) dns.RR {
 		if name, ok := onlyName(msg, off+2); ok {
 			return &dns.MX{Hdr: h, Preference: binary.BigEndian.Uint16(msg[off:]), Mx: name}
 		}
+	case h.Rrtype == dns.TypeOPT && len(msg) == off: // without options
+		return &dns.OPT{Hdr: h}
 	}
 	return nil
 }

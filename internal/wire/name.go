@@ -198,6 +198,28 @@ func (n Name) String() string {
 	return b.String()
 }
 
+// Spells reports whether s is what String returns for n, of letters, digits,
+// hyphens and underscores only: of other names it does not know. It allocates
+// nothing.
+func (n Name) Spells(s string) bool {
+	if s == "" || len(n) != len(s)+1 { // each label has its length before it or a dot behind it; and there is the root's
+		return false
+	}
+	for len(n) > 1 {
+		l := int(n[0])
+		if n[1:1+l] != Name(s[:l]) || s[l] != '.' {
+			return false
+		}
+		for _, c := range []byte(s[:l]) {
+			if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+				return false
+			}
+		}
+		n, s = n[1+l:], s[l+1:]
+	}
+	return s == ""
+}
+
 // writeEscaped writes one octet of a label: \DDD for what is not printing ASCII,
 // the space among it (RFC 4343 §2.1), and \X for what a zone file would take for
 // its own (RFC 1035 §5.1; $ begins its directives).

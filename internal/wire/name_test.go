@@ -430,3 +430,29 @@ func BenchmarkNameWithin(b *testing.B) {
 		}
 	}
 }
+
+func TestSpellsIsWhatStringSays(t *testing.T) {
+	names := []string{
+		".", "a.", "example.com.", "_25._tcp.mail.example.", "xn--p1ai.", "a-b.c0.", "a.b.c.d.e.f.g.",
+		`a\.b.example.`, `a\032b.example.`, "a+b.example.", `\065.`, strings.Repeat("a.", 126), strings.Repeat("abc", 21) + ".",
+	}
+	for _, text := range names {
+		n := MustParseName(text)
+		if got, want := n.Spells(n.String()), !strings.ContainsAny(n.String(), `\+`) && n != Root; got != want {
+			t.Errorf("%s spells %s: %v", text, n, got)
+		}
+		for _, other := range names {
+			if o := MustParseName(other); o != n && n.Spells(o.String()) {
+				t.Errorf("%s spells %s", n, o)
+			}
+		}
+		for _, wrong := range []string{"", strings.TrimSuffix(text, "."), text + ".", strings.ToUpper(text), strings.Replace(text, ".", "x", 1), "x" + text} {
+			if wrong != text && n.Spells(wrong) {
+				t.Errorf("%s spells %q", n, wrong)
+			}
+		}
+	}
+	if Name("").Spells("") || MustParseName("ab.").Spells("a.\x00"[:3]) {
+		t.Error("no name, or a wrong one, is spelled")
+	}
+}
