@@ -20,11 +20,14 @@ const (
 	ClosedSlowReader                    // MessageTimeout, while the client was sent
 	ClosedIdle                          // IdleTimeout
 	ClosedShutdown                      // by Shutdown
+	ClosedNoProxy                       // by a proxy that did not say for whom it asks
+	ClosedOverClient                    // MaxConnsPerClient, of a client behind a proxy
 	NumCloseReasons                     // how many there are, for arrays of counters
 )
 
 var closeReasonNames = [NumCloseReasons]string{
 	"client", "mid_message", "reset", "no_query", "first_byte_timeout", "slow_writer", "slow_reader", "idle", "shutdown",
+	"no_proxy_header", "over_client",
 }
 
 // String returns a word for r that can be a label of a metric.

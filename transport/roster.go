@@ -36,9 +36,9 @@ func newRoster(total, perClient int) roster {
 	}
 }
 
-// add takes c in, and reports false when that would break a limit.
-func (r *roster) add(c *tcpConn) bool {
-	client := clientOf(c.client.Addr())
+// add takes c in, and reports false when that would break a limit. If its client
+// is not known yet, know has to be called.
+func (r *roster) add(c *tcpConn, known bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
@@ -47,14 +47,33 @@ func (r *roster) add(c *tcpConn) bool {
 	case len(r.conns) >= r.total:
 		r.overTotal++
 		return false
-	case r.clients[client] >= r.perClient:
-		r.overClient++
+	case known && !r.count(c):
 		return false
 	}
 	r.accepted++
 	r.conns[c] = struct{}{}
-	r.clients[client]++
 	r.open.Add(1)
+	return true
+}
+
+// know says that c's client is known by now, and reports false when that breaks
+// a limit.
+func (r *roster) know(c *tcpConn) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.count(c)
+}
+
+// count counts c among its client's connections, and reports false when it has
+// enough.
+func (r *roster) count(c *tcpConn) bool {
+	client := clientOf(c.client.Addr())
+	if r.clients[client] >= r.perClient {
+		r.overClient++
+		return false
+	}
+	r.clients[client]++
+	c.counted = true
 	return true
 }
 
@@ -66,6 +85,9 @@ func (r *roster) remove(c *tcpConn) {
 	delete(r.conns, c)
 	r.open.Add(-1)
 	r.scarcity = min(r.scarcity, r.scarce())
+	if !c.counted {
+		return
+	}
 	if r.clients[client]--; r.clients[client] == 0 {
 		delete(r.clients, client)
 	}

@@ -56,6 +56,7 @@ type TCPStats struct {
 	Accepted     uint64                  // connections served
 	OverTotal    uint64                  // connections refused because of MaxConns
 	OverClient   uint64                  // connections refused because of MaxConnsPerClient
+	Unlisted     uint64                  // connections refused because a proxy was expected ([Proxies])
 	AcceptErrors uint64                  // failed calls of Accept, for want of descriptors mostly
 	Stalled      uint64                  // times a connection was not read because of MaxInFlight
 	Closed       [NumCloseReasons]uint64 // connections served, by what ended them
@@ -88,6 +89,7 @@ type TCP struct {
 type tcpCounters struct {
 	counters
 	acceptErrors atomic.Uint64
+	unlisted     atomic.Uint64
 	stalled      atomic.Uint64
 	closed       [NumCloseReasons]atomic.Uint64
 }
@@ -102,7 +104,9 @@ type tcpCounters struct {
 //   - Accept does not wait for the client. What has to be exchanged before the
 //     first message, is exchanged by the first Read, within its deadline, which
 //     is FirstByteTimeout.
-//   - RemoteAddr is a [*net.TCPAddr] of the client, from the start.
+//   - RemoteAddr is a [*net.TCPAddr] of the client, from the start; or, if NetConn
+//     returns a connection of [Proxies.Listener], when the header was read from that,
+//     which is done here before the first Read.
 //   - A Read that ended at its deadline can be followed by others, which lose
 //     nothing, once octets have come.
 //   - A Read of two octets leaves the rest of what came along with them to the
@@ -201,8 +205,13 @@ func (t *TCP) accept(ctx context.Context, l net.Listener) {
 			continue
 		}
 		wait.ok()
-		c := newTCPConn(t, conn)
-		if !t.conns.add(c) {
+		c, by := newTCPConn(t, conn), proxiedOf(conn)
+		if by != nil && !by.listed {
+			t.n.unlisted.Add(1)
+			_ = conn.Close() // nobody that is to be heard
+			continue
+		}
+		if !t.conns.add(c, by == nil) {
 			_ = conn.Close() // counted by the roster
 			continue
 		}
@@ -278,6 +287,7 @@ func (t *TCP) Stats() TCPStats {
 	s := t.conns.stats()
 	t.n.addTo(&s.Counts)
 	s.AcceptErrors = t.n.acceptErrors.Load()
+	s.Unlisted = t.n.unlisted.Load()
 	s.Stalled = t.n.stalled.Load()
 	for i := range t.n.closed {
 		s.Closed[i] = t.n.closed[i].Load()

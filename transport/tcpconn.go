@@ -25,10 +25,11 @@ const bufferSize = 16 << 10
 // a hundred thousand of them, most of which are idle: what only those need that
 // are not is not here, but in frames' inbox, out and late.
 type tcpConn struct {
-	tcp    *TCP
-	conn   net.Conn
-	stream *netx.Stream // of conn; nil: conn is no bare TCP connection
-	client netip.AddrPort
+	tcp     *TCP
+	conn    net.Conn
+	stream  *netx.Stream // of conn; nil: conn is no bare TCP connection
+	client  netip.AddrPort
+	counted bool // among its client's, by the roster
 
 	frames frames
 	first  [prefixLen]byte // where the next message begins, without a stream
@@ -49,17 +50,26 @@ func newTCPConn(t *TCP, conn net.Conn) *tcpConn {
 	c.frames.pool = &t.inboxes
 	c.late.pool = &t.buffers
 	c.pace.begin(&t.opt, time.Now())
+	c.takeStream(conn)
+	return c
+}
+
+// takeStream has c read and written at the least cost, if conn, which carries
+// nothing but messages, is bare TCP.
+func (c *tcpConn) takeStream(conn net.Conn) {
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		c.stream, _ = netx.NewStream(tcp, &c.frames) // without one it is read as any other
 	}
-	return c
 }
 
 // run serves the connection until it ends, and leaves nothing behind.
 func (c *tcpConn) run(ctx context.Context) {
 	defer c.tcp.conns.remove(c)
 	c.ctx = deadline.New(ctx, time.Time{})
-	reason := c.read()
+	reason, ok := c.open()
+	if ok {
+		reason = c.read()
+	}
 	c.flush()
 	if reason.answersFirst() {
 		c.serving.Wait()
@@ -67,6 +77,40 @@ func (c *tcpConn) run(ctx context.Context) {
 	c.end(reason)
 	c.serving.Wait()
 	c.frames.release()
+}
+
+// open finds out who the client is, if a proxy has to say so. It reports false
+// when the connection has to end, and why.
+func (c *tcpConn) open() (CloseReason, bool) {
+	p := proxiedOf(c.conn)
+	if p == nil {
+		return 0, true
+	}
+	if err := c.arm(); err != nil {
+		return ClosedReset, false
+	}
+	if isClosed(c.tcp.stop) { // as in fill
+		return ClosedShutdown, false
+	}
+	err := p.greet()
+	switch {
+	case err == nil:
+	case errors.Is(err, errNoProxy):
+		return ClosedNoProxy, false
+	case isClosed(c.tcp.stop):
+		return ClosedShutdown, false
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return ClosedFirstByte, false
+	default:
+		return readFailure(err, p.begun), false
+	}
+	if c.client = addrPort(c.conn.RemoteAddr()); !c.tcp.conns.know(c) {
+		return ClosedOverClient, false
+	}
+	if c.conn == net.Conn(p) {
+		c.takeStream(p.Conn)
+	}
+	return 0, true
 }
 
 // end ends the connection; the first reason counts. Blocked reads and writes

@@ -43,6 +43,8 @@ type UDPStats struct {
 	Counts
 	Late       uint64                // answers that were discarded for their age
 	BadSource  uint64                // datagrams that nobody can be answered on
+	Unlisted   uint64                // datagrams from others than the proxies that were expected
+	NoProxy    uint64                // datagrams from proxies that did not say for whom they ask
 	Overflow   uint64                // datagrams that the kernel threw away, as nobody had read those before them
 	ReadErrors uint64                // ICMP errors of earlier responses included
 	SendErrors [NumSendErrors]uint64 // responses that were not sent, by what went wrong
@@ -116,7 +118,11 @@ func (u *UDP) Start(ctx context.Context) {
 
 // Add serves conns too, which u owns from now on: at once, if u has been started.
 // After Shutdown it closes them.
-func (u *UDP) Add(conns ...*net.UDPConn) {
+func (u *UDP) Add(conns ...*net.UDPConn) { u.AddBehind(nil, conns...) }
+
+// AddBehind is [UDP.Add] for conns that clients come to by proxies, if there are
+// any.
+func (u *UDP) AddBehind(proxies *Proxies, conns ...*net.UDPConn) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for _, c := range conns {
@@ -124,7 +130,7 @@ func (u *UDP) Add(conns ...*net.UDPConn) {
 			_ = c.Close() // nobody was served on it
 			continue
 		}
-		r := newUDPReader(u, c, u.loop)
+		r := newUDPReader(u, c, proxies)
 		r.n.lane = len(u.readers)
 		u.readers = append(u.readers, r)
 		if u.ctx != nil {

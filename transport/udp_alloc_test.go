@@ -5,6 +5,7 @@ package transport
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"shirube/internal/netx"
@@ -57,6 +58,34 @@ func TestTappedHitAllocatesNothing(t *testing.T) {
 	if s := tap.Stats()[0]; s.Dropped != 0 || len(end()) < 4000 {
 		t.Errorf("%+v", s)
 	}
+}
+
+// Nor does a header before the query cost anything, or one that is none.
+func TestProxiedUDPAllocatesNothing(t *testing.T) {
+	eachLoop(t, func(t *testing.T, loop netx.Loop) {
+		_, at := startProxiedUDP(t, UDPOptions{Handler: newScripted(), Loop: loop}, newProxies(t, "192.0.2.0/24", "127.0.0.0/8"), "127.0.0.1:0")
+		c := dial(t, "udp", at)
+		hit := packQuery(t, 1, "hit")
+		for _, header := range []string{proxyInet4, proxyInet4 + proxyTLV} {
+			wantNoAllocations(t, c, slices.Concat(proxyHeader(0x21, 0x12, header), hit))
+		}
+		good := slices.Concat(proxyHeader(0x21, 0x22, proxyInet6), hit)
+		var buf [4096]byte
+		ask := func() {
+			for _, msg := range [][]byte{hit, good} {
+				if _, err := c.Write(msg); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if n, err := c.Read(buf[:]); err != nil || n < 12 {
+				t.Fatal(n, err)
+			}
+		}
+		ask()
+		if n := testing.AllocsPerRun(1000, ask); n != 0 {
+			t.Errorf("%v allocations with one message that has no header", n)
+		}
+	})
 }
 
 // What a flood is answered with must not cost more than an answer.

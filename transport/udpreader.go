@@ -21,13 +21,14 @@ import (
 // batch at a time, and the next ones reuse the same memory. A query that takes
 // longer leaves as a copy.
 type udpReader struct {
-	udp   *UDP
-	conn  *net.UDPConn
-	local netip.AddrPort // of the socket; perhaps all addresses
-	batch *netx.Batch
-	q     wire.Query
-	tx    []byte      // what the queries of a batch are answered with, one after the other
-	lost  func(error) // is r.notSent: made once, for a method value allocates
+	udp     *UDP
+	conn    *net.UDPConn
+	local   netip.AddrPort // of the socket; perhaps all addresses
+	batch   *netx.Batch
+	proxies *Proxies // who alone may use the socket; nil: everybody
+	q       wire.Query
+	tx      []byte      // what the queries of a batch are answered with, one after the other
+	lost    func(error) // is r.notSent: made once, for a method value allocates
 
 	n udpCounters
 
@@ -43,6 +44,8 @@ type udpCounters struct {
 	counters
 	late       atomic.Uint64
 	badSource  atomic.Uint64
+	unlisted   atomic.Uint64
+	noProxy    atomic.Uint64
 	overflow   atomic.Uint64 // as of when it was last asked for
 	readErrors atomic.Uint64
 	sendErrors [NumSendErrors]atomic.Uint64
@@ -50,9 +53,13 @@ type udpCounters struct {
 	_          [64]byte // see counters
 }
 
-func newUDPReader(u *UDP, c *net.UDPConn, loop netx.Loop) *udpReader {
-	r := &udpReader{udp: u, conn: c, cancel: func() {}, stop: make(chan struct{}), idle: make(chan struct{})}
-	r.batch = netx.NewBatch(c, netx.BatchOptions{MaxMessage: maxQuery, Size: u.batch, Loop: loop})
+func newUDPReader(u *UDP, c *net.UDPConn, proxies *Proxies) *udpReader {
+	r := &udpReader{udp: u, conn: c, proxies: proxies, cancel: func() {}, stop: make(chan struct{}), idle: make(chan struct{})}
+	most := maxQuery
+	if proxies != nil {
+		most += MaxProxyHeader
+	}
+	r.batch = netx.NewBatch(c, netx.BatchOptions{MaxMessage: most, Size: u.batch, Loop: u.loop})
 	if a, ok := c.LocalAddr().(*net.UDPAddr); ok {
 		r.local = netip.AddrPortFrom(a.AddrPort().Addr().Unmap(), a.AddrPort().Port())
 	}
@@ -164,13 +171,15 @@ func (r *udpReader) handle(ctx context.Context, tx []byte, i int, now time.Time)
 		r.n.badSource.Add(1)
 		return tx
 	}
+	ends, ok := r.unwrap(&d)
+	if !ok {
+		r.n.received.Add(1)
+		return tx
+	}
 	q := &r.q
 	status := parse(q, d.Msg, d.Cut)
-	q.Client, q.Proto, q.Received, q.Limit = d.From, wire.UDP, now, q.UDPLimit(r.udp.maxSize)
-	q.Local = r.local
-	if d.Local.IsValid() {
-		q.Local = netip.AddrPortFrom(d.Local, r.local.Port())
-	}
+	q.Client, q.Proto, q.Received, q.Limit = ends.client, wire.UDP, now, q.UDPLimit(r.udp.maxSize)
+	q.Local = ends.server
 	rsp, outcome := r.udp.answer(&r.n.counters, tx, d.Msg, q, status)
 	if outcome == Deferred {
 		var ok bool
@@ -185,6 +194,35 @@ func (r *udpReader) handle(ctx context.Context, tx []byte, i int, now time.Time)
 	}
 	r.batch.Reply(i, rsp[len(tx):])
 	return rsp
+}
+
+// unwrap returns whose message is in d, and whom it has asked: who sent it or, if
+// that is a proxy, whom it names in a header, which unwrap takes off. It reports
+// false if d is to be thrown away.
+func (r *udpReader) unwrap(d *netx.Datagram) (ends proxied, ok bool) {
+	ends = proxied{client: d.From, server: r.local}
+	if d.Local.IsValid() {
+		ends.server = netip.AddrPortFrom(d.Local, r.local.Port())
+	}
+	if !r.proxies.expected() {
+		return ends, true
+	}
+	if !r.proxies.lists(d.From.Addr()) {
+		r.n.unlisted.Add(1)
+		return ends, false
+	}
+	named, msg, ok := unwrapProxy(d.Msg)
+	if !ok {
+		r.n.noProxy.Add(1)
+		return ends, false
+	}
+	if d.Msg = msg; len(msg) > maxQuery {
+		d.Msg, d.Cut = msg[:maxQuery], true
+	}
+	if named.client.IsValid() {
+		ends = named
+	}
+	return ends, true
 }
 
 // leave has q, which has a slot, answered by a goroutine of its own.
@@ -240,6 +278,8 @@ func (r *udpReader) addTo(sum *UDPStats) {
 	r.n.addTo(&sum.Counts)
 	sum.Late += r.n.late.Load()
 	sum.BadSource += r.n.badSource.Load()
+	sum.Unlisted += r.n.unlisted.Load()
+	sum.NoProxy += r.n.noProxy.Load()
 	sum.Overflow += r.overflow()
 	sum.ReadErrors += r.n.readErrors.Load()
 	for i := range r.n.sendErrors {

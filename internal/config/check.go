@@ -120,6 +120,7 @@ func (d *decoder) listeners(listeners []Listener) {
 	first := map[socket]int{}
 	for i, l := range listeners {
 		path := fmt.Sprintf("listen[%d].address", i)
+		d.proxies(&l.ProxyProtocol, fmt.Sprintf("listen[%d].proxy_protocol.from", i))
 		if !l.Address.IsValid() {
 			continue
 		}
@@ -134,6 +135,16 @@ func (d *decoder) listeners(listeners []Listener) {
 				continue // reported as an element that is there twice
 			}
 			d.contradiction(fmt.Sprintf("found %s for %s again; listen[%d] has it already", l.Address, p, j), path)
+		}
+	}
+}
+
+// proxies reports address ranges of proxies that hold everybody: who is a proxy
+// can say that he is anybody else.
+func (d *decoder) proxies(p *ProxyProtocol, path string) {
+	for i, prefix := range p.From {
+		if prefix.IsValid() && prefix.Bits() == 0 {
+			d.contradiction(fmt.Sprintf("found %s; everybody could then ask in everybody's name", prefix), fmt.Sprintf("%s[%d]", path, i))
 		}
 	}
 }

@@ -71,6 +71,21 @@ type Listener struct {
 	Address netip.AddrPort `yaml:"address" required:"true"`
 	// Transports to serve on the address.
 	Protocols []Protocol `yaml:"protocols" range:"1.."`
+	// Proxies that clients come by.
+	ProxyProtocol ProxyProtocol `yaml:"proxy_protocol"`
+}
+
+// ProxyProtocol configures who says on whose behalf it asks.
+type ProxyProtocol struct {
+	// Addresses of the proxies and load balancers that alone may use the
+	// listener, as `192.0.2.0/24`. Each connection, and each datagram, has to begin
+	// with a header of the PROXY protocol, version 2, of 512 octets at most. It names
+	// the client, for `access_control`, limits and cookies; answers go to the
+	// proxy. All else is dropped. An address without a length is that address alone.
+	// Empty: clients speak for themselves. It is `proxy-protocol-from` of PowerDNS
+	// Recursor and `allow-proxy` of BIND; Unbound's `proxy-protocol-port` names
+	// ports in its place.
+	From []netip.Prefix `yaml:"from" range:"0..64"`
 }
 
 // Protocol is a transport for clients.

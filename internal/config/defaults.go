@@ -114,7 +114,10 @@ func defaultLimits() Limits {
 
 // listener returns the default listener for an address.
 func listener(address netip.AddrPort) Listener {
-	return Listener{Address: address, Protocols: []Protocol{ProtocolUDP, ProtocolTCP}}
+	return Listener{
+		Address: address, Protocols: []Protocol{ProtocolUDP, ProtocolTCP},
+		ProxyProtocol: ProxyProtocol{From: []netip.Prefix{}},
+	}
 }
 
 // defaults returns what an element of listen is before its keys are read.

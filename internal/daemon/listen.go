@@ -11,6 +11,7 @@ import (
 
 	"shirube/internal/config"
 	"shirube/internal/netx"
+	"shirube/transport"
 )
 
 // endpoint is where clients are listened to.
@@ -33,14 +34,25 @@ func endpoints(cfg *config.Config) []endpoint {
 	return list
 }
 
+// behind returns the proxies that clients come to e by; none: they come themselves.
+func (e endpoint) behind(cfg *config.Config) []netip.Prefix {
+	for _, l := range cfg.Listen {
+		if l.Address == e.at && slices.Contains(l.Protocols, e.proto) {
+			return l.ProxyProtocol.From
+		}
+	}
+	return nil
+}
+
 // listening is an endpoint that was bound. Until serve is called nobody has its
 // sockets but who opened it: then close closes them. After serve a transport has
 // them, and stop has it serve there no more, as far as ctx allows.
 type listening struct {
 	endpoint
-	serve func()
-	stop  func(ctx context.Context) error
-	close func() error
+	proxies *transport.Proxies
+	serve   func()
+	stop    func(ctx context.Context) error
+	close   func() error
 }
 
 // opened are endpoints that were bound, and are not served yet.
@@ -73,23 +85,28 @@ func (d *Daemon) open(ctx context.Context, cfg *config.Config, have []listening)
 
 // bind binds one endpoint.
 func (d *Daemon) bind(ctx context.Context, e endpoint, cfg *config.Config) (listening, error) {
+	proxies, err := transport.NewProxies(e.behind(cfg))
+	if err != nil {
+		return listening{}, fmt.Errorf("listen on %s: %w", e, err)
+	}
 	switch e.proto {
 	case config.ProtocolUDP:
-		return d.bindUDP(ctx, e, cfg)
+		return d.bindUDP(ctx, e, proxies, cfg)
 	case config.ProtocolTCP:
-		return d.bindTCP(ctx, e)
+		return d.bindTCP(ctx, e, proxies)
 	}
 	return listening{}, fmt.Errorf("listen on %s: no such protocol", e)
 }
 
-func (d *Daemon) bindUDP(ctx context.Context, e endpoint, cfg *config.Config) (listening, error) {
+func (d *Daemon) bindUDP(ctx context.Context, e endpoint, proxies *transport.Proxies, cfg *config.Config) (listening, error) {
 	conns, err := netx.ListenUDP(ctx, e.at, readers(cfg))
 	if err != nil {
 		return listening{}, err
 	}
 	l := listening{
 		endpoint: e,
-		serve:    func() { d.udp.Add(conns...) },
+		proxies:  proxies,
+		serve:    func() { d.udp.AddBehind(proxies, conns...) },
 		stop:     func(ctx context.Context) error { return d.udp.Remove(ctx, conns...) },
 		close:    func() error { return closeAll(conns) },
 	}
@@ -99,13 +116,15 @@ func (d *Daemon) bindUDP(ctx context.Context, e endpoint, cfg *config.Config) (l
 	return l, nil
 }
 
-func (d *Daemon) bindTCP(ctx context.Context, e endpoint) (listening, error) {
-	ln, err := netx.ListenTCP(ctx, e.at)
+func (d *Daemon) bindTCP(ctx context.Context, e endpoint, proxies *transport.Proxies) (listening, error) {
+	tcp, err := netx.ListenTCP(ctx, e.at)
 	if err != nil {
 		return listening{}, err
 	}
+	ln := proxies.Listener(tcp)
 	return listening{
 		endpoint: e,
+		proxies:  proxies,
 		serve:    func() { d.tcp.Add(ln) },
 		stop:     func(context.Context) error { return d.tcp.Remove(ln) },
 		close:    ln.Close,
@@ -134,6 +153,20 @@ func (d *Daemon) listen(o opened) {
 	}
 	d.listening = append(d.listening, o...)
 	d.control.setWhere(d.listening)
+}
+
+// rebehind has the endpoints that cfg has too go by its proxies. The caller holds
+// reloading.
+func (d *Daemon) rebehind(cfg *config.Config) {
+	wanted := endpoints(cfg)
+	for _, l := range d.listening {
+		if !slices.Contains(wanted, l.endpoint) {
+			continue // it hears nobody else in what is left of its time
+		}
+		if err := l.proxies.Replace(l.behind(cfg)); err != nil {
+			d.log.Warn("the proxies of a listener stay as they were", "listen", l.endpoint, "error", err) // the configuration has no such
+		}
+	}
 }
 
 // unlisten serves no more on what cfg does not have. The caller holds reloading.

@@ -143,7 +143,10 @@ func (d *Daemon) reloadListeners(r *reload) error {
 		return err
 	}
 	r.undo(o.close)
-	r.commit(func() { d.listen(o) })
+	r.commit(func() {
+		d.rebehind(&r.to.Config)
+		d.listen(o)
+	})
 	r.retire(func() {
 		ctx, cancel := context.WithTimeout(d.ctx, r.from.Config.Limits.DrainTimeout)
 		defer cancel()

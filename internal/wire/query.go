@@ -88,7 +88,7 @@ const (
 // [Query.Parse] leaves them alone.
 type Query struct {
 	Client   netip.AddrPort // who asks; the port may be 0 behind a proxy
-	Local    netip.AddrPort // who is asked, of this host's addresses; the zero AddrPort: nobody knows
+	Local    netip.AddrPort // who is asked, of this host's addresses, or of a proxy's; the zero AddrPort: nobody knows
 	Received time.Time      // when the query's last octet arrived
 	Limit    int            // octets that the response may have, OPT included
 	Proto    Proto
