@@ -39,6 +39,8 @@ var needs = []struct{ program, apt string }{
 	{"dnssec-keygen", "bind9-utils"},
 	{"dnssec-signzone", "bind9-utils"},
 	{"delv", "bind9-dnsutils"},
+	{"dnsdist", "dnsdist"},
+	{"haproxy", "haproxy"},
 }
 
 // built holds what TestMain made for all tests.
