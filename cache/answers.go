@@ -42,8 +42,8 @@ type AnswersOptions struct {
 // Answers holds finished responses in wire format. It is safe for concurrent
 // use.
 type Answers struct {
-	opt         AnswersOptions
-	base        time.Time // that times are counted from
+	opt         atomic.Pointer[AnswersOptions] // with defaults filled in
+	base        time.Time                      // that times are counted from
 	rules       arenaRules
 	from        source // of memory
 	table       atomic.Pointer[table]
@@ -58,6 +58,24 @@ func NewAnswers(opt AnswersOptions) *Answers { return newAnswers(opt, mapped()) 
 
 // newAnswers is NewAnswers with memory from a source.
 func newAnswers(opt AnswersOptions, from source) *Answers {
+	opt = opt.withDefaults()
+	c := &Answers{from: from, base: time.Now()}
+	c.opt.Store(&opt)
+	p := portion(opt.Bytes)
+	c.rules = arenaRules{seed: maphash.MakeSeed(), remarks: newRemarks(p.remarks)}
+	c.rules.maxStale.Store(int64(opt.MaxStale))
+	t, err := newTable(p.arenas, &c.rules, from)
+	if err != nil { // as for any other data structure: there is the heap, or no going on
+		t, _ = newTable(p.arenas, &c.rules, onHeap())
+	}
+	c.table.Store(t)
+	c.failures.Store(newStore[string, failure](p.failures))
+	c.limit.Store(opt.Bytes)
+	return c
+}
+
+// withDefaults fills in what was left zero.
+func (opt AnswersOptions) withDefaults() AnswersOptions {
 	if opt.Bytes == 0 {
 		opt.Bytes = 64 << 20
 	}
@@ -73,17 +91,15 @@ func newAnswers(opt AnswersOptions, from source) *Answers {
 	if opt.Recheck == 0 {
 		opt.Recheck = 30 * time.Second
 	}
-	c := &Answers{opt: opt, from: from, base: time.Now()}
-	p := portion(opt.Bytes)
-	c.rules = arenaRules{seed: maphash.MakeSeed(), maxStale: int64(opt.MaxStale), remarks: newRemarks(p.remarks)}
-	t, err := newTable(p.arenas, &c.rules, from)
-	if err != nil { // as for any other data structure: there is the heap, or no going on
-		t, _ = newTable(p.arenas, &c.rules, onHeap())
-	}
-	c.table.Store(t)
-	c.failures.Store(newStore[string, failure](p.failures))
-	c.limit.Store(opt.Bytes)
-	return c
+	return opt
+}
+
+// Configure changes all but Bytes to what opt says: for what is looked up or
+// stored from now on. [Answers.Resize] changes Bytes.
+func (c *Answers) Configure(opt AnswersOptions) {
+	opt = opt.withDefaults()
+	c.rules.maxStale.Store(int64(opt.MaxStale))
+	c.opt.Store(&opt)
 }
 
 // keyTail is how long a key is behind the name: type, class and bits.
@@ -210,17 +226,18 @@ func (c *Answers) appendLive(buf, key []byte, q *wire.Query, now int64) (out []b
 	}
 	defer a.mu.RUnlock()
 	if !s.alive(now) {
-		return buf, Hit{}, s.stale(now, a.maxStale)
+		return buf, Hit{}, s.stale(now, a.maxStale.Load())
 	}
 	s.touch()
 	start := len(buf)
 	f := s.form()
 	buf = f.append(buf, q, seconds(time.Duration(s.age(now))))
-	if c.opt.Rotate && len(buf)-start == len(f.msg) {
+	opt := c.opt.Load()
+	if opt.Rotate && len(buf)-start == len(f.msg) {
 		f.ring.turn(buf[start:], &f)
 	}
 	hit = Hit{Found: true, EDE: a.remarks.of(s.remark())}
-	if c.opt.Prefetch && q.RD && s.due(now, c.opt.Recheck) {
+	if opt.Prefetch && q.RD && s.due(now, opt.Recheck) {
 		hit.Due = c.expires(s).Add(minPrefetch) // else the next one were not worth renewing
 	}
 	return buf, hit, false

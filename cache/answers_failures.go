@@ -46,13 +46,13 @@ func (c *Answers) Fail(q wire.Question, cd bool, err *ede.Error, now time.Time) 
 func (c *Answers) FailFor(q wire.Question, cd bool, err *ede.Error, now time.Time, least time.Duration) {
 	var b [maxKey]byte
 	key := appendKey(b[:0], []byte(q.Name), q.Type, false, cd)
-	f := failure{err: sendable(err), stored: now, lasts: max(least, c.opt.MinFailure)}
+	f := failure{err: sendable(err), stored: now, lasts: max(least, c.opt.Load().MinFailure)}
 	failures := c.failures.Load()
 	if e := lookup(failures, key); e != nil {
-		if old := e.val; now.Sub(old.stored)-old.lasts < c.opt.MaxFailure {
-			f.lasts = max(least, min(2*old.lasts, c.opt.MaxFailure))
+		if old := e.val; now.Sub(old.stored)-old.lasts < c.opt.Load().MaxFailure {
+			f.lasts = max(least, min(2*old.lasts, c.opt.Load().MaxFailure))
 		}
 	}
 	failures.put(maphash.Bytes(failures.seed, key), string(key), f, keySize(key)+errorSize(f.err),
-		func(old failure) bool { return old.since(now, min(old.lasts, c.opt.Recheck)) }) // another flight's, just now
+		func(old failure) bool { return old.since(now, min(old.lasts, c.opt.Load().Recheck)) }) // another flight's, just now
 }

@@ -3,6 +3,7 @@ package cache
 import (
 	"hash/maphash"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 )
 
@@ -34,7 +35,7 @@ type arena struct {
 // arenaRules are what all arenas have in common.
 type arenaRules struct {
 	seed     maphash.Seed // secret: nobody can aim at one arena or bucket
-	maxStale int64        // nanoseconds: AnswersOptions.MaxStale
+	maxStale atomic.Int64 // nanoseconds: AnswersOptions.MaxStale
 	remarks  *remarks
 }
 
@@ -177,7 +178,7 @@ func (a *arena) reserve(q *queue, n int, now int64, moves *int) int {
 		case s == nil:
 		case s.state.Load()&slotDead != 0:
 			q.pop(s.bytes())
-		case s.over(now, a.maxStale):
+		case s.over(now, a.maxStale.Load()):
 			a.forget(s)
 			a.counts.Expired++
 			q.pop(s.bytes())

@@ -64,6 +64,16 @@ func newDenials(limit int64) *denials {
 	return &denials{limit: limit, zones: make(map[wire.Name]*denialZone)}
 }
 
+// resize changes the limit. What does not fit any more goes.
+func (d *denials) resize(limit int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.limit = limit
+	for d.bytes > d.limit && len(d.ring) > 0 {
+		d.evict()
+	}
+}
+
 // entryHeader is the octets of an entry before its variable parts: the lengths
 // of from, to and msg, the end, and the life it had.
 const entryHeader = 3*2 + 2*8

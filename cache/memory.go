@@ -56,13 +56,29 @@ func NewMemory(opt MemoryOptions) *Memory {
 	if opt.Bytes == 0 {
 		opt.Bytes = 64 << 20
 	}
+	p := partsOf(opt.Bytes)
 	return &Memory{
 		clock:   opt.Clock,
-		sets:    newStore[wire.Question, packedSet](opt.Bytes / 2),
-		cuts:    newStore[wire.Name, keptCut](opt.Bytes / 4),
-		links:   newStore[wire.Name, *rrset.Link](opt.Bytes / 8),
-		denials: newDenials(opt.Bytes / 8),
+		sets:    newStore[wire.Question, packedSet](p.sets),
+		cuts:    newStore[wire.Name, keptCut](p.cuts),
+		links:   newStore[wire.Name, *rrset.Link](p.links),
+		denials: newDenials(p.denials),
 	}
+}
+
+// parts is what the parts of a [Memory] may take, in bytes.
+type parts struct{ sets, cuts, links, denials int64 }
+
+func partsOf(all int64) parts { return parts{all / 2, all / 4, all / 8, all / 8} }
+
+// Resize sets how much memory may be taken, as MemoryOptions.Bytes does. What
+// does not fit any more is forgotten.
+func (m *Memory) Resize(size int64) {
+	p := partsOf(size)
+	m.sets.resize(p.sets)
+	m.cuts.resize(p.cuts)
+	m.links.resize(p.links)
+	m.denials.resize(p.denials)
 }
 
 // Cut returns the live cut closest to n, at or above it, or nil. It is shared,

@@ -11,19 +11,19 @@ import (
 // stale returns the stale answer to q, in an arena that has to be unlocked, or
 // nil. key is room for that of a question.
 func (c *Answers) stale(key []byte, q *wire.Query, now int64) (*arena, *slot) {
-	if c.opt.MaxStale <= 0 || q.Class != wire.ClassIN {
+	if c.opt.Load().MaxStale <= 0 || q.Class != wire.ClassIN {
 		return nil, nil
 	}
 	key = appendKey(key[:0], q.RawName(), q.Type, q.DO, q.CD)
 	if a, s := c.locate(key); s != nil {
-		if s.stale(now, a.maxStale) {
+		if s.stale(now, a.maxStale.Load()) {
 			return a, s
 		}
 		a.mu.RUnlock()
 	}
 	key[len(key)-1] ^= keyDO // nobody may have asked with this one while the zone was reached
 	if a, s := c.locate(key); s != nil {
-		if s.state.Load()&slotPlain != 0 && s.stale(now, a.maxStale) {
+		if s.state.Load()&slotPlain != 0 && s.stale(now, a.maxStale.Load()) {
 			return a, s
 		}
 		a.mu.RUnlock()
@@ -42,7 +42,7 @@ func (c *Answers) HoldsStale(q *wire.Query, now time.Time) (found, failing bool)
 	}
 	a.mu.RUnlock()
 	e := lookup(c.failures.Load(), appendKey(b[:0], q.RawName(), q.Type, false, q.CD))
-	return true, e != nil && e.val.since(now, c.opt.Recheck)
+	return true, e != nil && e.val.since(now, c.opt.Load().Recheck)
 }
 
 // Stale appends the answer to q that has expired, but not for longer than
@@ -65,7 +65,7 @@ func (c *Answers) Stale(buf []byte, q *wire.Query, now time.Time) ([]byte, Hit) 
 		code = ede.StaleNXDOMAIN
 	}
 	age := seconds(time.Duration(s.age(at)))
-	return f.appendStale(buf, q, age, uint32(c.opt.StaleTTL/time.Second)), Hit{Found: true, EDE: &ede.Error{Code: code}}
+	return f.appendStale(buf, q, age, uint32(c.opt.Load().StaleTTL/time.Second)), Hit{Found: true, EDE: &ede.Error{Code: code}}
 }
 
 // appendStale is append for an answer that has expired: none of its records

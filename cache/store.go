@@ -17,8 +17,8 @@ import (
 // come and go, they grow to three times the slots they need, and never shrink.
 type store[K comparable, V any] struct {
 	seed     maphash.Seed // secret: nobody can aim at one shard or bucket
-	limit    int64        // bytes a shard, its table excepted when it is as large as it gets
-	most     int          // buckets a shard; a power of two
+	limit    int64        // bytes a shard, its table excepted when it is as large as it gets; guarded by all shards' locks
+	most     int          // buckets a shard; a power of two; guarded as limit is
 	overhead int64        // bytes an entry, beside its key and value
 	shards   [shardCount]shard[K, V]
 }
@@ -77,17 +77,39 @@ func (e *entry[K, V]) touch() {
 }
 
 func newStore[K comparable, V any](limit int64) *store[K, V] {
-	each := max(limit, 0) / shardCount
-	most := 1 << bits.Len64(uint64(min(each/bucketBytes, 1<<24)))
-	s := &store[K, V]{seed: maphash.MakeSeed(), limit: each - 8*int64(most), most: most}
+	s := &store[K, V]{seed: maphash.MakeSeed()}
+	s.divide(limit)
 	// The allocator rounds up, by an eighth at most beyond the first few bytes.
 	// TestStoreStaysWithinItsBytes compares what is accounted for with the heap.
 	size := int64(unsafe.Sizeof(entry[K, V]{}))
 	s.overhead = size + size/8 + 16
 	for i := range s.shards {
-		s.shards[i].buckets = make([]*entry[K, V], min(most, leastBuckets))
+		s.shards[i].buckets = make([]*entry[K, V], min(s.most, leastBuckets))
 	}
 	return s
+}
+
+// divide gives each shard its part of limit bytes.
+func (s *store[K, V]) divide(limit int64) {
+	each := max(limit, 0) / shardCount
+	s.most = 1 << bits.Len64(uint64(min(each/bucketBytes, 1<<24)))
+	s.limit = each - 8*int64(s.most)
+}
+
+// resize changes the limit. What does not fit any more goes.
+func (s *store[K, V]) resize(limit int64) {
+	for i := range s.shards {
+		s.shards[i].mu.Lock()
+	}
+	s.divide(limit)
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.evict(max(s.limit, 0))
+		if len(sh.buckets) > s.most {
+			sh.rehash(s.most)
+		}
+		sh.mu.Unlock()
+	}
 }
 
 // shard returns the shard for a key with hash h.
@@ -174,9 +196,12 @@ func (sh *shard[K, V]) evict(limit int64) {
 
 // grow makes the table twice as large, by the bits of the hashes that are kept.
 // All of it is done at once, a few milliseconds for the largest tables.
-func (sh *shard[K, V]) grow() {
+func (sh *shard[K, V]) grow() { sh.rehash(2 * len(sh.buckets)) }
+
+// rehash gives the table so many buckets, a power of two.
+func (sh *shard[K, V]) rehash(buckets int) {
 	old := sh.buckets
-	sh.buckets = make([]*entry[K, V], 2*len(old))
+	sh.buckets = make([]*entry[K, V], buckets)
 	for _, e := range old {
 		for e != nil {
 			next := e.link

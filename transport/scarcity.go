@@ -20,10 +20,11 @@ const (
 func (t *TCP) idleTime() time.Duration {
 	free := t.conns.free()
 	if 2*free >= t.conns.total {
-		return t.opt.IdleTimeout
+		return t.opt.Load().IdleTimeout
 	}
-	least := min(minIdle, t.opt.IdleTimeout)
-	return max(t.opt.IdleTimeout*time.Duration(2*free)/time.Duration(t.conns.total), least)
+	all := t.opt.Load().IdleTimeout
+	least := min(minIdle, all)
+	return max(all*time.Duration(2*free)/time.Duration(t.conns.total), least)
 }
 
 // promisedIdle returns what clients are told of it: with a tenth of MaxConns

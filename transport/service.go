@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"log/slog"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"shirube/dnstap"
@@ -43,9 +44,8 @@ const (
 type service struct {
 	handler Handler
 	slots   *Slots
-	timeout time.Duration // of a deferred query, from its arrival
-	udpSize uint16        // octets that this server takes on UDP, for OPT records
-	tap     *dnstap.Tap   // nil: off
+	tap     *dnstap.Tap // nil: off
+	set     *settings
 	log     quietLog
 }
 
@@ -53,14 +53,27 @@ func newService(h Handler, slots *Slots, timeout time.Duration, udpSize int, log
 	if slots == nil {
 		slots = NewSlots(DefaultSlots, 0)
 	}
-	return service{
-		handler: h,
-		slots:   slots,
-		timeout: orDefault(timeout, DefaultTimeout),
-		udpSize: uint16(min(max(orDefault(udpSize, DefaultMaxSize), wire.MinUDPSize), wire.MaxMsgSize)),
-		log:     newQuietLog(log),
-	}
+	s := service{handler: h, slots: slots, set: new(settings), log: newQuietLog(log)}
+	s.set.change(timeout, udpSize)
+	return s
 }
+
+// settings are what may be changed while queries are served.
+type settings struct {
+	timeLimit atomic.Int64  // nanoseconds that a deferred query has, from its arrival
+	size      atomic.Uint32 // octets that this server takes on UDP, for OPT records
+}
+
+func (s *settings) change(timeout time.Duration, udpSize int) {
+	s.timeLimit.Store(int64(orDefault(timeout, DefaultTimeout)))
+	s.size.Store(uint32(min(max(orDefault(udpSize, DefaultMaxSize), wire.MinUDPSize), wire.MaxMsgSize)))
+}
+
+// timeout returns how long a deferred query may take, from its arrival.
+func (s *service) timeout() time.Duration { return time.Duration(s.set.timeLimit.Load()) }
+
+// udpSize returns how many octets this server takes on UDP.
+func (s *service) udpSize() uint16 { return uint16(s.set.size.Load()) }
 
 // orDefault returns v, or def when v is not positive.
 func orDefault[T int | time.Duration](v, def T) T {
@@ -170,7 +183,7 @@ func (s *service) reject(n *counters, buf, msg []byte, q *wire.Query, status wir
 		}
 		n.tally[typeClass(q.Type)][class].Add(1)
 		buf = wire.AppendReply(buf, q, rcode)
-		return wire.AppendOPT(buf, start, q, s.udpSize, rcode), Answered
+		return wire.AppendOPT(buf, start, q, s.udpSize(), rcode), Answered
 	}
 	rsp = wire.AppendHeader(buf, msg, rcode)
 	n.tally.response(NoType, rsp[len(buf):])
@@ -204,7 +217,7 @@ func (s *service) serve(ctx context.Context, n *counters, buf []byte, q *wire.Qu
 			rsp = s.fail(n, buf, q, faultText)
 		}
 	}()
-	until := deadline.New(ctx, q.Received.Add(s.timeout))
+	until := deadline.New(ctx, q.Received.Add(s.timeout()))
 	defer until.End()
 	if rsp = s.handler.Serve(until, buf, q); rsp == nil {
 		n.dropped.Add(1)
@@ -262,7 +275,7 @@ func (s *service) fail(n *counters, buf []byte, q *wire.Query, text string) []by
 	buf = wire.AppendReply(buf, q, wire.ServFail)
 	var code [2]byte
 	binary.BigEndian.PutUint16(code[:], uint16(ede.Other))
-	return wire.AppendOPT(buf, start, q, s.udpSize, wire.ServFail,
+	return wire.AppendOPT(buf, start, q, s.udpSize(), wire.ServFail,
 		wire.Option{Code: wire.OptionEDE, Data: code[:], Text: text})
 }
 

@@ -14,8 +14,8 @@ import (
 // sockets to name servers) is bounded too, and one network's flood leaves room
 // for the others.
 type Slots struct {
-	limit      int64
-	perNetwork int
+	limit      atomic.Int64
+	perNetwork atomic.Int64
 	networks   share.Shares[wire.Network]
 	inUse      atomic.Int64
 	peak       atomic.Int64
@@ -36,8 +36,17 @@ type SlotsStats struct {
 // NewSlots returns n slots, [DefaultSlots] if n is not positive, of which the
 // clients of one network have perNetwork at most; all, if that is not positive.
 func NewSlots(n, perNetwork int) *Slots {
+	s := new(Slots)
+	s.Resize(n, perNetwork)
+	return s
+}
+
+// Resize changes how many slots there are, as NewSlots does. Those that are taken
+// stay so, if they are more than that.
+func (s *Slots) Resize(n, perNetwork int) {
 	n = orDefault(n, DefaultSlots)
-	return &Slots{limit: int64(n), perNetwork: orDefault(perNetwork, n)}
+	s.limit.Store(int64(n))
+	s.perNetwork.Store(int64(orDefault(perNetwork, n)))
 }
 
 // Stats returns the current numbers. Each is exact; together they are not of
@@ -45,7 +54,7 @@ func NewSlots(n, perNetwork int) *Slots {
 func (s *Slots) Stats() SlotsStats {
 	networks, denied := s.networks.Stats()
 	return SlotsStats{
-		Limit: s.limit, PerNetwork: s.perNetwork, InUse: s.inUse.Load(), Networks: networks, Peak: s.peak.Load(),
+		Limit: s.limit.Load(), PerNetwork: int(s.perNetwork.Load()), InUse: s.inUse.Load(), Networks: networks, Peak: s.peak.Load(),
 		Shed: s.shed.Load(), ShedNetwork: denied,
 	}
 }
@@ -55,7 +64,7 @@ func (s *Slots) Stats() SlotsStats {
 func (s *Slots) take(network wire.Network) bool {
 	for {
 		n := s.inUse.Load()
-		if n >= s.limit {
+		if n >= s.limit.Load() {
 			s.shed.Add(1)
 			return false
 		}
@@ -63,7 +72,7 @@ func (s *Slots) take(network wire.Network) bool {
 			break
 		}
 	}
-	if !s.networks.Take(network, s.perNetwork) {
+	if !s.networks.Take(network, int(s.perNetwork.Load())) {
 		s.inUse.Add(-1)
 		s.shed.Add(1)
 		return false

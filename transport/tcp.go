@@ -67,7 +67,7 @@ type TCPStats struct {
 // to others, so that answers overtake each other (RFC 7766 §7).
 type TCP struct {
 	service
-	opt     TCPOptions
+	opt     atomic.Pointer[TCPOptions]
 	conns   roster
 	n       tcpCounters
 	inboxes sync.Pool // of *inbox
@@ -120,7 +120,6 @@ func NewTCP(opt TCPOptions, listeners ...net.Listener) *TCP {
 	opt = opt.withDefaults()
 	t := &TCP{
 		service:   newService(opt.Handler, opt.Slots, opt.Timeout, opt.UDPSize, opt.Log),
-		opt:       opt,
 		listeners: listeners,
 		conns:     newRoster(opt.MaxConns, opt.MaxConnsPerClient),
 		inboxes:   sync.Pool{New: func() any { return new(inbox) }},
@@ -130,7 +129,20 @@ func NewTCP(opt TCPOptions, listeners ...net.Listener) *TCP {
 		idle:      make(chan struct{}),
 	}
 	t.tap = opt.Tap
+	t.opt.Store(&opt)
 	return t
+}
+
+// Configure changes UDPSize, the time-outs and MaxInFlight to those of opt: for
+// what begins from now on, and of a connection that is open already only Timeout,
+// MessageTimeout of answers, and IdleTimeout. The rest of opt does not count.
+func (t *TCP) Configure(opt TCPOptions) {
+	before := t.opt.Load()
+	opt.Handler, opt.Slots, opt.Proto, opt.Log = before.Handler, before.Slots, before.Proto, before.Log
+	opt.MaxConns, opt.MaxConnsPerClient = before.MaxConns, before.MaxConnsPerClient
+	opt = opt.withDefaults()
+	t.set.change(opt.Timeout, opt.UDPSize)
+	t.opt.Store(&opt)
 }
 
 // Start begins to accept. The end of ctx ends the queries in flight, but only
@@ -246,7 +258,7 @@ func (t *TCP) Shutdown(ctx context.Context) error {
 	select {
 	case <-t.idle:
 	case <-ctx.Done():
-		abandoned = fmt.Errorf("%s connections were abandoned: %w", t.opt.Proto, ctx.Err())
+		abandoned = fmt.Errorf("%s connections were abandoned: %w", t.opt.Load().Proto, ctx.Err())
 	}
 	t.cancel()
 	if abandoned != nil {

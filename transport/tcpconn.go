@@ -49,7 +49,7 @@ func newTCPConn(t *TCP, conn net.Conn) *tcpConn {
 	c := &tcpConn{tcp: t, conn: conn, client: addrPort(conn.RemoteAddr())}
 	c.frames.pool = &t.inboxes
 	c.late.pool = &t.buffers
-	c.pace.begin(&t.opt, time.Now())
+	c.pace.begin(t.opt.Load(), time.Now())
 	c.takeStream(conn)
 	return c
 }
@@ -216,7 +216,7 @@ func (c *tcpConn) receive() (int, error) {
 func (c *tcpConn) handle(msg []byte, cut bool) (CloseReason, bool) {
 	q := &c.frames.q
 	status := parse(q, msg, cut)
-	q.Client, q.Proto, q.Received, q.Limit = c.client, c.tcp.opt.Proto, c.pace.received, wire.MaxMsgSize
+	q.Client, q.Proto, q.Received, q.Limit = c.client, c.tcp.opt.Load().Proto, c.pace.received, wire.MaxMsgSize
 	q.Idle = c.tcp.promisedIdle()
 	if c.tcp.tap != nil {
 		q.Local = addrPort(c.conn.LocalAddr())
@@ -261,7 +261,7 @@ func (c *tcpConn) hand(q *wire.Query) (CloseReason, bool) {
 // unread: its time begins when reading goes on.
 func (c *tcpConn) enter(q *wire.Query) bool {
 	if c.inFlight == nil {
-		c.inFlight = make(chan struct{}, c.tcp.opt.MaxInFlight)
+		c.inFlight = make(chan struct{}, c.tcp.opt.Load().MaxInFlight)
 	}
 	select {
 	case c.inFlight <- struct{}{}:
@@ -338,7 +338,7 @@ func (c *tcpConn) flush() bool {
 // The client has MessageTimeout to take them, the wait for others' writes
 // included. If he does not, the connection ends.
 func (c *tcpConn) write(b []byte) bool {
-	until := time.Now().Add(c.tcp.opt.MessageTimeout)
+	until := time.Now().Add(c.tcp.opt.Load().MessageTimeout)
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	var err error

@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"shirube/dnstap"
@@ -67,11 +68,10 @@ const NumBatchSizes = 8 // up to netx.MaxBatch
 // goroutine for each.
 type UDP struct {
 	service
-	maxSize int
 	batch   int // datagrams to a system call
 	loop    netx.Loop
-	discard time.Duration
-	buffers sync.Pool // of *[]byte, for the answers to deferred queries
+	discard atomic.Int64 // nanoseconds: UDPOptions.DiscardTimeout
+	buffers sync.Pool    // of *[]byte, for the answers to deferred queries
 
 	mu      sync.Mutex // guards what is below it, and Start against Shutdown
 	readers []*udpReader
@@ -89,16 +89,22 @@ type UDP struct {
 func NewUDP(opt UDPOptions, conns ...*net.UDPConn) *UDP {
 	u := &UDP{
 		service: newService(opt.Handler, opt.Slots, opt.Timeout, opt.MaxSize, opt.Log),
-		discard: orDefault(opt.DiscardTimeout, DefaultDiscardTimeout),
 		loop:    opt.Loop,
 		cancel:  func() {},
 	}
 	u.tap = opt.Tap
-	u.maxSize = int(u.udpSize)
+	u.discard.Store(int64(orDefault(opt.DiscardTimeout, DefaultDiscardTimeout)))
 	u.batch = min(orDefault(opt.Batch, netx.DefaultBatch), netx.MaxBatch)
-	u.buffers.New = func() any { b := make([]byte, 0, u.maxSize); return &b }
+	u.buffers.New = func() any { b := make([]byte, 0, u.udpSize()); return &b }
 	u.Add(conns...)
 	return u
+}
+
+// Configure changes MaxSize, Timeout and DiscardTimeout to those of opt, for queries
+// that come from now on. The rest of opt does not count.
+func (u *UDP) Configure(opt UDPOptions) {
+	u.set.change(opt.Timeout, opt.MaxSize)
+	u.discard.Store(int64(orDefault(opt.DiscardTimeout, DefaultDiscardTimeout)))
 }
 
 // Start begins to serve. The end of ctx ends the queries in flight, but only

@@ -63,7 +63,7 @@ func newUDPReader(u *UDP, c *net.UDPConn, proxies *Proxies) *udpReader {
 	if a, ok := c.LocalAddr().(*net.UDPAddr); ok {
 		r.local = netip.AddrPortFrom(a.AddrPort().Addr().Unmap(), a.AddrPort().Port())
 	}
-	r.tx = make([]byte, 0, u.batch*u.maxSize)
+	r.tx = make([]byte, 0, u.batch*int(u.udpSize()))
 	r.lost = r.notSent
 	return r
 }
@@ -159,6 +159,9 @@ func (r *udpReader) handleBatch(ctx context.Context, n int) {
 		tx = r.handle(ctx, tx, i, now)
 	}
 	r.batch.Flush(r.lost)
+	if cap(tx) > cap(r.tx) { // answers may be longer than they were
+		r.tx = tx[:0]
+	}
 }
 
 // handle deals with the i-th datagram, and returns tx with the response to it.
@@ -178,7 +181,7 @@ func (r *udpReader) handle(ctx context.Context, tx []byte, i int, now time.Time)
 	}
 	q := &r.q
 	status := parse(q, d.Msg, d.Cut)
-	q.Client, q.Proto, q.Received, q.Limit = ends.client, wire.UDP, now, q.UDPLimit(r.udp.maxSize)
+	q.Client, q.Proto, q.Received, q.Limit = ends.client, wire.UDP, now, q.UDPLimit(int(r.udp.udpSize()))
 	q.Local = ends.server
 	rsp, outcome := r.udp.answer(&r.n.counters, tx, d.Msg, q, status)
 	if outcome == Deferred {
@@ -250,7 +253,7 @@ func (r *udpReader) finish(ctx context.Context, q *wire.Query, to netx.Return) {
 	rsp := r.udp.serve(ctx, &r.n.counters, (*buf)[:0], q)
 	switch {
 	case rsp == nil:
-	case time.Since(q.Received) > r.udp.discard:
+	case time.Since(q.Received) > time.Duration(r.udp.discard.Load()):
 		r.n.late.Add(1)
 	default:
 		r.udp.answered(&r.n.counters, q, rsp)

@@ -139,10 +139,10 @@ type Cache struct {
 	// server may have: the limit of its control group or container, or all
 	// memory of the machine. It is reserved at the start, and taken as it is
 	// needed. Go's own memory is held to what is left, unless GOMEMLIMIT is set.
-	AnswersSize Size `yaml:"answers_size" range:"1MiB.." auto:"true" reload:"restart"`
+	AnswersSize Size `yaml:"answers_size" range:"1MiB.." auto:"true"`
 	// Memory for the RRsets, zone cuts, chains of trust and proofs that resolution
 	// works with.
-	RRsetsSize Size `yaml:"rrsets_size" range:"1MiB.." reload:"restart"`
+	RRsetsSize Size `yaml:"rrsets_size" range:"1MiB.."`
 	// Data is kept no longer than this, whatever its TTL. The upper bound is
 	// the one that RFC 8767 §4 recommends.
 	MaxTTL time.Duration `yaml:"max_ttl" range:"1s..7d"`
@@ -156,19 +156,19 @@ type Cache struct {
 	// A failure to resolve is remembered this long the first time, and twice
 	// as long each further time in a row. RFC 9520 §3.2 sets both bounds. At
 	// most `max_failure_ttl`.
-	MinFailureTTL time.Duration `yaml:"min_failure_ttl" range:"1s..5m" reload:"restart"`
+	MinFailureTTL time.Duration `yaml:"min_failure_ttl" range:"1s..5m"`
 	// A failure to resolve is remembered no longer than this, however often
 	// it comes back. RFC 9520 §3.2 sets both bounds.
-	MaxFailureTTL time.Duration `yaml:"max_failure_ttl" range:"1s..5m" reload:"restart"`
+	MaxFailureTTL time.Duration `yaml:"max_failure_ttl" range:"1s..5m"`
 	// Renew an answer when a tenth of its life is left, if it is asked for
 	// then and was before, so that no client has to wait for what is popular.
 	// No client waits for the renewal either. Answers that live less than 9
 	// seconds are left to expire. On by default, as in BIND: it costs one
 	// query for each that a client would have waited for.
-	Prefetch bool `yaml:"prefetch" reload:"restart"`
+	Prefetch bool `yaml:"prefetch"`
 	// Let the addresses of a name take turns at being the first in the answer,
 	// at random, so that clients that take the first spread over all of them.
-	RotateRRsets bool `yaml:"rotate_rrsets" reload:"restart"`
+	RotateRRsets bool `yaml:"rotate_rrsets"`
 	// Answer with what was asked for, what proves it, and what its type calls
 	// for (the addresses of NS and SVCB records) only. With `false`, answers with
 	// data also carry what came along with them, as with `minimal-responses: no`
@@ -189,13 +189,13 @@ type ServeStale struct {
 	// default, unlike in most resolvers, for it is never in the way of a new
 	// answer: the alternative is none at all, and an outage of a zone's
 	// servers would be one of all that the zone names.
-	Enabled bool `yaml:"enabled" reload:"restart"`
+	Enabled bool `yaml:"enabled"`
 	// An answer is of use this long after it has expired. RFC 8767 §5
 	// advises one to three days.
-	MaxAge time.Duration `yaml:"max_age" range:"1s..30d" reload:"restart"`
+	MaxAge time.Duration `yaml:"max_age" range:"1s..30d"`
 	// The TTL of what has expired, in whole seconds: how long clients keep it
 	// (RFC 8767 §4).
-	ReplyTTL time.Duration `yaml:"reply_ttl" range:"1s..1h" reload:"restart"`
+	ReplyTTL time.Duration `yaml:"reply_ttl" range:"1s..1h"`
 	// A client that has waited this long for a new answer is given the expired
 	// one; the search for the new one goes on (RFC 8767 §5). `0`: at once, and
 	// so are clients with `allow_snoop` that do not ask for recursion. At most
@@ -204,7 +204,7 @@ type ServeStale struct {
 	// After a failure to renew an answer, clients are given the expired one
 	// for so long before it is tried again (RFC 8767 §5; the bounds are those
 	// of RFC 9520 §3.2).
-	Recheck time.Duration `yaml:"recheck" range:"1s..5m" reload:"restart"`
+	Recheck time.Duration `yaml:"recheck" range:"1s..5m"`
 }
 
 // Resolver configures how questions are resolved.
@@ -245,7 +245,7 @@ type Resolver struct {
 	// The UDP payload size offered to name servers, in octets (RFC 9715).
 	EDNSSize uint16 `yaml:"edns_size" range:"512..4096"`
 	// The longest that one question may take.
-	Timeout time.Duration `yaml:"timeout" range:"1s..1m" reload:"restart"`
+	Timeout time.Duration `yaml:"timeout" range:"1s..1m"`
 	// Queries sent for one client question, those for the addresses of name
 	// servers included.
 	MaxQueries int `yaml:"max_queries" range:"1..10000"`
@@ -271,11 +271,11 @@ func (Minimisation) values() []string {
 type Limits struct {
 	// Client queries being resolved at once. One more gets the stale answer, or
 	// SERVFAIL.
-	InFlight int `yaml:"in_flight" range:"1..1000000" reload:"restart"`
+	InFlight int `yaml:"in_flight" range:"1..1000000"`
 	// How many of the `in_flight` queries may come from one client network, an
 	// IPv4 /24 or an IPv6 /56. One more gets the stale answer, or SERVFAIL. 0:
 	// one sixteenth of them. If all clients are behind one proxy, set it to `in_flight`.
-	InFlightPerNetwork int `yaml:"in_flight_per_network" range:"0..1000000" reload:"restart"`
+	InFlightPerNetwork int `yaml:"in_flight_per_network" range:"0..1000000"`
 	// How many of the `in_flight` queries may wait for the servers of one zone.
 	// One more gets the stale answer, or SERVFAIL. Four times as many may wait
 	// for a top-level zone and for one whose servers are configured, and all for
@@ -287,10 +287,10 @@ type Limits struct {
 	// Sockets, each with its reader, for every UDP address. 0: one per CPU.
 	UDPReaders int `yaml:"udp_readers" range:"0..1024" reload:"restart"`
 	// The largest UDP response sent, in octets (RFC 9715).
-	UDPSize uint16 `yaml:"udp_size" range:"512..4096" reload:"restart"`
+	UDPSize uint16 `yaml:"udp_size" range:"512..4096"`
 	// A UDP client is sent no answer that took longer than this: it has
 	// given up, and answers held back can be made to burst (DNSBomb).
-	UDPDiscardTimeout time.Duration `yaml:"udp_discard_timeout" range:"100ms..1m" reload:"restart"`
+	UDPDiscardTimeout time.Duration `yaml:"udp_discard_timeout" range:"100ms..1m"`
 	// TCP connections at once. One more is closed on arrival.
 	TCPConnections int `yaml:"tcp_connections" range:"1..1000000" reload:"restart"`
 	// TCP connections at once from one client: an IPv4 address or an IPv6 /64.
@@ -298,16 +298,16 @@ type Limits struct {
 	TCPConnectionsPerClient int `yaml:"tcp_connections_per_client" range:"1..1000000" reload:"restart"`
 	// Queries of one TCP connection being resolved at once. The next ones
 	// stay unread.
-	TCPInFlight int `yaml:"tcp_in_flight" range:"1..10000" reload:"restart"`
+	TCPInFlight int `yaml:"tcp_in_flight" range:"1..10000"`
 	// From a TCP connection's start to its first octet.
-	TCPFirstByteTimeout time.Duration `yaml:"tcp_first_byte_timeout" range:"100ms..1m" reload:"restart"`
+	TCPFirstByteTimeout time.Duration `yaml:"tcp_first_byte_timeout" range:"100ms..1m"`
 	// From a TCP message's first octet to its last, and for the client to
 	// take a response.
-	TCPMessageTimeout time.Duration `yaml:"tcp_message_timeout" range:"100ms..1m" reload:"restart"`
+	TCPMessageTimeout time.Duration `yaml:"tcp_message_timeout" range:"100ms..1m"`
 	// Between two messages of a TCP connection (RFC 7766 §6.2.3). Less, down to
 	// half a second, when more than half of `tcp_connections` are open. Clients that
 	// ask are told (RFC 7828).
-	TCPIdleTimeout time.Duration `yaml:"tcp_idle_timeout" range:"100ms..10m" reload:"restart"`
+	TCPIdleTimeout time.Duration `yaml:"tcp_idle_timeout" range:"100ms..10m"`
 	// How long to wait for queries in flight when the server stops.
 	DrainTimeout time.Duration `yaml:"drain_timeout" range:"0..10m"`
 }

@@ -395,7 +395,7 @@ func (d *Daemon) addNegative(name wire.Name, lasts time.Duration, reason string)
 	if err != nil {
 		return control.Negative{}, err
 	}
-	d.judgeAnew(name)
+	d.judgeAnew(name, d.cfg().Resolver.Timeout)
 	return negativeAnchor(n), nil
 }
 
@@ -406,7 +406,7 @@ func (d *Daemon) removeNegative(name wire.Name) bool {
 	if anchors := d.Pipeline().Anchors; anchors == nil || !anchors.RemoveNegative(name) {
 		return false
 	}
-	d.judgeAnew(name)
+	d.judgeAnew(name, d.cfg().Resolver.Timeout)
 	return true
 }
 
@@ -416,19 +416,19 @@ type sweep struct {
 	at   time.Time
 }
 
-// maxSweeps is how many may wait; they do for resolver.timeout each.
+// maxSweeps is how many may wait; they do for about resolver.timeout each.
 const maxSweeps = 1000
 
-// judgeAnew forgets what was remembered at and below name, since what is
-// validated there has changed: now, and again when the resolutions are over that
-// began before.
-func (d *Daemon) judgeAnew(name wire.Name) {
+// judgeAnew forgets what was remembered at and below name, since it would not be
+// found so any more: now, and again when the resolutions are over that began
+// before, each of which takes no longer than longest.
+func (d *Daemon) judgeAnew(name wire.Name, longest time.Duration) {
 	all := control.Flush{Name: name, Below: true}
 	d.flush(all)
 	select {
-	case d.sweeps <- sweep{name, time.Now().Add(d.cfg().Resolver.Timeout)}:
+	case d.sweeps <- sweep{name, time.Now().Add(longest)}:
 	default:
-		d.log.Warn("what was being resolved may be remembered as it was judged before: too many negative trust anchors at once", "name", name.String())
+		d.log.Warn("what was being resolved may be remembered as it was judged before: too many changes at once", "name", name.String())
 	}
 }
 

@@ -225,13 +225,13 @@ func TestSweepsAreBounded(t *testing.T) {
 		var out lockedBuffer
 		d.log = slog.New(slog.NewTextHandler(&out, nil))
 		for range maxSweeps + 2 { // the sweeper has one of them in its hand
-			d.judgeAnew(wire.MustParseName("example.com."))
+			d.judgeAnew(wire.MustParseName("example.com."), time.Second)
 			if out.String() != "" {
 				break
 			}
 			synctest.Wait()
 		}
-		if got := out.String(); strings.Count(got, "too many negative trust anchors at once") != 1 {
+		if got := out.String(); strings.Count(got, "too many changes at once") != 1 {
 			t.Errorf("got %q", got)
 		}
 	})

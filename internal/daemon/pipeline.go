@@ -47,6 +47,7 @@ type Pipeline struct {
 	exchanger resolver.Exchanger
 	current   *inForce // the pipeline that queries go to: this one, the one before or the next
 
+	found          *memory  // Memory, as Resolver has it
 	anchorSettings []string // what Anchors are made of
 }
 
@@ -158,7 +159,8 @@ func (p *Pipeline) build(before *Pipeline) error {
 // buildResolver makes the resolver, and what it rests on.
 func (p *Pipeline) buildResolver(before *Pipeline) error {
 	cfg := p.Config
-	opt, err := resolverOptions(cfg, p.exchanger, p.Memory)
+	p.found = &memory{Memory: p.Memory}
+	opt, err := resolverOptions(cfg, p.exchanger, p.found)
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,10 @@ type part struct {
 // and put in force.
 func (d *Daemon) parts() []part {
 	return []part{
+		{"cache", d.reloadCaches},
 		{"listen", d.reloadListeners},
+		{"limits", d.reloadLimits},
+		{"memory", d.reloadMemory},
 		{"log", d.reloadLog},
 	}
 }
@@ -152,6 +155,58 @@ func (d *Daemon) reloadListeners(r *reload) error {
 		defer cancel()
 		d.unlisten(ctx, &r.to.Config)
 	})
+	return nil
+}
+
+// reloadCaches changes the sizes of what is remembered, and how it is used. What
+// is remembered stays as far as there is room for it.
+func (d *Daemon) reloadCaches(r *reload) error {
+	cfg, answers, now := &r.to.Config, r.from.Answers, r.from.Clock.Now()
+	opt, before := answersOptions(cfg.Cache), answers.Stats().Limit
+	if opt.Bytes > before { // it may be more than there is
+		if err := answers.Resize(opt.Bytes, now); err != nil {
+			return err
+		}
+		r.undo(func() { _ = answers.Resize(before, now) }) // it was there
+	}
+	r.commit(func() { answers.Configure(opt) })
+	r.retire(func() {
+		if err := answers.Resize(opt.Bytes, now); err != nil { // less than there was
+			d.log.Error("the memory for answers stays as large as it was", "error", err)
+		}
+		r.from.Memory.Resize(int64(cfg.Cache.RRsetsSize))
+		d.limitMemory()
+	})
+	return nil
+}
+
+// reloadMemory forgets what is wrong by the new configuration.
+func (d *Daemon) reloadMemory(r *reload) error {
+	names := outdated(r.from, r.to)
+	if len(names) == 0 {
+		return nil
+	}
+	r.commit(func() { r.from.found.outdated.Store(&names) })
+	r.retire(func() {
+		for _, n := range names {
+			d.log.Info("forgetting what another configuration has found", "at_and_below", n.String())
+			d.judgeAnew(n, max(r.from.Config.Resolver.Timeout, r.to.Config.Resolver.Timeout))
+		}
+	})
+	return nil
+}
+
+// reloadLimits changes what clients may use up.
+func (d *Daemon) reloadLimits(r *reload) error {
+	cfg := &r.to.Config
+	r.commit(func() {
+		d.slots.Resize(cfg.Limits.InFlight, portion(cfg.Limits.InFlightPerNetwork, cfg.Limits.InFlight))
+		d.udp.Configure(d.udpOptions(cfg))
+		d.tcp.Configure(d.tcpOptions(cfg))
+	})
+	if before, need := descriptorsNeeded(&r.from.Config), descriptorsNeeded(cfg); need > before {
+		r.commit(func() { checkDescriptors(d.log, need) })
+	}
 	return nil
 }
 
