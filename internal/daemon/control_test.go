@@ -24,6 +24,7 @@ import (
 	"shirube/internal/simnet"
 	"shirube/internal/wire"
 	"shirube/resolver"
+	"shirube/transport"
 )
 
 // controlled is inBubble for a Daemon around the pipeline that has no transports.
@@ -34,12 +35,20 @@ func controlled(t *testing.T, change func(*config.Config, *simnet.Net), test fun
 			change(c, n)
 		}
 	}, func(t *testing.T, p *Pipeline, n *simnet.Net) {
-		d := &Daemon{current: p.current, log: slog.New(slog.DiscardHandler), sweeps: make(chan sweep, maxSweeps)}
+		cfg := &p.Config
+		cfg.Listen = nil
+		d := &Daemon{
+			current: p.current, log: slog.New(slog.DiscardHandler), sweeps: make(chan sweep, maxSweeps),
+			slots: transport.NewSlots(0, 0), started: make(chan struct{}),
+		}
+		d.udp, d.tcp = transport.NewUDP(d.udpOptions(cfg)), transport.NewTCP(d.tcpOptions(cfg))
+		close(d.started)
 		ctx, cancel := context.WithCancel(t.Context())
-		d.background.Go(func() { d.sweep(ctx) }) // owner: this test; end: with ctx; bound: one
+		d.ctx = ctx
+		d.tasks.follow(ctx, d.wanted(p))
 		test(t, d, n)
 		cancel()
-		d.background.Wait()
+		d.tasks.follow(ctx, nil)
 	})
 }
 
