@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"shirube/internal/netx"
-	"shirube/internal/stack"
 	"shirube/internal/wire"
 )
 
@@ -35,6 +34,7 @@ type udpReader struct {
 	cancel  context.CancelFunc // ends the queries in flight
 	reading sync.WaitGroup
 	serving sync.WaitGroup // queries in flight
+	crew    crew           // who answer them
 	ending  sync.Once
 	stop    chan struct{} // closed when no more queries are to be read
 	idle    chan struct{} // closed after stop, when nothing is in flight
@@ -85,6 +85,7 @@ func (r *udpReader) stopReading() {
 		go func() {
 			r.reading.Wait() // nobody reads: nobody adds to serving
 			r.serving.Wait()
+			r.crew.dismiss()
 			close(r.idle)
 		}()
 	})
@@ -187,7 +188,7 @@ func (r *udpReader) handle(ctx context.Context, tx []byte, i int, now time.Time)
 	if outcome == Deferred {
 		var ok bool
 		if rsp, ok = r.udp.take(&r.n.counters, tx, q); ok {
-			r.leave(ctx, q.Clone(), r.batch.Return(i))
+			r.leave(ctx, q, r.batch.Return(i))
 			return tx
 		}
 		outcome = Answered
@@ -228,16 +229,6 @@ func (r *udpReader) unwrap(d *netx.Datagram) (ends proxied, ok bool) {
 	return ends, true
 }
 
-// leave has q, which has a slot, answered by a goroutine of its own.
-func (r *udpReader) leave(ctx context.Context, q *wire.Query, to netx.Return) {
-	// Owner: r. End: Serve's deadline, or stopReading's. Bound: Slots, of which it
-	// has one. Excess: shed, by who calls.
-	r.serving.Go(func() {
-		stack.Reserve()
-		r.finish(ctx, q, to)
-	})
-}
-
 // badSource reports whether a response to a is worth nothing to anybody, or
 // would go to more than one host: port 0 (RFC 768: no reply), no address, and
 // groups (RFC 1122 §4.1.3.6).
@@ -246,7 +237,7 @@ func badSource(a netip.AddrPort) bool {
 	return a.Port() == 0 || ip.IsUnspecified() || ip.IsMulticast() || ip == netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 
-// finish answers a deferred query, on a goroutine of its own.
+// finish answers a deferred query, on a worker's goroutine.
 func (r *udpReader) finish(ctx context.Context, q *wire.Query, to netx.Return) {
 	buf := r.udp.buffers.Get().(*[]byte)
 	defer r.udp.buffers.Put(buf)

@@ -55,6 +55,7 @@ func serve(ctx context.Context, cfg config.Config, load func() (config.Config, e
 		return err
 	}
 	d.Version, d.Level, d.Load = version, level, load
+	defer daemon.PaceGarbage()()
 	ctx, cancel := context.WithCancel(orBackground(ctx))
 	defer cancel()
 	defer onStop(cancel, d.Hasten, d.Hasten)()

@@ -192,7 +192,7 @@ func (b *Batch) Receive() (int, error) {
 
 // receiveOn is the system call of Receive. It reports false when there is
 // nothing to read and the poller has to wait. A call that does not wait is not
-// announced to the runtime, nor is that of Flush: with a full batch they take long
+// announced to the runtime, nor are those of Flush and Send: with a full batch they take long
 // enough for it to think that the thread is stuck and to start another one, which
 // costs more than what the two of them delay a garbage collection by, 0.1 ms.
 func (b *Batch) receiveOn(fd uintptr) bool {
@@ -400,7 +400,7 @@ type sending struct {
 // send reports whether the datagram was sent, or cannot be.
 func (s *sending) send(fd uintptr) bool {
 	for {
-		_, _, s.errno = unix.Syscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&s.hdr)), unix.MSG_DONTWAIT)
+		_, _, s.errno = unix.RawSyscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&s.hdr)), unix.MSG_DONTWAIT)
 		if s.errno != unix.EINTR {
 			return s.errno != unix.EAGAIN
 		}

@@ -152,6 +152,14 @@ func (q *Query) Clone() *Query {
 	return &c
 }
 
+// CopyTo makes dst a copy of q that lasts, in the memory of the copy that dst was
+// before, if it was one.
+func (q *Query) CopyTo(dst *Query) {
+	msg := append(dst.msg[:0], q.msg...)
+	*dst = *q
+	dst.msg = msg
+}
+
 // Parse reads the request in msg, which is borrowed until the next Parse. The
 // header is judged before anything else is looked at, on every transport alike
 // (CVE-2026-86003, CVE-2026-82399): a request, opcode QUERY, one question (RFC

@@ -1,0 +1,61 @@
+package daemon
+
+import (
+	"os"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"sync/atomic"
+)
+
+// leastGarbage is how many octets Go may allocate before it looks for those that
+// nobody needs any more, if that is more than what is needed (GOGC=100). Answers
+// are not in its heap, so that is small for long, and by itself Go begins at 4
+// MiB: with names that are not in memory that was a twentieth of all CPU time. It
+// is 1/16 of what Go may have at most.
+const leastGarbage = 32 << 20
+
+// PaceGarbage has Go collect garbage less often while there is little, for the
+// whole process, until stop is called. The operator's word (GOGC) counts more.
+func PaceGarbage() (stop func()) {
+	if os.Getenv("GOGC") != "" {
+		return func() {}
+	}
+	p := &garbagePace{sample: []metrics.Sample{{Name: "/gc/heap/live:bytes"}}}
+	p.before = debug.SetGCPercent(100)
+	p.adjust()
+	p.await()
+	return func() {
+		p.stopped.Store(true)
+		debug.SetGCPercent(p.before)
+	}
+}
+
+type garbagePace struct {
+	sample  []metrics.Sample
+	before  int
+	stopped atomic.Bool
+}
+
+// await has p adjusted after the next collection, and after each that follows.
+func (p *garbagePace) await() {
+	runtime.SetFinalizer(&struct{ _ [64]byte }{}, func(any) {
+		if !p.stopped.Load() {
+			p.adjust()
+			p.await()
+		}
+	})
+}
+
+// adjust sets how much more there may be than what is needed.
+func (p *garbagePace) adjust() {
+	metrics.Read(p.sample)
+	least := min(leastGarbage, uint64(debug.SetMemoryLimit(-1))/16)
+	debug.SetGCPercent(garbagePercent(p.sample[0].Value.Uint64(), least))
+}
+
+// garbagePercent returns how much garbage there may be beside live octets, of
+// which there are 1 MiB at least, in percent of them.
+func garbagePercent(live, least uint64) int {
+	return int(max(100, least*100/max(live, 1<<20)))
+}
