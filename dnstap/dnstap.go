@@ -34,7 +34,7 @@ const DefaultQueueSize = 16 << 20
 // Options configures a [Tap].
 type Options struct {
 	Identity string // who the server is; "": it does not say
-	Version  string // what it is; "": it does not say
+	Version  string // what it is; "": it does not say. See [Tap.SetVersion]
 	Outputs  []Output
 	Log      *slog.Logger // nil: nowhere
 }
@@ -96,6 +96,17 @@ func New(opt Options) (*Tap, error) {
 // laneCount returns how many lanes n processors need: a power of two.
 func laneCount(n int) int {
 	return min(1<<bits.Len(uint(max(n, 1)-1)), maxLanes)
+}
+
+// SetVersion is for who knows [Options] Version later than the rest: before
+// [Tap.Start], and before anything is emitted. What is too long is cut off.
+func (t *Tap) SetVersion(version string) {
+	if t == nil {
+		return
+	}
+	for _, o := range t.outputs {
+		o.setHead(o.identity, version[:min(len(version), maxIdentity)])
+	}
 }
 
 // Start begins to send. A second call does nothing.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync/atomic"
@@ -39,11 +38,13 @@ type output struct {
 	open    func(context.Context) (sink, error)
 	filter  filter
 	privacy privacy
-	head    []byte // of each frame, before the message
+	head    []byte // of each frame, before the message: identity and version
 	tail    []byte // after it
 	queue   *queue
 	lanes   []lane
 	log     *slog.Logger
+
+	identity string
 
 	// What the writer is at.
 	pending *chunk // that was begun; nil: none
@@ -84,15 +85,21 @@ func newOutput(opt *Options, conf *Output, lanes int) (*output, error) {
 		size = DefaultQueueSize
 	}
 	o.queue = newQueue(size)
-	if opt.Identity != "" {
-		o.head = appendBytes(o.head, tagIdentity, []byte(opt.Identity))
-	}
-	if opt.Version != "" {
-		o.head = appendBytes(o.head, tagVersion, []byte(opt.Version))
-	}
-	o.head = append(o.head, tagMessage)
+	o.setHead(opt.Identity, opt.Version)
 	o.tail = []byte{tagKind, kindMessage}
 	return o, nil
+}
+
+// setHead makes what every frame begins with.
+func (o *output) setHead(identity, version string) {
+	o.identity, o.head = identity, nil
+	if identity != "" {
+		o.head = appendBytes(o.head, tagIdentity, []byte(identity))
+	}
+	if version != "" {
+		o.head = appendBytes(o.head, tagVersion, []byte(version))
+	}
+	o.head = append(o.head, tagMessage)
 }
 
 // emit queues m, whose message Message has size octets.
@@ -300,82 +307,4 @@ func (o *output) discard() {
 		o.queue.give(o.pending)
 		o.pending = nil
 	}
-}
-
-// State is what an output is doing.
-type State uint8
-
-// The states.
-const (
-	Disconnected State = iota // not open
-	Connected                 // open
-	Stalled                   // open, but the collector takes nothing
-)
-
-var stateNames = [...]string{"disconnected", "connected", "stalled"}
-
-// String returns the word for s.
-func (s State) String() string {
-	if int(s) >= len(stateNames) {
-		return fmt.Sprintf("State(%d)", uint8(s))
-	}
-	return stateNames[s]
-}
-
-// OutputStats is what an output has done. When nothing is under way,
-//
-//	Emitted = Sent + Dropped + Queued
-//
-// Sent is what the system took for a collector that was there: what it held when
-// that died is lost.
-type OutputStats struct {
-	Name     string
-	State    State  // now
-	Emitted  uint64 // frames that the filter took
-	Sent     uint64 // frames
-	Dropped  uint64 // frames for which there was no room, or no time at the end
-	Queued   uint64 // frames, now
-	Octets   uint64 // sent
-	Opened   uint64 // connections made, or files begun
-	Failures uint64 // connections and files that failed or could not be had
-}
-
-// Stats returns the current numbers of all outputs. Each is exact; together they
-// are not of one moment.
-func (t *Tap) Stats() []OutputStats {
-	if t == nil {
-		return nil
-	}
-	out := make([]OutputStats, 0, len(t.outputs))
-	for _, o := range t.outputs {
-		out = append(out, o.Stats())
-	}
-	return out
-}
-
-// Stats returns the current numbers of the output.
-func (o *output) Stats() OutputStats {
-	s := OutputStats{
-		Name: o.name, Sent: o.sent.Load(), Octets: o.octets.Load(), Dropped: o.discarded.Load(),
-		Opened: o.opened.Load(), Failures: o.failures.Load(),
-		Queued: uint64(o.left.Load()) + uint64(o.queue.frames()),
-	}
-	for i := range o.lanes {
-		l := &o.lanes[i]
-		l.mu.Lock()
-		s.Emitted += l.emitted
-		s.Dropped += l.dropped
-		if l.cur != nil {
-			s.Queued += uint64(l.cur.n)
-		}
-		l.mu.Unlock()
-	}
-	switch began := o.writing.Load(); {
-	case !o.connected.Load():
-	case began != 0 && time.Since(time.Unix(0, began)) > stallNotice:
-		s.State = Stalled
-	default:
-		s.State = Connected
-	}
-	return s
 }

@@ -154,6 +154,7 @@ func (r *Resolver) fly(ctx context.Context, first int, how infra.Hint, q wire.Qu
 // asked is what was found out by asking one server.
 type asked struct {
 	server    ZoneServer
+	zone      wire.Name // that it is asked for
 	rep       *reply
 	err       error // ends the whole search
 	octets    int   // received
@@ -172,7 +173,7 @@ func (a *asked) useful() bool { return a.err == nil && a.rep.Verdict != Lame }
 // network is waited for.
 func (r *Resolver) askServer(ctx context.Context, server ZoneServer, how infra.Hint, q wire.Question, at authority, w *work) *asked {
 	zone := at.cut.Zone
-	a := &asked{server: server}
+	a := &asked{server: server, zone: zone}
 	resp, err := r.exchange(ctx, a, how, q, w)
 	if err == nil && !how.Bare && failsOnEDNS(resp) {
 		how.Bare = true
@@ -247,6 +248,7 @@ func (r *Resolver) exchange(ctx context.Context, a *asked, how infra.Hint, q wir
 	req := exchange.Request{
 		Server:   a.server.Addr,
 		Question: q,
+		Zone:     a.zone,
 		Timeout:  how.Timeout,
 		Bare:     how.Bare,
 		TCP:      a.server.TCP || how.TCP,

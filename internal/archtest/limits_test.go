@@ -55,11 +55,14 @@ func TestLimitsPageNamesWhatExists(t *testing.T) {
 	}
 }
 
-// addKeys adds the paths of list and of all keys below.
+// addKeys adds the paths of list and of all keys below, those of lists included.
 func addKeys(keys map[string]bool, list []config.Key) {
 	for _, k := range list {
 		keys[k.Path] = true
 		addKeys(keys, k.Keys)
+		if k.Element != nil {
+			addKeys(keys, k.Element.Keys)
+		}
 	}
 }
 

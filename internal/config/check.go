@@ -19,6 +19,7 @@ func (d *decoder) contradictions(cfg *Config) {
 	d.staleInTime(cfg)
 	d.localRoot(cfg)
 	d.dnssec(cfg)
+	d.dnstap(cfg)
 	d.debug(cfg)
 	if r := &cfg.Resolver; !r.IPv4 && !r.IPv6 {
 		d.contradiction("found false for both ipv4 and ipv6, which leaves no way to ask; expected true for one of them",

@@ -53,6 +53,8 @@ type Config struct {
 	Limits Limits `yaml:"limits"`
 	// How the server goes.
 	Drain Drain `yaml:"drain"`
+	// What is told of every query and response, to collectors or files.
+	Dnstap Dnstap `yaml:"dnstap" reload:"restart"`
 	// What is written to standard error.
 	Log Log `yaml:"log"`
 	// The socket for `shirube ctl`, which shows and changes what a running

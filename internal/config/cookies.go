@@ -48,6 +48,9 @@ func (s Secret) Octets() []byte {
 func (k *Key) setSecret(dst reflect.Value, n *yaml.Node) *fault {
 	octets, err := hex.DecodeString(n.Value)
 	switch {
+	case n.Value == "" && !k.Required: // there is none
+		dst.SetString("")
+		return nil
 	case n.Style == 0 && n.Tag != "!!str":
 		return faultf("found something that is not text to YAML; expected %s, in quotes", k.expects())
 	case err != nil:

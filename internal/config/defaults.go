@@ -79,6 +79,7 @@ func Default() Config {
 			DisabledDSDigests:    []Digest{},
 		},
 		Limits:  defaultLimits(),
+		Dnstap:  Dnstap{Version: true, Outputs: []DnstapOutput{}},
 		Log:     Log{Level: LevelInfo, Format: FormatText},
 		Control: Control{Enabled: true},
 	}

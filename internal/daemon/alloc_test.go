@@ -24,7 +24,7 @@ import (
 
 // serveLocal runs a whole server on listen that has in memory what it will be
 // asked for, and returns it with a socket of the network connected to it at ask.
-func serveLocal(t *testing.T, network, listen, ask string) (*Daemon, net.Conn) {
+func serveLocal(t *testing.T, network, listen, ask string, edits ...func(*config.Config)) (*Daemon, net.Conn) {
 	t.Helper()
 	cfg := scenarioConfig(t)
 	// Nothing is to be resolved. If something is, it stays on this machine.
@@ -36,6 +36,9 @@ func serveLocal(t *testing.T, network, listen, ask string) (*Daemon, net.Conn) {
 		Address:   netip.AddrPortFrom(netip.MustParseAddr(listen), port),
 		Protocols: []config.Protocol{config.Protocol(network)},
 	}}
+	for _, edit := range edits {
+		edit(&cfg)
+	}
 	d, err := New(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -58,6 +61,31 @@ func serveLocal(t *testing.T, network, listen, ask string) (*Daemon, net.Conn) {
 		t.Fatal(err)
 	}
 	return d, c
+}
+
+// TestAllocTappedUDPHit has a tap take all messages.
+func TestAllocTappedUDPHit(t *testing.T) {
+	d, c := serveLocal(t, "udp", "127.0.0.1", "127.0.0.1", func(cfg *config.Config) {
+		tapped, _ := tapConfig(t)
+		cfg.Dnstap = tapped.Dnstap
+	})
+	raw, _ := parseAsk(t, "www.example.com. A")
+	var buf [4096]byte
+	exchange := func() {
+		if _, err := c.Write(raw); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Read(buf[:]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exchange()
+	if avg := testing.AllocsPerRun(5000, exchange); avg != 0 {
+		t.Errorf("%v allocations from socket to socket, want 0", avg)
+	}
+	if s := d.tap.Stats().Total(); s.Emitted < 10_000 || s.Dropped != 0 {
+		t.Errorf("%+v", s)
+	}
 }
 
 // TestAllocUDPHit asks a whole server, from socket to socket. AllocsPerRun

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"shirube/dnstap"
 	"shirube/internal/config"
 	"shirube/transport"
 	"shirube/transport/upstream"
@@ -25,6 +26,7 @@ type Daemon struct {
 
 	log      *slog.Logger
 	current  *inForce
+	tap      *dnstap.Tap // nil: off
 	upstream *upstream.Client
 	slots    *transport.Slots
 	udp      *transport.UDP
@@ -46,7 +48,13 @@ type Daemon struct {
 // New builds a server from cfg. It reads the files that cfg names, binds
 // nothing and starts nothing.
 func New(cfg config.Config, log *slog.Logger) (*Daemon, error) {
-	up, err := upstream.New(upstreamOptions(cfg.Resolver, log))
+	tap, err := newTap(&cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	opt := upstreamOptions(cfg.Resolver, log)
+	opt.Tap = tap
+	up, err := upstream.New(opt)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +63,7 @@ func New(cfg config.Config, log *slog.Logger) (*Daemon, error) {
 		return nil, err
 	}
 	d := &Daemon{
-		log: log, current: p.current, upstream: up,
+		log: log, current: p.current, upstream: up, tap: tap,
 		slots:   transport.NewSlots(cfg.Limits.InFlight, portion(cfg.Limits.InFlightPerNetwork, cfg.Limits.InFlight)),
 		sweeps:  make(chan sweep, maxSweeps),
 		started: make(chan struct{}),
@@ -135,6 +143,7 @@ func (d *Daemon) Start() error {
 		return errors.Join(err, d.shutdown(d.ctx))
 	}
 	d.control.begun = begun
+	d.startTap()
 	for _, t := range d.transports() {
 		t.Start(d.ctx)
 	}
@@ -186,6 +195,7 @@ func (d *Daemon) udpOptions(cfg *config.Config) transport.UDPOptions {
 	return transport.UDPOptions{
 		Handler:        d.current,
 		Slots:          d.slots,
+		Tap:            d.tap,
 		Log:            d.log,
 		MaxSize:        int(l.UDPSize),
 		Timeout:        cfg.Resolver.Timeout + answerGrace,
@@ -200,6 +210,7 @@ func (d *Daemon) tcpOptions(cfg *config.Config) transport.TCPOptions {
 	return transport.TCPOptions{
 		Handler:           d.current,
 		Slots:             d.slots,
+		Tap:               d.tap,
 		Log:               d.log,
 		Timeout:           cfg.Resolver.Timeout + answerGrace,
 		UDPSize:           int(l.UDPSize),
@@ -237,5 +248,6 @@ func (d *Daemon) shutdown(ctx context.Context) error {
 	d.tasks.follow(d.ctx, nil)
 	d.background.Wait()
 	d.upstream.Close()
+	d.closeTap(ctx) // the last: now nobody has anything to tell
 	return errors.Join(append(errs, closed)...)
 }

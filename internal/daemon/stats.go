@@ -4,6 +4,7 @@ import (
 	"runtime"
 
 	"shirube/cache"
+	"shirube/dnstap"
 	"shirube/internal/frontend"
 	"shirube/resolver"
 	"shirube/resolver/localroot"
@@ -23,6 +24,7 @@ type Stats struct {
 	Resolver   resolver.Stats
 	LocalRoot  localroot.Stats // zero without one
 	Upstream   upstream.Stats
+	Dnstap     dnstap.Stats
 }
 
 // Stats returns a snapshot. It waits until the server has started.
@@ -44,6 +46,7 @@ func (d *Daemon) Stats() Stats {
 		Resolver:   p.Resolver.Stats(),
 		LocalRoot:  root,
 		Upstream:   d.upstream.Stats(),
+		Dnstap:     d.tap.Stats(),
 	}
 }
 
@@ -67,5 +70,6 @@ func (d *Daemon) LogStats() {
 		"resolver", s.Resolver,
 		"local_root", s.LocalRoot,
 		"upstream", s.Upstream,
+		"dnstap", s.Dnstap,
 	)
 }

@@ -41,6 +41,8 @@ var needs = []struct{ program, apt string }{
 	{"delv", "bind9-dnsutils"},
 	{"dnsdist", "dnsdist"},
 	{"haproxy", "haproxy"},
+	{"dnstap-ldns", "dnstap-ldns"},
+	{"fstrm_capture", "fstrm-bin"},
 }
 
 // built holds what TestMain made for all tests.

@@ -19,6 +19,7 @@ import (
 type Request struct {
 	Server   netip.AddrPort
 	Question wire.Question
+	Zone     wire.Name // that the server is asked for, for those who log it; "": not said
 
 	// Timeout is how long to wait for an answer over UDP, and for the
 	// connection over TCP, three times as long with TLS on it. The context's

@@ -27,6 +27,8 @@ type attempt struct {
 
 	localTCP netip.Addr // of ours, of the connection
 
+	asker netip.AddrPort // where the last query was sent from, if the tap wants to know
+
 	overTCP    bool // which of the two it is
 	cookieless bool // send no cookie
 	plain      bool // send no option that a server may fail on

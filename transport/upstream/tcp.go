@@ -93,10 +93,18 @@ func (a *attempt) call(ctx context.Context, c *conn, timer <-chan time.Time) (cl
 	} else {
 		a.sends++
 		a.client.count.tcp[a.family()].Add(1)
+		if a.tapped() {
+			a.asker = tcpAsker(c.made.nc)
+			a.tapQuery(cl.q.msg, sent)
+		}
 	}
 	select {
 	case <-cl.done:
-		return cl, time.Since(sent), cl.err
+		rtt = time.Since(sent)
+		if cl.err == nil && a.tapped() {
+			a.tapResponse(cl.msg, sent, rtt)
+		}
+		return cl, rtt, cl.err
 	case <-ctx.Done():
 		p.abandon(c, cl, false)
 		return cl, 0, ctx.Err()

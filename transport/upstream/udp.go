@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -37,7 +38,11 @@ func (a *attempt) udp(ctx context.Context) (exchange.Response, detour, error) {
 	case d != noDetour:
 		a.client.count.nearMisses.Add(1)
 		return exchange.Response{}, d, nil
-	case truncated(r.msg):
+	}
+	if a.tapped() {
+		a.tapResponse(r.msg, sent, rtt)
+	}
+	if truncated(r.msg) {
 		a.client.count.truncated.Add(1)
 		return exchange.Response{}, isTruncated, nil
 	}
@@ -78,6 +83,10 @@ func (a *attempt) send(ctx context.Context) (q query, sent time.Time, err error)
 		}
 		a.sends++
 		a.client.count.udp[a.family()].Add(1)
+		if a.tapped() {
+			a.asker = netip.AddrPortFrom(s.localAddr(), port)
+			a.tapQuery(q.msg, sent)
+		}
 		return q, sent, nil
 	}
 	return q, sent, a.fail(ctx, "bind", ErrNoPort)

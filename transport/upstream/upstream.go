@@ -27,6 +27,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"shirube/dnstap"
 	"shirube/internal/exchange"
 	"shirube/internal/wire"
 )
@@ -117,6 +118,10 @@ type Options struct {
 	// RootCAs are the authorities that name servers' certificates may be from.
 	// By default those of the system.
 	RootCAs *x509.CertPool
+
+	// Tap is told of every query sent and every reply that was accepted. By
+	// default nobody is.
+	Tap *dnstap.Tap
 
 	// Log is told, at most once a minute, when this machine cannot send, out of
 	// descriptors, ports or exchanges, and when a server cannot prove with TLS

@@ -1,0 +1,122 @@
+package dnstap
+
+import (
+	"fmt"
+	"time"
+)
+
+// State is what an output is doing.
+type State uint8
+
+// The states.
+const (
+	Disconnected State = iota // not open
+	Connected                 // open
+	Stalled                   // open, but the collector takes nothing
+)
+
+var stateNames = [...]string{"disconnected", "connected", "stalled"}
+
+// String returns the word for s.
+func (s State) String() string {
+	if int(s) >= len(stateNames) {
+		return fmt.Sprintf("State(%d)", uint8(s))
+	}
+	return stateNames[s]
+}
+
+// OutputStats is what an output has done. When nothing is under way,
+//
+//	Emitted = Sent + Dropped + Queued
+//
+// Sent is what the system took for a collector that was there: what it held when
+// that died is lost.
+type OutputStats struct {
+	Name     string
+	State    State  // now
+	Emitted  uint64 // frames that the filter took
+	Sent     uint64 // frames
+	Dropped  uint64 // frames for which there was no room, or no time at the end
+	Queued   uint64 // frames, now
+	Octets   uint64 // sent
+	Opened   uint64 // connections made, or files begun
+	Failures uint64 // connections and files that failed or could not be had
+}
+
+// Stats are the numbers of all outputs of a [Tap].
+type Stats []OutputStats
+
+// Total returns the sums.
+func (s Stats) Total() (sum OutputStats) {
+	for i := range s {
+		sum.Emitted += s[i].Emitted
+		sum.Sent += s[i].Sent
+		sum.Dropped += s[i].Dropped
+		sum.Queued += s[i].Queued
+		sum.Octets += s[i].Octets
+		sum.Opened += s[i].Opened
+		sum.Failures += s[i].Failures
+	}
+	return sum
+}
+
+// Summary returns the sums as sections and numbers, and the outputs by their
+// names.
+func (s Stats) Summary() map[string]any {
+	total := s.Total()
+	out, outputs := total.numbers(), make(map[string]any, len(s))
+	for i := range s {
+		inner := s[i].numbers()
+		inner["state"] = s[i].State.String()
+		outputs[s[i].Name] = inner
+	}
+	out["outputs"] = outputs
+	return out
+}
+
+func (s *OutputStats) numbers() map[string]any {
+	return map[string]any{
+		"emitted": s.Emitted, "sent": s.Sent, "dropped": s.Dropped, "queued": s.Queued,
+		"octets": s.Octets, "opened": s.Opened, "failures": s.Failures,
+	}
+}
+
+// Stats returns the current numbers of all outputs. Each is exact; together they
+// are not of one moment.
+func (t *Tap) Stats() Stats {
+	if t == nil {
+		return nil
+	}
+	out := make(Stats, 0, len(t.outputs))
+	for _, o := range t.outputs {
+		out = append(out, o.Stats())
+	}
+	return out
+}
+
+// Stats returns the current numbers of the output.
+func (o *output) Stats() OutputStats {
+	s := OutputStats{
+		Name: o.name, Sent: o.sent.Load(), Octets: o.octets.Load(), Dropped: o.discarded.Load(),
+		Opened: o.opened.Load(), Failures: o.failures.Load(),
+		Queued: uint64(o.left.Load()) + uint64(o.queue.frames()),
+	}
+	for i := range o.lanes {
+		l := &o.lanes[i]
+		l.mu.Lock()
+		s.Emitted += l.emitted
+		s.Dropped += l.dropped
+		if l.cur != nil {
+			s.Queued += uint64(l.cur.n)
+		}
+		l.mu.Unlock()
+	}
+	switch began := o.writing.Load(); {
+	case !o.connected.Load():
+	case began != 0 && time.Since(time.Unix(0, began)) > stallNotice:
+		s.State = Stalled
+	default:
+		s.State = Connected
+	}
+	return s
+}

@@ -1,0 +1,158 @@
+package daemon
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"shirube/dnstap"
+	"shirube/internal/config"
+)
+
+// tapGrace is how long collectors have at the end to take what is queued for
+// them, whatever the drain's time was.
+const tapGrace = 2 * time.Second
+
+// newTap returns what collectors are told by; nil, which is off, without any.
+func newTap(cfg *config.Config, log *slog.Logger) (*dnstap.Tap, error) {
+	if len(cfg.Dnstap.Outputs) == 0 {
+		return nil, nil
+	}
+	opt := dnstap.Options{Identity: tapIdentity(cfg), Log: log}
+	for i := range cfg.Dnstap.Outputs {
+		out, err := tapOutput(&cfg.Dnstap.Outputs[i])
+		if err != nil {
+			return nil, fmt.Errorf("dnstap.outputs[%d]: %w", i, err)
+		}
+		opt.Outputs = append(opt.Outputs, out)
+	}
+	t, err := dnstap.New(opt)
+	if err != nil {
+		return nil, fmt.Errorf("dnstap: %w", err)
+	}
+	return t, nil
+}
+
+// tapIdentity returns who collectors are told that this is.
+func tapIdentity(cfg *config.Config) string {
+	if cfg.Dnstap.Identity != "" {
+		return cfg.Dnstap.Identity
+	}
+	if nsid := cfg.Identity.Octets(); len(nsid) > 0 {
+		return string(nsid)
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return "" // it can be configured
+	}
+	return name
+}
+
+// tapOutput translates the configuration of one output.
+func tapOutput(cfg *config.DnstapOutput) (dnstap.Output, error) {
+	out := dnstap.Output{Filter: tapFilter(cfg), QueueSize: int(cfg.QueueSize)}
+	switch {
+	case cfg.File != "":
+		out.Name = "file:" + cfg.File
+		out.File = &dnstap.File{Path: cfg.File, MaxSize: int64(cfg.Rotate.Size), MaxAge: cfg.Rotate.Age, Keep: cfg.Rotate.Keep}
+	case cfg.Socket != "":
+		out.Name = "unix:" + cfg.Socket
+		out.Stream = &dnstap.Stream{Network: "unix", Address: cfg.Socket}
+	default:
+		out.Name = "tcp:" + cfg.Address
+		out.Stream = &dnstap.Stream{Network: "tcp", Address: cfg.Address}
+	}
+	var err error
+	if cfg.TLS.Enabled {
+		out.Name = "tls:" + cfg.Address
+		if out.Stream.TLS, err = tapTLS(cfg); err != nil {
+			return dnstap.Output{}, fmt.Errorf("tls: %w", err)
+		}
+	}
+	out.Privacy = dnstap.Privacy{Bits4: cfg.Privacy.IPv4Bits, Bits6: cfg.Privacy.IPv6Bits}
+	if cfg.Privacy.Hash {
+		out.Privacy.HashKey = cfg.Privacy.HashKey.Octets()
+		if len(out.Privacy.HashKey) == 0 {
+			out.Privacy.HashKey = make([]byte, dnstap.HashKeyLen)
+			rand.Read(out.Privacy.HashKey) // never fails
+		}
+	}
+	return out, nil
+}
+
+func tapFilter(cfg *config.DnstapOutput) dnstap.Filter {
+	s := &cfg.Sample
+	f := dnstap.Filter{Suffixes: cfg.Only.Suffixes, ServFail: s.AllServFail}
+	for typ, n := range map[dnstap.Type]int{
+		dnstap.ClientQuery: s.ClientQuery, dnstap.ClientResponse: s.ClientResponse,
+		dnstap.ResolverQuery: s.ResolverQuery, dnstap.ResolverResponse: s.ResolverResponse,
+		dnstap.ForwarderQuery: s.ForwarderQuery, dnstap.ForwarderResponse: s.ForwarderResponse,
+	} {
+		f.Sample[typ] = uint32(n) // the configuration has no larger ones
+	}
+	for _, r := range cfg.Only.Rcodes {
+		f.Rcodes = append(f.Rcodes, r.Number())
+	}
+	for _, t := range cfg.Only.Transports {
+		f.Protos = append(f.Protos, t.Proto())
+	}
+	return f
+}
+
+// tapTLS reads the files that the configuration names. A certificate of this
+// server's is read anew for each connection, so that it can be renewed.
+func tapTLS(cfg *config.DnstapOutput) (*tls.Config, error) {
+	out := &tls.Config{ServerName: cfg.TLS.Name, MinVersion: tls.VersionTLS13}
+	if out.ServerName == "" {
+		host, _, err := net.SplitHostPort(cfg.Address)
+		if err != nil {
+			return nil, err
+		}
+		out.ServerName = host
+	}
+	if cfg.TLS.CAFile != "" {
+		pem, err := os.ReadFile(cfg.TLS.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("ca_file: %w", err)
+		}
+		out.RootCAs = x509.NewCertPool()
+		if !out.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("ca_file: %s has no certificate", cfg.TLS.CAFile)
+		}
+	}
+	if cfg.TLS.CertFile == "" {
+		return out, nil
+	}
+	load := func() (*tls.Certificate, error) {
+		cert, err := tls.LoadX509KeyPair(cfg.TLS.CertFile, cfg.TLS.KeyFile)
+		return &cert, err
+	}
+	if _, err := load(); err != nil { // better now than later
+		return nil, err
+	}
+	out.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
+	return out, nil
+}
+
+// startTap begins to tell the collectors.
+func (d *Daemon) startTap() {
+	if d.cfg().Dnstap.Version {
+		d.tap.SetVersion("shirube " + d.Version)
+	}
+	d.tap.Start()
+}
+
+// closeTap tells the collectors what is queued, and that this was all.
+func (d *Daemon) closeTap(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tapGrace)
+	defer cancel()
+	if err := d.tap.Close(ctx); err != nil {
+		d.log.Warn("collectors were not told all", "error", err, "dropped", d.tap.Stats().Total().Dropped)
+	}
+}

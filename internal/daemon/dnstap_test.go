@@ -1,0 +1,211 @@
+package daemon
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"shirube/dnstap"
+	"shirube/internal/config"
+	"shirube/internal/control"
+	"shirube/internal/wire"
+)
+
+// tapConfig returns a configuration whose server tells a file of all messages.
+func tapConfig(t *testing.T) (config.Config, string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "tap.fstrm")
+	cfg, err := config.Parse("test", []byte("dnstap: {identity: tokyo-1, outputs: [{file: "+file+"}]}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg, file
+}
+
+// readTap returns what a file was told.
+func readTap(t *testing.T, path string) (records []dnstap.Record) {
+	t.Helper()
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	r, err := dnstap.NewReader(file)
+	for err == nil {
+		var b []byte
+		if b, err = r.Next(); err == nil {
+			var rec dnstap.Record
+			if err := rec.Decode([]byte(string(b))); err != nil {
+				t.Fatal(err)
+			}
+			records = append(records, rec)
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	return records
+}
+
+// TestTapKnowsWhichPolicyActed asks a whole server from addresses that it treats
+// each in its own way.
+func TestTapKnowsWhichPolicyActed(t *testing.T) {
+	cfg, file := tapConfig(t)
+	port := freePort(t)
+	cfg.Listen = []config.Listener{{
+		Address:   netip.AddrPortFrom(netip.MustParseAddr("0.0.0.0"), port),
+		Protocols: []config.Protocol{config.ProtocolUDP},
+	}}
+	cfg.Resolver.RootHints, cfg.Resolver.PrimeRoot, cfg.Resolver.DoNotQueryLocalhost = "testdata/nobody.hints", false, false
+	cfg.DNSSEC.Validation = false // it would ask for the keys of the root
+	cfg.Control.Enabled = false
+	cfg.AccessControl = nil
+	for addr, action := range map[string]config.Action{
+		"127.0.0.1": config.ActionAllow, "127.0.0.2": config.ActionDeny, "127.0.0.3": config.ActionRefuse, "127.0.0.4": config.ActionAllowCookie,
+	} {
+		cfg.AccessControl = append(cfg.AccessControl, config.AccessRule{Prefix: netip.PrefixFrom(netip.MustParseAddr(addr), 32), Action: action})
+	}
+	d, err := New(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Version = "1.2.3"
+	if err := d.Start(); err != nil {
+		t.Fatal(err)
+	}
+	to := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.9"), port)
+	for _, tt := range []struct {
+		from, query string
+		answered    bool
+	}{
+		{"127.0.0.1", "www.example.com. ANY", true},
+		{"127.0.0.1", "localhost. A", true},
+		{"127.0.0.2", "www.example.com. A", false},
+		{"127.0.0.3", "www.example.com. A", true},
+		{"127.0.0.4", "www.example.com. A", true},
+	} {
+		sendFrom(t, tt.from, to, tt.query, tt.answered)
+	}
+	if err := d.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, r := range readTap(t, file) {
+		words := []string{map[uint32]string{5: "query", 6: "response"}[r.Type], r.Query.Addr().String(), string(r.Policy.Type)}
+		got = append(got, strings.Join(words, " "))
+		if string(r.Identity) != "tokyo-1" || string(r.Version) != "shirube 1.2.3" || r.Response != to {
+			t.Errorf("%+v", r)
+		}
+	}
+	want := []string{
+		"query 127.0.0.1 ", "response 127.0.0.1 ", "query 127.0.0.1 BUILTIN", "response 127.0.0.1 BUILTIN", "query 127.0.0.2 ACL",
+		"query 127.0.0.3 ACL", "response 127.0.0.3 ACL", "query 127.0.0.4 COOKIE", "response 127.0.0.4 COOKIE",
+	}
+	for _, line := range want { // readers are many, and each has its own order
+		if !slices.Contains(got, line) {
+			t.Errorf("no %q in %q", line, got)
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("%q", got)
+	}
+	total := d.tap.Stats().Total()
+	if total.Emitted != uint64(len(want)) || total.Sent != total.Emitted {
+		t.Errorf("%+v", total)
+	}
+}
+
+func TestTapIsOffWithoutOutputs(t *testing.T) {
+	cfg := config.Default()
+	if tap, err := newTap(&cfg, slog.New(slog.DiscardHandler)); tap != nil || err != nil {
+		t.Error(tap, err)
+	}
+}
+
+func TestTapOutputsAreTranslated(t *testing.T) {
+	cfg, err := config.Parse("test", []byte(`dnstap:
+  outputs:
+    - {socket: /run/x, queue_size: 2MiB, sample: {client_query: 7, client_response: 0, all_servfail: true}}
+    - {address: "collector.example.com:6000", tls: {enabled: true}, only: {rcodes: [nxdomain], transports: [doh3], suffixes: [example.org]}}
+    - {file: y, rotate: {size: 1MiB, age: 1m, keep: 2}, privacy: {ipv4_bits: 24, ipv6_bits: 56, hash: true}}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []dnstap.Output
+	for i := range cfg.Dnstap.Outputs {
+		out, err := tapOutput(&cfg.Dnstap.Outputs[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, out)
+	}
+	if o := got[0]; o.Name != "unix:/run/x" || o.Stream.Network != "unix" || o.QueueSize != 2<<20 || o.Filter.Sample[dnstap.ClientQuery] != 7 ||
+		o.Filter.Sample[dnstap.ClientResponse] != 0 || o.Filter.Sample[dnstap.ForwarderResponse] != 1 || !o.Filter.ServFail {
+		t.Errorf("%+v", o)
+	}
+	if o := got[1]; o.Name != "tls:collector.example.com:6000" || o.Stream.TLS.ServerName != "collector.example.com" ||
+		o.Filter.Rcodes[0] != wire.NXDomain || o.Filter.Protos[0] != wire.DoH3 || o.Filter.Suffixes[0] != wire.MustParseName("example.org") {
+		t.Errorf("%+v", o)
+	}
+	if o := got[2]; o.File.MaxSize != 1<<20 || o.File.Keep != 2 || o.Privacy.Bits4 != 24 || o.Privacy.Bits6 != 56 || len(o.Privacy.HashKey) != dnstap.HashKeyLen {
+		t.Errorf("%+v", o)
+	}
+}
+
+func TestTapRefusesFilesThatAreNotThere(t *testing.T) {
+	for name, tls := range map[string]string{
+		"authorities": "ca_file: nowhere", "certificate": "cert_file: nowhere, key_file: nowhere", "no certificate in it": "ca_file: dnstap_test.go",
+	} {
+		cfg, err := config.Parse("test", []byte(`dnstap: {outputs: [{address: "192.0.2.1:6000", tls: {enabled: true, `+tls+`}}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := newTap(&cfg, nil); err == nil || !strings.Contains(err.Error(), "dnstap.outputs[0]: ") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestCountersNameTheOutputsOfTheTap(t *testing.T) {
+	s := Stats{Dnstap: dnstap.Stats{{Name: "unix:/x", Emitted: 3, Sent: 1, Dropped: 2, State: dnstap.Stalled}, {Name: "file:y", Emitted: 4}}}
+	got, ok := control.Counters(s, counterWords())["dnstap"].(map[string]any)
+	if !ok || got["emitted"] != uint64(7) || got["dropped"] != uint64(2) {
+		t.Fatalf("%v", got)
+	}
+	if o, ok := got["outputs"].(map[string]any)["unix:/x"].(map[string]any); !ok || o["state"] != "stalled" || o["sent"] != uint64(1) {
+		t.Errorf("%v", got)
+	}
+}
+
+// sendFrom sends a query from an address of this machine, and waits for the
+// response if there is to be one.
+func sendFrom(t *testing.T, from string, to netip.AddrPort, query string, answered bool) {
+	t.Helper()
+	local := net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(from), 0))
+	c, err := net.DialUDP("udp", local, net.UDPAddrFromAddrPort(to))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	raw, _ := parseAsk(t, query)
+	if _, err := c.Write(raw); err != nil {
+		t.Fatal(err)
+	}
+	if answered {
+		if _, err := c.Read(make([]byte, 4096)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
