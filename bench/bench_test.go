@@ -11,7 +11,7 @@ import (
 func TestFlagsThatMakeNoSenseAreRefused(t *testing.T) {
 	for _, args := range []string{
 		"warm -names 0", "warm -names 10 -zones 11", "warm -rounds 0", "warm -time 1500ms", "warm -time 0s", "soak -time 10ms",
-		"soak -rounds 3", "warm -names many",
+		"soak -rounds 3", "warm -names many", "idle -connections 0", "idle -time 0s", "cold -tcp", "idle -rounds 3",
 		"cold -clients 0", "cold -delay -1s", "cold -rounds 0", "cold -time 1s", "warm -faults",
 	} {
 		f := strings.Fields(args)
@@ -25,6 +25,12 @@ func TestFlagsHaveDefaults(t *testing.T) {
 	set, err := parseFlags("warm", nil)
 	if err != nil || set.names != 10_000 || set.rounds != 5 || set.run != 10*time.Second || set.peers != "unbound,shirube" {
 		t.Errorf("warm: %+v, %v", set, err)
+	}
+	if set, err := parseFlags("idle", nil); err != nil || set.conns != 100_000 {
+		t.Errorf("idle: %+v, %v", set, err)
+	}
+	if set, err := parseFlags("warm", []string{"-tcp"}); err != nil || !set.tcp {
+		t.Errorf("warm -tcp: %+v, %v", set, err)
 	}
 	if set, err := parseFlags("cold", nil); err != nil || set.names != 10_000 || set.rounds != 5 || set.clients != 50 || set.faults {
 		t.Errorf("cold: %+v, %v", set, err)

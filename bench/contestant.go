@@ -136,6 +136,7 @@ func unboundConf(l *lab, addr netip.Addr) string {
   key-cache-slabs: 4
   msg-cache-size: 128m
   rrset-cache-size: 256m
+  incoming-num-tcp: 256
   outgoing-range: 4096
   num-queries-per-thread: 2048
   do-ip6: no
@@ -172,8 +173,8 @@ dnssec:
   %s
 limits:
   udp_readers: %d
-log:
+%slog:
   level: info
   format: text
-`, addr, l.hints, dnssec, threads)
+`, addr, l.hints, dnssec, threads, l.limits)
 }

@@ -18,14 +18,15 @@ type load struct {
 	outstanding int           // -q: queries on the way at once
 	length      time.Duration // -l
 	once        bool          // -n 1: stop when every question was asked once
+	tcp         bool          // -m tcp: clients are connections, which stay open
 }
 
 // warmLoad asks every question once, slowly enough for a resolver that knows
 // nothing; hitLoad is what is measured.
 func warmLoad() load { return load{clients: 10, outstanding: 50, length: time.Minute, once: true} }
 
-func hitLoad(length time.Duration) load {
-	return load{clients: 20, outstanding: 100, length: length}
+func hitLoad(length time.Duration, tcp bool) load {
+	return load{clients: 20, outstanding: 100, length: length, tcp: tcp}
 }
 
 // tally is what dnsperf says at the end of a run.
@@ -44,8 +45,12 @@ type tally struct {
 
 // dnsperf loads a server with the questions of a file.
 func dnsperf(ctx context.Context, server netip.Addr, questions string, ld load) (*tally, error) {
+	mode := "udp"
+	if ld.tcp {
+		mode = "tcp"
+	}
 	args := []string{
-		"-s", server.String(), "-p", "53", "-m", "udp", "-d", questions,
+		"-s", server.String(), "-p", "53", "-m", mode, "-d", questions,
 		"-c", strconv.Itoa(ld.clients), "-T", "1", "-q", strconv.Itoa(ld.outstanding),
 		"-l", strconv.Itoa(int(ld.length / time.Second)), "-t", "2",
 	}

@@ -18,6 +18,8 @@ type lab struct {
 	anchor    string // the DS record of the root; empty: nothing is signed
 	servers   []*process
 	faults    *faults // nil: none
+	tcp       bool    // what servers are loaded with comes over TCP
+	limits    string  // lines below limits in Shirube's configuration
 }
 
 // startLab writes the zones and starts three NSD, one for each tier. The caller
@@ -30,6 +32,7 @@ func startLab(ctx context.Context, dir string, set settings) (*lab, error) {
 	l := &lab{
 		dir: dir, net: buildInternet(set.zones, set.names, addrs),
 		hints: filepath.Join(dir, "root.hints"), questions: filepath.Join(dir, "questions.txt"),
+		tcp: set.tcp,
 	}
 	if set.signed {
 		var err error

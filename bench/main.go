@@ -1,8 +1,9 @@
 // Command bench measures Shirube against real servers, in a closed network of
 // its own.
 //
-//	bench warm    warm UDP: queries per second and server CPU per query, beside Unbound
+//	bench warm    warm UDP or TCP: queries per second and server CPU per query, beside Unbound
 //	bench cold    10,000 names that nobody asked for yet: CPU, upstream packets and latency, beside Unbound
+//	bench idle    100,000 TCP connections that wait: the server's memory for each
 //	bench soak    a minute of load on cached names without an error or a leak
 //
 // It builds a small Internet of NSD servers (root, five TLDs, some hundred
@@ -44,12 +45,14 @@ type settings struct {
 	faults  bool          // some authorities are dead, some slow (cold)
 	delay   time.Duration // of the slow ones (cold)
 	perf    string        // directory for profiles; empty: none (cold)
+	tcp     bool          // the load comes over TCP (warm)
+	conns   int           // connections (idle)
 	ports   string        // that the system gives to sockets: the first and the last
 }
 
-const usage = `usage: bench warm|cold|attack|soak [flags]
+const usage = `usage: bench warm|cold|attack|idle|soak [flags]
 
-warm compares servers over warm UDP; cold compares them on names that they have
+warm compares servers over warm UDP or TCP; idle measures what connections that wait cost; cold compares them on names that they have
 to resolve; attack measures what hostile signed zones cost others; soak loads Shirube and looks for errors and leaks. "bench warm -h"
 lists the flags of warm.
 `
@@ -57,7 +60,7 @@ lists the flags of warm.
 // subcommands are what the first argument may be, and what each does inside
 // the namespaces.
 var subcommands = map[string]func(ctx context.Context, dir string, set settings) error{
-	"warm": warm, "cold": cold, "soak": soak, "attack": attack,
+	"warm": warm, "cold": cold, "soak": soak, "attack": attack, "idle": idle,
 }
 
 // run is main with an exit code: 0 for success, 1 for a failure, 2 for wrong
@@ -105,12 +108,18 @@ func parseFlags(name string, args []string) (settings, error) {
 	fs.StringVar(&set.shirube, "shirube", "bin/shirube", "the `binary` to measure")
 	fs.StringVar(&set.ports, "ports", "1024 65535", "`range` of the ports that the system gives to sockets (net.ipv4.ip_local_port_range)")
 	set.run = 10 * time.Second
-	if name == "soak" {
+	switch name {
+	case "soak":
 		set.run = time.Minute
-	} else {
+	case "idle":
+		fs.IntVar(&set.conns, "connections", 100_000, "connections to open; both programs need a descriptor for each (ulimit -n)")
+	default:
 		fs.IntVar(&set.rounds, "rounds", 5, "runs of each server, in turn")
 		fs.StringVar(&set.peers, "peers", "unbound,shirube", "`servers` to compare: unbound, shirube, shirube=BINARY; the first is the measure")
 		fs.StringVar(&set.out, "out", "bench/results", "`directory` for the results")
+	}
+	if name == "warm" {
+		fs.BoolVar(&set.tcp, "tcp", false, "ask over TCP: 20 connections that stay open, with up to 100 queries on the way")
 	}
 	if name == "cold" {
 		fs.IntVar(&set.clients, "clients", 50, "clients, each of which waits for its answer before it asks again")
@@ -140,8 +149,10 @@ func (s *settings) check(name string) error {
 		return errors.New("-zones must be between 1 and the number of names, and at most 10,000")
 	case s.run < time.Second || s.run%time.Second != 0:
 		return errors.New("-time must be whole seconds, at least one")
-	case name != "soak" && (s.rounds < 1 || s.rounds > 1000):
+	case name != "soak" && name != "idle" && (s.rounds < 1 || s.rounds > 1000):
 		return errors.New("-rounds must be between 1 and 1000")
+	case name == "idle" && (s.conns < 1 || s.conns > 1_000_000):
+		return errors.New("-connections must be between 1 and 1,000,000")
 	case name == "cold" && (s.clients < 1 || s.clients > 1000):
 		return errors.New("-clients must be between 1 and 1000")
 	case name == "cold" && (s.delay < 0 || s.delay > 5*time.Second):

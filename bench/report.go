@@ -69,6 +69,7 @@ type report struct {
 	Zones    int       `json:"zones"`
 	Rounds   int       `json:"rounds"`
 	Seconds  float64   `json:"seconds_of_a_run"`
+	TCP      bool      `json:"tcp"` // else UDP
 	Rows     []row     `json:"servers"`
 	Runs     []sample  `json:"runs"`
 	versions map[string]string
@@ -77,7 +78,7 @@ type report struct {
 func newReport(now time.Time, set settings, servers []*contestant) *report {
 	r := &report{
 		Date: now, CPU: cpuModel(), Cores: runtime.NumCPU(), Kernel: kernel(),
-		Names: set.names, Zones: set.zones, Rounds: set.rounds, Seconds: set.run.Seconds(),
+		Names: set.names, Zones: set.zones, Rounds: set.rounds, Seconds: set.run.Seconds(), TCP: set.tcp,
 		versions: make(map[string]string),
 	}
 	for _, c := range servers {
@@ -132,12 +133,20 @@ func (r *report) summarise() {
 	}
 }
 
+// transport names what the queries came over, as dnsperf does.
+func (r *report) transport() string {
+	if r.TCP {
+		return "tcp"
+	}
+	return "udp"
+}
+
 // markdown returns the report as text for people.
 func (r *report) markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Warm UDP, %s\n\n", r.Date.Format(time.DateOnly))
-	fmt.Fprintf(&b, "%d cached names in %d unsigned zones, asked by dnsperf (`-c 20 -T 1 -q 100`) for %g s in %d rounds, the\n"+
-		"servers in turn. Two threads each; nothing validates. Median (min–max).\n\n", r.Names, r.Zones, r.Seconds, r.Rounds)
+	fmt.Fprintf(&b, "# Warm %s, %s\n\n", strings.ToUpper(r.transport()), r.Date.Format(time.DateOnly))
+	fmt.Fprintf(&b, "%d cached names in %d unsigned zones, asked by dnsperf (`-m %s -c 20 -T 1 -q 100`) for %g s in %d rounds, the\n"+
+		"servers in turn. Two threads each; nothing validates. Median (min–max).\n\n", r.Names, r.Zones, r.transport(), r.Seconds, r.Rounds)
 	first := r.Rows[0].Server
 	fmt.Fprintf(&b, "| Server | q/s | server CPU µs/query | CPU, %[1]s = 1 | q/s, %[1]s = 1 | lost | RSS MiB | octets/response |\n", first)
 	b.WriteString("|---|---|---|---|---|---|---|---|\n")
@@ -180,7 +189,7 @@ func (r *report) write(dir string) error {
 	if err != nil {
 		return err
 	}
-	base := filepath.Join(dir, r.Date.Format(time.DateOnly)+"-warm-udp")
+	base := filepath.Join(dir, r.Date.Format(time.DateOnly)+"-warm-"+r.transport())
 	if err := os.WriteFile(base+".md", []byte(text), 0o644); err != nil {
 		return err
 	}

@@ -98,6 +98,24 @@ func TestReportReadsAsATable(t *testing.T) {
 	}
 }
 
+func TestReportOfTCPSaysSo(t *testing.T) {
+	r := exampleReport()
+	r.TCP = true
+	text := r.markdown()
+	for _, part := range []string{"# Warm TCP, 2026-11-22\n", "`-m tcp -c 20"} {
+		if !strings.Contains(text, part) {
+			t.Errorf("the report does not have %q:\n%s", part, text)
+		}
+	}
+	dir := t.TempDir()
+	if err := r.write(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "2026-11-22-warm-tcp.json")); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestReportIsKeptForProgramsToo(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "results")
 	if err := exampleReport().write(dir); err != nil {

@@ -19,7 +19,7 @@ type sample struct {
 	tally
 }
 
-// warm compares servers that have every answer in memory, over UDP.
+// warm compares servers that have every answer in memory, over UDP or TCP.
 func warm(ctx context.Context, dir string, set settings) error {
 	l, err := startLab(ctx, dir, set)
 	defer l.stop()
@@ -67,7 +67,7 @@ func prime(ctx context.Context, l *lab, c *contestant) error {
 		return fmt.Errorf("%s does not resolve the laboratory: %w; its log says:\n%s", c.name, err, c.proc.logTail())
 	}
 	fmt.Fprintf(os.Stderr, "%s resolved %d names in %.1f s\n", c.name, t.Completed, time.Since(began).Seconds())
-	_, err = dnsperf(ctx, c.addr, l.questions, hitLoad(time.Second))
+	_, err = dnsperf(ctx, c.addr, l.questions, hitLoad(time.Second, l.tcp))
 	return err
 }
 
@@ -129,7 +129,7 @@ func measure(ctx context.Context, l *lab, c *contestant, length time.Duration) (
 	if err != nil {
 		return nil, err
 	}
-	t, err := dnsperf(ctx, c.addr, l.questions, hitLoad(length))
+	t, err := dnsperf(ctx, c.addr, l.questions, hitLoad(length, l.tcp))
 	if err != nil {
 		return nil, err
 	}
