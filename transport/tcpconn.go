@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -19,6 +20,10 @@ import (
 // bufferSize is the room for responses that are written together, in octets. A
 // buffer that a long response made longer is not kept.
 const bufferSize = 16 << 10
+
+// yieldAfter is how many times a connection is read before others get a turn, even
+// if there is always more to read: its reads and writes do not wait.
+const yieldAfter = 16
 
 // tcpConn serves one connection. The goroutine in run owns it; those of its
 // deferred queries use only what is below inFlight, and pace.moved. There may be
@@ -126,7 +131,10 @@ func (c *tcpConn) end(reason CloseReason) {
 // read reads queries and answers them or hands them on, until the connection
 // has to end.
 func (c *tcpConn) read() CloseReason {
-	for {
+	for round := 1; ; round++ {
+		if round%yieldAfter == 0 {
+			runtime.Gosched() // see udpReader.run
+		}
 		if reason, ok := c.fill(); !ok {
 			return reason
 		}

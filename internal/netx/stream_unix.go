@@ -53,7 +53,7 @@ func (s *Stream) Read() (int, error) {
 // readOn reads what is there. It reports false when that is nothing.
 func (s *Stream) readOn(fd uintptr) bool {
 	var errno error
-	s.got, errno = retry(syscall.Read, fd, s.mem.Space())
+	s.got, errno = retry(recvNow, fd, s.mem.Space())
 	switch {
 	case errno == nil && s.got > 0:
 		s.readErr = nil
@@ -82,7 +82,7 @@ func (s *Stream) TryWrite(b []byte) (int, error) {
 
 // writeOn writes what there is room for.
 func (s *Stream) writeOn(fd uintptr) {
-	s.put, s.writeErr = retry(syscall.Write, fd, s.out)
+	s.put, s.writeErr = retry(sendNow, fd, s.out)
 	if s.writeErr != nil && !again(s.writeErr) {
 		s.writeErr = os.NewSyscallError("write", s.writeErr)
 		return
