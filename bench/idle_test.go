@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"math"
 	"strings"
@@ -16,7 +17,7 @@ func TestReadMessageReadsOneMessage(t *testing.T) {
 			t.Errorf("read %q, %v; want %q", got, err, want)
 		}
 	}
-	if got, err := readMessage(stream); err != io.ErrUnexpectedEOF {
+	if got, err := readMessage(stream); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("of half a message came %q, %v", got, err)
 	}
 }
