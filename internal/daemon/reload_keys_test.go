@@ -53,6 +53,8 @@ func otherValues(t *testing.T, d *reloadable) map[string]any {
 		"dnssec.override_time":          config.Override("-1"),
 		"dnssec.disabled_algorithms":    []config.Algorithm{"ED448"},
 		"dnssec.disabled_ds_digests":    []config.Digest{"SHA384"},
+		"dnstap.identity":               "one",
+		"dnstap.outputs":                []config.DnstapOutput{{File: filepath.Join(dir, "tap"), QueueSize: 1 << 20}},
 		"control.socket":                filepath.Join(dir, "control"),
 		"control.group":                 "0",
 		"debug.clock_offset_file":       filepath.Join(dir, "offset"),
