@@ -56,6 +56,9 @@ func serve(ctx context.Context, cfg config.Config, load func() (config.Config, e
 	}
 	d.Version, d.Level, d.Load = version, level, load
 	defer daemon.PaceGarbage()()
+	if err := d.Manage(); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(orBackground(ctx))
 	defer cancel()
 	defer onStop(cancel, d.Hasten, d.Hasten)()

@@ -11,6 +11,8 @@ import (
 
 	"shirube/dnstap"
 	"shirube/internal/config"
+	"shirube/internal/netx"
+	"shirube/internal/systemd"
 	"shirube/transport"
 	"shirube/transport/upstream"
 )
@@ -33,6 +35,9 @@ type Daemon struct {
 	tcp      *transport.TCP
 	control  controller
 	life     life
+	manager  *systemd.Notifier // nil: there is none
+	watchdog time.Duration     // within which manager wants to hear that the server is alive; 0: never
+	passed   *netx.Passed      // sockets that it has handed on, until Start
 
 	reloading  sync.Mutex // held by who changes what is in force, and what is below
 	listening  []listening
@@ -149,6 +154,7 @@ func (d *Daemon) Start() error {
 	}
 	d.listen(opened)
 	d.tasks.follow(d.ctx, d.wanted(p))
+	d.unusedSockets(d.log)
 	close(d.started)
 	d.become(Ready, Starting)
 	d.control.start(d.log)
@@ -163,7 +169,10 @@ func (d *Daemon) Start() error {
 
 // wanted lists what is done in the background for p.
 func (d *Daemon) wanted(p *Pipeline) []task {
-	list := []task{{key: d, run: d.sweep}}
+	list := []task{{key: "sweep", run: d.sweep}}
+	if d.watchdog > 0 {
+		list = append(list, task{key: "watchdog", run: d.watch})
+	}
 	if p.LocalRoot != nil {
 		list = append(list, task{key: p.LocalRoot, run: p.LocalRoot.Run})
 	}

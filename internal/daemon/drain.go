@@ -65,6 +65,7 @@ func (d *Daemon) become(next State, from ...State) bool {
 			c.Drain(next != Ready)
 		}
 	}
+	d.tellState(next)
 	for _, f := range l.told {
 		f(next)
 	}

@@ -8,9 +8,9 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
+	"syscall"
 
 	"shirube/internal/config"
-	"shirube/internal/netx"
 	"shirube/transport"
 )
 
@@ -50,6 +50,7 @@ func (e endpoint) behind(cfg *config.Config) []netip.Prefix {
 type listening struct {
 	endpoint
 	proxies *transport.Proxies
+	sockets []syscall.Conn // for the process after this one
 	serve   func()
 	stop    func(ctx context.Context) error
 	close   func() error
@@ -99,13 +100,14 @@ func (d *Daemon) bind(ctx context.Context, e endpoint, cfg *config.Config) (list
 }
 
 func (d *Daemon) bindUDP(ctx context.Context, e endpoint, proxies *transport.Proxies, cfg *config.Config) (listening, error) {
-	conns, err := netx.ListenUDP(ctx, e.at, readers(cfg))
+	conns, err := d.passed.ListenUDP(ctx, e.at, readers(cfg))
 	if err != nil {
 		return listening{}, err
 	}
 	l := listening{
 		endpoint: e,
 		proxies:  proxies,
+		sockets:  rawConns(conns),
 		serve:    func() { d.udp.AddBehind(proxies, conns...) },
 		stop:     func(ctx context.Context) error { return d.udp.Remove(ctx, conns...) },
 		close:    func() error { return closeAll(conns) },
@@ -117,7 +119,7 @@ func (d *Daemon) bindUDP(ctx context.Context, e endpoint, proxies *transport.Pro
 }
 
 func (d *Daemon) bindTCP(ctx context.Context, e endpoint, proxies *transport.Proxies) (listening, error) {
-	tcp, err := netx.ListenTCP(ctx, e.at)
+	tcp, err := d.passed.ListenTCP(ctx, e.at)
 	if err != nil {
 		return listening{}, err
 	}
@@ -125,10 +127,19 @@ func (d *Daemon) bindTCP(ctx context.Context, e endpoint, proxies *transport.Pro
 	return listening{
 		endpoint: e,
 		proxies:  proxies,
+		sockets:  []syscall.Conn{tcp},
 		serve:    func() { d.tcp.Add(ln) },
 		stop:     func(context.Context) error { return d.tcp.Remove(ln) },
 		close:    ln.Close,
 	}, nil
+}
+
+func rawConns(conns []*net.UDPConn) []syscall.Conn {
+	raw := make([]syscall.Conn, len(conns))
+	for i, c := range conns {
+		raw[i] = c
+	}
+	return raw
 }
 
 func closeAll(conns []*net.UDPConn) (err error) {
@@ -148,6 +159,7 @@ func readers(cfg *config.Config) int {
 
 // listen serves what was opened. The caller holds reloading.
 func (d *Daemon) listen(o opened) {
+	d.store(o)
 	for _, l := range o {
 		l.serve()
 	}
@@ -176,6 +188,7 @@ func (d *Daemon) unlisten(ctx context.Context, cfg *config.Config) {
 		if slices.Contains(wanted, l.endpoint) {
 			return false
 		}
+		d.unstore(l)
 		if err := l.stop(ctx); err != nil {
 			d.log.Warn("a listener did not end in order", "listen", l.endpoint, "error", err)
 		}

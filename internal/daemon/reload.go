@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"shirube/internal/config"
+	"shirube/internal/systemd"
 )
 
 // part is something that takes part in a reload besides the [Pipeline], which is
@@ -65,6 +66,8 @@ func (d *Daemon) Reload(ctx context.Context) (changed []string, err error) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	begun := time.Now()
+	d.tell(systemd.Reloading())
+	defer func() { d.tellState(d.State()) }()
 	if changed, err = d.reload(ctx); err != nil {
 		d.log.Error("cannot reload the configuration; going on with the one before", "error", err)
 		return nil, err

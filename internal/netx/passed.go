@@ -1,0 +1,137 @@
+package netx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+)
+
+// Passed is sockets that somebody else has bound for this process, and that are
+// as good as what it would bind itself. A nil one has none. It is safe for
+// concurrent use.
+type Passed struct {
+	mu      sync.Mutex
+	sockets []passed
+}
+
+type passed struct {
+	name   string
+	at     netip.AddrPort
+	file   *os.File
+	stream bool
+}
+
+// Pass adds the socket fd, which p owns from now on. The error says what it is, if
+// it is none that clients could be served on; then it is closed.
+func (p *Passed) Pass(name string, fd int) error {
+	f := os.NewFile(uintptr(fd), name)
+	if f == nil {
+		return fmt.Errorf("passed descriptor %d (%s): there is no such", fd, name)
+	}
+	s := passed{name: name, file: f}
+	var err error
+	if s.at, s.stream, err = boundTo(fd); err != nil {
+		return errors.Join(fmt.Errorf("passed descriptor %d (%s): %w", fd, name, err), f.Close())
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sockets = append(p.sockets, s)
+	return nil
+}
+
+// take removes and returns the sockets at addr.
+func (p *Passed) take(addr netip.AddrPort, stream bool) (taken []passed) {
+	if p == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sockets = slices.DeleteFunc(p.sockets, func(s passed) bool {
+		if s.at != addr || s.stream != stream {
+			return false
+		}
+		taken = append(taken, s)
+		return true
+	})
+	return taken
+}
+
+// Close closes what nobody has asked for, and returns where it was bound, and its
+// name.
+func (p *Passed) Close() (unused []string) {
+	if p == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.sockets {
+		unused = append(unused, fmt.Sprintf("%s (%s)", s.at, s.name))
+		_ = s.file.Close() // of no use to anybody here
+	}
+	p.sockets = nil
+	return unused
+}
+
+// ListenUDP is [ListenUDP], with the sockets that were passed for addr among those
+// that it returns. If there are more of these than n, all of them are: clients
+// send to them. If there are fewer, and no others can be bound beside them, those
+// have to do.
+func (p *Passed) ListenUDP(ctx context.Context, addr netip.AddrPort, n int) ([]*net.UDPConn, error) {
+	var conns []*net.UDPConn
+	for _, s := range p.take(addr, false) {
+		c, err := net.FilePacketConn(s.file)
+		err = errors.Join(err, s.file.Close())
+		if err == nil {
+			conns = append(conns, c.(*net.UDPConn)) // as boundTo has said
+			err = prepare(c.(*net.UDPConn), addr.Addr())
+		}
+		if err != nil {
+			for _, c := range conns {
+				err = errors.Join(err, c.Close())
+			}
+			return nil, fmt.Errorf("the socket %s that was passed for %s: %w", s.name, addr, err)
+		}
+	}
+	if len(conns) == 0 {
+		return ListenUDP(ctx, addr, n)
+	}
+	for canShare && len(conns) < n {
+		c, err := listenUDP(ctx, addr, true)
+		if err != nil { // another user's, mostly
+			break
+		}
+		conns = append(conns, c)
+	}
+	return conns, nil
+}
+
+// prepare sets the options that ListenUDP does.
+func prepare(c *net.UDPConn, addr netip.Addr) error {
+	rc, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return onFD(rc, func(fd int) error { return prepareUDP(fd, addr, canShare) })
+}
+
+// ListenTCP is [ListenTCP], but returns the listener that was passed for addr, if
+// one was.
+func (p *Passed) ListenTCP(ctx context.Context, addr netip.AddrPort) (*net.TCPListener, error) {
+	list := p.take(addr, true)
+	if len(list) == 0 {
+		return ListenTCP(ctx, addr)
+	}
+	for _, s := range list[1:] {
+		_ = s.file.Close() // one accepts for all
+	}
+	l, err := net.FileListener(list[0].file)
+	if err = errors.Join(err, list[0].file.Close()); err != nil {
+		return nil, fmt.Errorf("the socket %s that was passed for %s: %w", list[0].name, addr, err)
+	}
+	return l.(*net.TCPListener), nil // as boundTo has said
+}
