@@ -78,6 +78,10 @@ var rules = []rule{
 		reason: "health is a leaf: it is told what is wrong, and asked whether anything is",
 	},
 	{
+		name: "localsock", in: []string{"internal/localsock"}, deny: []string{ours, miekg},
+		reason: "localsock is a leaf: it knows who connects, not what for",
+	},
+	{
 		name: "metrics", in: []string{"..."}, not: []string{"cmd/...", "internal/daemon/...", "internal/metrics/..."},
 		deny:   []string{module + "/internal/metrics/..."},
 		reason: "metrics read what packages count: no package knows of them, and only the daemon puts the two together",
@@ -166,7 +170,7 @@ var rules = []rule{
 	},
 	{
 		name: "control", in: []string{"internal/control"},
-		deny: []string{ours}, allow: []string{module + "/internal/wire"},
+		deny: []string{ours}, allow: []string{module + "/internal/wire", module + "/internal/localsock"},
 		reason: "the control socket is given functions by the daemon: it knows requests and who sends them, not the server",
 	},
 	{

@@ -14,6 +14,8 @@ import (
 	"net/url"
 	"syscall"
 	"time"
+
+	"shirube/internal/localsock"
 )
 
 // DefaultPath is where a socket is looked for.
@@ -123,7 +125,7 @@ func (c *Client) unreachable(err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		why = u.Err
 	}
-	why = shorten(why)
+	why = localsock.Shorten(why)
 	hint := ""
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -15,6 +15,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"shirube/internal/localsock"
 	"shirube/internal/wire"
 )
 
@@ -71,7 +72,7 @@ func (s *Server) calls() map[string]map[string]call {
 func (s *Server) handler() http.Handler {
 	calls := s.calls()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if c, ok := r.Context().Value(peerKey{}).(*conn); !ok || !c.admitted {
+		if !localsock.Admitted(r.Context()) {
 			w.Header().Set("Connection", "close")
 			answer(w, nil, refusef(http.StatusForbidden, "only root, the server's own user and members of control.group may use this socket"))
 			return

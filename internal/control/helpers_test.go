@@ -150,3 +150,18 @@ func asSomeone(t *testing.T, f func()) {
 		t.Fatal("cannot become another user:", err)
 	}
 }
+
+// stale leaves a socket behind that nobody listens on, as a crash does.
+func stale(t *testing.T) string {
+	t.Helper()
+	path := socketPath(t)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

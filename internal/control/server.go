@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"shirube/internal/localsock"
 )
 
 // The limits of the socket. It is for people and monitoring on this machine:
@@ -43,7 +45,7 @@ type Server struct {
 	patience time.Duration // writeTime, but in tests
 
 	serving  sync.WaitGroup
-	listener *listener
+	listener *localsock.Listener
 }
 
 // New returns a Server. It opens nothing and starts nothing.
@@ -68,7 +70,7 @@ func New(opt Options) (*Server, error) {
 		MaxHeaderBytes: maxHeader - 4096, // net/http allows that much more
 		ErrorLog:       slog.NewLogLogger(opt.Log.Handler(), slog.LevelDebug),
 		BaseContext:    func(net.Listener) context.Context { return ctx },
-		ConnContext:    withPeer,
+		ConnContext:    localsock.WithPeer,
 	}
 	return s, nil
 }
@@ -78,17 +80,19 @@ func (s *Server) Path() string { return s.opt.Path }
 
 // Listen opens the socket. Its errors name the path, and what to do about it.
 func (s *Server) Listen(ctx context.Context) (err error) {
-	s.listener, err = listen(ctx, s.opt.Path, s.opt.Group)
+	s.listener, err = localsock.Listen(ctx, localsock.Options{
+		Path: s.opt.Path, UID: s.opt.UID, Group: s.opt.Group, Section: "control",
+		Friends: maxConnections, Strangers: maxStrangers, Log: s.opt.Log,
+	})
 	return err
 }
 
 // Start begins to serve the socket that Listen has opened.
 func (s *Server) Start() {
-	g := &gate{listener: s.listener, allows: allows{uid: s.opt.UID, gid: s.opt.Group}, log: s.opt.Log}
-	// Owner: s. End: Close. Bound: one; and one for each connection, of which
-	// gate lets in maxConnections and maxStrangers.
+	// Owner: s. End: Close. Bound: one; and one for each connection, of which the
+	// listener lets in maxConnections and maxStrangers.
 	s.serving.Go(func() {
-		if err := s.http.Serve(g); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 			s.opt.Log.Error("the control socket is gone", "path", s.opt.Path, "error", err)
 		}
 	})

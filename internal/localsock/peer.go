@@ -1,4 +1,4 @@
-package control
+package localsock
 
 import (
 	"fmt"
@@ -20,7 +20,7 @@ type peer struct {
 // allows says who may use the socket.
 type allows struct {
 	uid int // the server's own
-	gid int // of a group; -1: none
+	gid int // of a group; negative: none
 }
 
 // admits reports whether p is root, the server's own user, or of the group.

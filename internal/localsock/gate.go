@@ -1,27 +1,17 @@
-package control
+package localsock
 
 import (
 	"context"
-	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
 )
 
-// gate accepts connections, and knows whose they are.
-type gate struct {
-	*listener
-	allows allows
-	log    *slog.Logger
-
-	friends, strangers atomic.Int32 // connections open
-}
-
 // Accept implements [net.Listener]. Connections beyond the limits are closed
 // here, and nobody is the wiser: who is let in keeps his place.
-func (g *gate) Accept() (net.Conn, error) {
+func (l *Listener) Accept() (net.Conn, error) {
 	for {
-		c, err := g.AcceptUnix()
+		c, err := l.AcceptUnix()
 		if err != nil {
 			return nil, err
 		}
@@ -30,17 +20,17 @@ func (g *gate) Accept() (net.Conn, error) {
 			_ = c.Close() // nothing was said on it
 			continue
 		}
-		p := &conn{UnixConn: c, who: who, admitted: g.allows.admits(who), open: &g.strangers}
-		limit := int32(maxStrangers)
+		p := &conn{UnixConn: c, who: who, admitted: l.allows.admits(who), open: &l.strangers}
+		limit := l.opt.Strangers
 		if p.admitted {
-			p.open, limit = &g.friends, maxConnections
+			p.open, limit = &l.friends, l.opt.Friends
 		}
-		if p.open.Add(1) > limit {
+		if p.open.Add(1) > int32(limit) {
 			_ = p.Close() // nothing was said on it
 			continue
 		}
 		if !p.admitted {
-			g.log.Warn("turned away at the control socket", "uid", who.uid, "pid", who.pid)
+			l.opt.Log.Warn("turned away at a socket", "path", l.opt.Path, "uid", who.uid, "pid", who.pid)
 		}
 		return p, nil
 	}
@@ -64,7 +54,13 @@ func (c *conn) Close() error {
 // peerKey is the key of a request's *conn in its context.
 type peerKey struct{}
 
-// withPeer lets requests know their connection.
-func withPeer(ctx context.Context, c net.Conn) context.Context {
+// WithPeer returns ctx for what comes from c, which Accept has returned.
+func WithPeer(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, peerKey{}, c)
+}
+
+// Admitted reports whether ctx is of a connection of who may use the socket.
+func Admitted(ctx context.Context) bool {
+	c, ok := ctx.Value(peerKey{}).(*conn)
+	return ok && c.admitted
 }

@@ -1,14 +1,19 @@
-package control
+// Package localsock is unix sockets that only some users of this machine may use:
+// by the mode of the socket's file, and once more by what the kernel says of who
+// connects.
+package localsock
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -26,27 +31,48 @@ const maxPath = 107
 // full.
 const probeTime = time.Second
 
-// listener is a unix socket that knows its file.
-type listener struct {
-	*net.UnixListener
-	path string
-	file os.FileInfo
+// Options configures a [Listener].
+type Options struct {
+	Path    string // of the socket
+	UID     int    // the server's own user
+	Group   int    // ID of a group that may use it, besides root and UID; negative: none
+	Section string // of the configuration, which has the keys `socket` and `group`; what the socket is called by
+
+	Friends   int // connections at once, of those who may use it; one more is closed on arrival
+	Strangers int // of those who may not, and are told so
+
+	Log *slog.Logger // told who is turned away; nil: nobody is
 }
 
-// listen opens the socket at path, for gid too if that is not negative. The
-// file of a socket that nobody listens on is replaced; any other file is not.
-func listen(ctx context.Context, path string, gid int) (*listener, error) {
-	l, err := tryListen(ctx, path)
+// Listener is a unix socket that knows its file, and whose the connections are.
+type Listener struct {
+	*net.UnixListener
+	opt    Options
+	file   os.FileInfo
+	allows allows
+
+	friends, strangers atomic.Int32 // connections open
+}
+
+// Listen opens a socket. The file of a socket that nobody listens on is
+// replaced; any other file is not. Errors name the path, and what to do about it.
+func Listen(ctx context.Context, opt Options) (*Listener, error) {
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	path := opt.Path
+	u, err := tryListen(ctx, path)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		if err = removeStale(ctx, path); err == nil {
-			l, err = tryListen(ctx, path)
+		if err = opt.removeStale(ctx); err == nil {
+			u, err = tryListen(ctx, path)
 		}
 	}
 	if err != nil {
-		return nil, explain(path, err)
+		return nil, opt.explain(err)
 	}
-	if gid >= 0 {
-		err = os.Lchown(path, -1, gid)
+	l := &Listener{UnixListener: u, opt: opt, allows: allows{uid: opt.UID, gid: opt.Group}}
+	if opt.Group >= 0 {
+		err = os.Lchown(path, -1, opt.Group)
 	}
 	if err == nil {
 		err = os.Chmod(path, socketMode) // the umask may have taken something away
@@ -55,14 +81,14 @@ func listen(ctx context.Context, path string, gid int) (*listener, error) {
 		l.file, err = os.Lstat(path)
 	}
 	if err != nil {
-		return nil, errors.Join(explain(path, err), l.UnixListener.Close(), os.Remove(path))
+		return nil, errors.Join(opt.explain(err), u.Close(), os.Remove(path))
 	}
 	return l, nil
 }
 
 // tryListen binds the socket. Linux gives the file the mode of the descriptor,
 // less the umask: it is never open to others, not even for a moment.
-func tryListen(ctx context.Context, path string) (*listener, error) {
+func tryListen(ctx context.Context, path string) (*net.UnixListener, error) {
 	if len(path) > maxPath {
 		return nil, fmt.Errorf("found %d octets; expected at most %d (unix(7))", len(path), maxPath)
 	}
@@ -75,11 +101,12 @@ func tryListen(ctx context.Context, path string) (*listener, error) {
 	}
 	u := l.(*net.UnixListener) // what Listen returns for unix
 	u.SetUnlinkOnClose(false)  // see Close
-	return &listener{UnixListener: u, path: path}, nil
+	return u, nil
 }
 
-// removeStale removes the socket at path if nobody listens on it.
-func removeStale(ctx context.Context, path string) error {
+// removeStale removes the socket if nobody listens on it.
+func (o *Options) removeStale(ctx context.Context) error {
+	path := o.Path
 	switch file, err := os.Lstat(path); {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
@@ -93,7 +120,7 @@ func removeStale(ctx context.Context, path string) error {
 	switch {
 	case err == nil:
 		_ = c.Close() // nothing was said on it
-		return errors.New("another server listens there; each needs a socket of its own (control.socket)")
+		return fmt.Errorf("another server listens there; each needs a socket of its own (%s.socket)", o.Section)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return os.Remove(path)
 	case errors.Is(err, fs.ErrNotExist): // it has just gone
@@ -103,20 +130,20 @@ func removeStale(ctx context.Context, path string) error {
 }
 
 // explain gives err its place, and says what to do about it where that is known.
-func explain(path string, err error) error {
-	err = fmt.Errorf("control socket %s: %w", path, shorten(err))
+func (o *Options) explain(err error) error {
+	err = fmt.Errorf("%s socket %s: %w", o.Section, o.Path, Shorten(err))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: make the directory %s, or let systemd do it (RuntimeDirectory=)", err, filepath.Dir(path))
+		return fmt.Errorf("%w: make the directory %s, or let systemd do it (RuntimeDirectory=)", err, filepath.Dir(o.Path))
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w: the server needs a directory that it can write to, and has to be in the group that control.group names", err)
+		return fmt.Errorf("%w: the server needs a directory that it can write to, and has to be in the group that %s.group names", err, o.Section)
 	}
 	return err
 }
 
-// shorten returns err without the words of package net and os that repeat the
+// Shorten returns err without the words of package net and os that repeat the
 // path.
-func shorten(err error) error {
+func Shorten(err error) error {
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		err = op.Err
 	}
@@ -131,10 +158,10 @@ func shorten(err error) error {
 
 // Close closes the socket and removes its file, unless that is another server's
 // by now.
-func (l *listener) Close() error {
+func (l *Listener) Close() error {
 	err := l.UnixListener.Close()
-	if file, serr := os.Lstat(l.path); serr == nil && os.SameFile(file, l.file) {
-		err = errors.Join(err, os.Remove(l.path))
+	if file, serr := os.Lstat(l.opt.Path); serr == nil && os.SameFile(file, l.file) {
+		err = errors.Join(err, os.Remove(l.opt.Path))
 	}
 	return err
 }
