@@ -3,6 +3,7 @@ package resolver
 import (
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -234,6 +235,31 @@ func (d *deadZones) count() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return len(d.zones)
+}
+
+// DeadZone is a zone none of whose servers answers.
+type DeadZone struct {
+	Zone  wire.Name
+	Until time.Time // it is not asked before
+	Why   error
+}
+
+// DeadZones lists some of the zones that are not asked now, most at most.
+func (r *Resolver) DeadZones(most int) []DeadZone {
+	now, d := r.opt.Clock.Now(), &r.dead
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var list []DeadZone
+	for k, z := range d.zones {
+		if len(list) == most {
+			break
+		}
+		if z.lasted > 0 && z.why != nil && now.Before(z.until) {
+			list = append(list, DeadZone{Zone: k.zone, Until: z.until, Why: z.why})
+		}
+	}
+	slices.SortFunc(list, func(a, b DeadZone) int { return strings.Compare(string(a.Zone), string(b.Zone)) })
+	return list
 }
 
 // common is the types that every server answers for. Servers exist that are

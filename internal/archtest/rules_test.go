@@ -78,6 +78,11 @@ var rules = []rule{
 		reason: "health is a leaf: it is told what is wrong, and asked whether anything is",
 	},
 	{
+		name: "admin", in: []string{"internal/admin"},
+		deny: []string{ours}, allow: []string{module + "/internal/health", module + "/internal/localsock", module + "/internal/netx"},
+		reason: "the admin listener is given functions by the daemon: it knows requests and who sends them, not the server",
+	},
+	{
 		name: "localsock", in: []string{"internal/localsock"}, deny: []string{ours, miekg},
 		reason: "localsock is a leaf: it knows who connects, not what for",
 	},

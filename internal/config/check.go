@@ -20,6 +20,8 @@ func (d *decoder) contradictions(cfg *Config) {
 	d.localRoot(cfg)
 	d.dnssec(cfg)
 	d.dnstap(cfg)
+	d.admin(cfg)
+	d.health(&cfg.Health)
 	d.debug(cfg)
 	if r := &cfg.Resolver; !r.IPv4 && !r.IPv6 {
 		d.contradiction("found false for both ipv4 and ipv6, which leaves no way to ask; expected true for one of them",

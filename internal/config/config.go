@@ -60,6 +60,11 @@ type Config struct {
 	// The socket for `shirube ctl`, which shows and changes what a running
 	// server does.
 	Control Control `yaml:"control" reload:"restart"`
+	// What monitoring and people look at over HTTP: metrics, health, and a page
+	// with the server's state.
+	Admin Admin `yaml:"admin" reload:"restart"`
+	// How the server says whether it is ready for clients.
+	Health Health `yaml:"health"`
 	// What only tests of the server need. Never for production.
 	Debug Debug `yaml:"debug" reload:"restart"`
 }

@@ -82,6 +82,8 @@ func Default() Config {
 		Dnstap:  Dnstap{Version: true, Outputs: []DnstapOutput{}},
 		Log:     Log{Level: LevelInfo, Format: FormatText},
 		Control: Control{Enabled: true},
+		Admin:   Admin{Enabled: true, Listen: []AdminListener{}},
+		Health:  defaultHealth(),
 	}
 }
 

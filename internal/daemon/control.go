@@ -55,15 +55,21 @@ const controlSocket = "control.sock"
 
 // controlPath returns where the socket is to be; "": there is to be none.
 func controlPath(cfg config.Control) string {
+	return socketPath(cfg.Enabled, cfg.Socket, controlSocket)
+}
+
+// socketPath returns where a socket is to be: where it is configured, or by its
+// name in the directory that systemd gives; "": there is to be none.
+func socketPath(enabled bool, configured, name string) string {
 	switch {
-	case !cfg.Enabled:
+	case !enabled:
 		return ""
-	case cfg.Socket != "":
-		return cfg.Socket
+	case configured != "":
+		return configured
 	}
 	// systemd.exec(5), RuntimeDirectory=
 	if list := filepath.SplitList(os.Getenv("RUNTIME_DIRECTORY")); len(list) > 0 && list[0] != "" {
-		return filepath.Join(list[0], controlSocket)
+		return filepath.Join(list[0], name)
 	}
 	return ""
 }
@@ -76,7 +82,7 @@ func (c *controller) open(ctx context.Context, d *Daemon) error {
 	}
 	gid, err := groupID(d.cfg().Control.Group)
 	if err != nil {
-		return err
+		return fmt.Errorf("control.group: %w", err)
 	}
 	s, err := control.New(control.Options{Path: path, Group: gid, UID: os.Geteuid(), Backend: d.backend(), Log: d.log})
 	if err != nil {
@@ -111,7 +117,7 @@ func groupID(name string) (int, error) {
 	if err != nil {
 		id, nerr := strconv.ParseUint(name, 10, 31)
 		if nerr != nil {
-			return 0, fmt.Errorf("control.group: %w", err)
+			return 0, err
 		}
 		return int(id), nil
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"shirube/dnstap"
+	"shirube/internal/admin"
 	"shirube/internal/config"
 	"shirube/internal/netx"
 	"shirube/internal/systemd"
@@ -34,6 +35,7 @@ type Daemon struct {
 	udp      *transport.UDP
 	tcp      *transport.TCP
 	control  controller
+	admin    *admin.Server // nil: there is none
 	life     life
 	manager  *systemd.Notifier // nil: there is none
 	watchdog time.Duration     // within which manager wants to hear that the server is alive; 0: never
@@ -76,6 +78,8 @@ func New(cfg config.Config, log *slog.Logger) (*Daemon, error) {
 	d.udp, d.tcp = transport.NewUDP(d.udpOptions(&cfg)), transport.NewTCP(d.tcpOptions(&cfg))
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	d.life.hastens = [2]chan struct{}{make(chan struct{}), make(chan struct{})}
+	d.tellHealth(Starting)
+	d.OnState(d.tellHealth)
 	return d, nil
 }
 
@@ -143,6 +147,9 @@ func (d *Daemon) Start() error {
 	if err == nil {
 		err = d.control.open(d.ctx, d)
 	}
+	if err == nil {
+		err = d.openAdmin(d.ctx)
+	}
 	if err != nil {
 		opened.close()
 		return errors.Join(err, d.shutdown(d.ctx))
@@ -158,6 +165,7 @@ func (d *Daemon) Start() error {
 	close(d.started)
 	d.become(Ready, Starting)
 	d.control.start(d.log)
+	d.startAdmin()
 	d.log.Info("ready", "listen", d.where(), "took", time.Since(begun).Round(time.Microsecond))
 	if p.Config.Resolver.PrimeRoot {
 		// Owner: d. End: the priming's, at the latest by its timeout or
@@ -181,6 +189,10 @@ func (d *Daemon) wanted(p *Pipeline) []task {
 	}
 	if file := p.Config.Cookies.SecretFile; p.Cookies != nil && file != "" {
 		list = append(list, task{key: p.Cookies, run: func(ctx context.Context) { followSecrets(ctx, p.Cookies, file, d.log) }})
+	}
+	if grace := p.Config.Health.RootGrace; grace > 0 {
+		w := rootWatch(grace)
+		list = append(list, task{key: w, run: func(ctx context.Context) { w.follow(ctx, d.Pipeline, d.upstream.Answers) }})
 	}
 	return list
 }
@@ -251,7 +263,7 @@ func (d *Daemon) shutdown(ctx context.Context) error {
 		wg.Go(func() { errs[i] = t.Shutdown(ctx) }) // one each, end with ctx
 	}
 	wg.Wait()
-	closed := d.control.close() // not earlier: one may want to see how it stops
+	closed := errors.Join(d.control.close(), d.closeAdmin()) // not earlier: one may want to see how it stops
 	d.cancel()
 	front.Close()
 	d.tasks.follow(d.ctx, nil)

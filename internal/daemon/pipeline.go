@@ -17,6 +17,7 @@ import (
 	"shirube/internal/config"
 	"shirube/internal/exchange"
 	"shirube/internal/frontend"
+	"shirube/internal/health"
 	"shirube/internal/rrset"
 	"shirube/internal/wire"
 	"shirube/policy"
@@ -40,6 +41,7 @@ type Pipeline struct {
 	Anchors   *anchor.Anchors // nil: nothing is validated
 	Tracker   *anchor.Tracker // of Anchors; nil: there is none; it has to be run to follow roll-overs
 	Cookies   *policy.Cookies // of clients; nil: none
+	Health    *health.State   // whether clients are to be sent here
 	Resolver  *resolver.Resolver
 	Frontend  *frontend.Frontend // Close it at the end
 
@@ -90,6 +92,7 @@ func NewPipeline(cfg config.Config, exchanger resolver.Exchanger, log *slog.Logg
 		Clock:   now,
 		Answers: cache.NewAnswers(answersOptions(cfg.Cache)),
 		Memory:  cache.NewMemory(cache.MemoryOptions{Bytes: int64(cfg.Cache.RRsetsSize), Clock: now}),
+		Health:  new(health.State),
 		current: new(inForce),
 	}
 	p.current.Store(p)
@@ -102,7 +105,7 @@ func NewPipeline(cfg config.Config, exchanger resolver.Exchanger, log *slog.Logg
 func (p *Pipeline) next(cfg config.Config) (*Pipeline, error) {
 	next := &Pipeline{
 		Config: cfg, log: p.log, exchanger: p.exchanger,
-		Clock: p.Clock, Answers: p.Answers, Memory: p.Memory, current: p.current,
+		Clock: p.Clock, Answers: p.Answers, Memory: p.Memory, Health: p.Health, current: p.current,
 	}
 	if up, ok := p.exchanger.(*upstream.Client); ok {
 		var err error
@@ -131,6 +134,7 @@ func (p *Pipeline) build(before *Pipeline) error {
 	}
 	opt := frontend.Options{
 		Policy:   rules,
+		Health:   healthName(cfg.Health, p.Health),
 		Cookies:  p.Cookies,
 		NSID:     cfg.Identity.Octets(),
 		Builtins: builtins(cfg),

@@ -40,13 +40,13 @@ func (f *Frontend) builtin(buf []byte, q *wire.Query) ([]byte, bool) {
 	buf[start+flagsAt] |= flagAA // nobody else's word counts here
 	if rdata := builtinData(zone, name, at, q.Type); rdata != "" {
 		buf[start+ancount] = 1
-		return f.finish(appendBuiltin(buf, 0, q.Type, rdata), start, q, nil), true
+		return f.finish(appendRecord(buf, 0, q.Type, builtinTTL, rdata), start, q, nil), true
 	}
 	if !zone.Loopback && at > 0 && !zone.Host.Within(wire.Name(name)) {
 		buf[start+3] |= byte(wire.NXDomain)
 	}
 	buf[start+nscount] = 1 // RFC 2308 §3
-	return f.finish(appendBuiltin(buf, at, wire.TypeSOA, builtinSOA), start, q, nil), true
+	return f.finish(appendRecord(buf, at, wire.TypeSOA, builtinTTL, builtinSOA), start, q, nil), true
 }
 
 // builtinData returns the RDATA of the one record of typ at name, which is in
@@ -67,14 +67,14 @@ func builtinData(zone *policy.Builtin, name []byte, at int, typ wire.Type) strin
 	return ""
 }
 
-// appendBuiltin appends the record of typ whose owner begins at offset at of the
-// name in question.
-func appendBuiltin(buf []byte, at int, typ wire.Type, rdata string) []byte {
+// appendRecord appends the record of typ whose owner begins at offset at of the
+// name in question, and whose TTL is in seconds.
+func appendRecord(buf []byte, at int, typ wire.Type, ttl uint32, rdata string) []byte {
 	owner := uint16(0xC000 | wire.HeaderLen + at) // RFC 1035 §4.1.4
 	buf = binary.BigEndian.AppendUint16(buf, owner)
 	buf = binary.BigEndian.AppendUint16(buf, uint16(typ))
 	buf = binary.BigEndian.AppendUint16(buf, wire.ClassIN)
-	buf = binary.BigEndian.AppendUint32(buf, builtinTTL)
+	buf = binary.BigEndian.AppendUint32(buf, ttl)
 	buf = binary.BigEndian.AppendUint16(buf, uint16(len(rdata)))
 	return append(buf, rdata...)
 }

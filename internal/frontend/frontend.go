@@ -35,6 +35,7 @@ type Options struct {
 	Log      *slog.Logger   // default: none
 
 	Builtins *policy.Builtins // answered without asking anybody; default: none
+	Health   *Health          // a name that says whether the server is ready; nil: none
 	Cookies  *policy.Cookies  // given to clients (RFC 7873); nil: none
 	NSID     []byte           // told to who asks for it (RFC 5001); default: nothing
 	Clock    *clock.Clock     // that Answers are kept by; nil: the real time
@@ -141,6 +142,11 @@ func build(opt Options, t *traffic) (*Frontend, error) {
 	if opt.ClientTimeout == 0 {
 		opt.ClientTimeout = 1800 * time.Millisecond
 	}
+	own, err := opt.Health.prepared()
+	if err != nil {
+		return nil, err
+	}
+	opt.Health = own
 	return &Frontend{
 		opt: opt, generation: t.generations.Add(1), traffic: t,
 		bounds: bounds{most: opt.Flights, share: opt.FlightsPerNetwork, waiters: opt.Waiters},
@@ -160,17 +166,13 @@ func (f *Frontend) Close() {
 
 // TryServe implements [transport.Handler].
 func (f *Frontend) TryServe(buf []byte, q *wire.Query) ([]byte, transport.Outcome) {
+	if f.opt.Health.asked(q) {
+		return f.health(buf, q)
+	}
 	c := f.counts.of(q)
 	action := f.opt.Policy.Admit(q.Client.Addr())
-	switch action {
-	case policy.Deny:
-		c.denied.Add(1)
-		q.Policy = wire.PolicyDenied
-		return buf, transport.Dropped
-	case policy.Refuse:
-		c.refused.Add(1)
-		q.Policy = wire.PolicyRefused
-		return f.reply(buf, q, wire.Refused, &errProhibited), transport.Answered
+	if out, outcome, ok := f.admit(buf, q, action); !ok {
+		return out, outcome
 	}
 	if out, ok := f.unproven(buf, q, action); ok {
 		return out, transport.Answered
@@ -203,6 +205,22 @@ func (f *Frontend) TryServe(buf []byte, q *wire.Query) ([]byte, transport.Outcom
 	}
 	c.misses.Add(1)
 	return buf, transport.Deferred
+}
+
+// admit deals with q if action shuts its client out, and reports whether it does
+// not.
+func (f *Frontend) admit(buf []byte, q *wire.Query, action policy.Action) ([]byte, transport.Outcome, bool) {
+	switch action {
+	case policy.Deny:
+		f.counts.of(q).denied.Add(1)
+		q.Policy = wire.PolicyDenied
+		return buf, transport.Dropped, false
+	case policy.Refuse:
+		f.counts.of(q).refused.Add(1)
+		q.Policy = wire.PolicyRefused
+		return f.reply(buf, q, wire.Refused, &errProhibited), transport.Answered, false
+	}
+	return buf, transport.Deferred, true
 }
 
 // What is wrong with queries that are not resolved. Built once: TryServe does

@@ -15,14 +15,14 @@ import (
 // The codes of causes. There are no others, so that they can be labels of
 // metrics.
 const (
-	Starting = "starting"     // nothing is listened to yet
-	Draining = "draining"     // the server was told to stop, and still answers
-	NoRoot   = "no_root"      // nothing can be asked of the root, or of what stands for it
-	NoListen = "no_listeners" // clients are not listened to any more
+	Starting = "starting" // nothing is listened to yet
+	Draining = "draining" // the server was told to stop, and still answers
+	NoRoot   = "no_root"  // nothing can be asked of the root, or of what stands for it
+	Stopping = "stopping" // clients are not listened to any more
 )
 
 // Codes returns all codes.
-func Codes() []string { return []string{Starting, Draining, NoListen, NoRoot} }
+func Codes() []string { return []string{Starting, Draining, Stopping, NoRoot} }
 
 // Cause is why the server is not ready, or will not be if it lasts.
 type Cause struct {

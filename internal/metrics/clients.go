@@ -154,6 +154,15 @@ func udpMetrics() []Metric {
 			func(s *Snapshot, e *emitter) { e.count(s.UDP.BadSource) },
 		},
 		{
+			"shirube_udp_proxy_errors_total", Counter,
+			[]string{"reason"},
+			"Datagrams that were dropped where proxies are expected: `unlisted`, from somebody else; `no_header`, from a proxy that did not say for whom it asks",
+			func(s *Snapshot, e *emitter) {
+				e.count(s.UDP.Unlisted, "unlisted")
+				e.count(s.UDP.NoProxy, "no_header")
+			},
+		},
+		{
 			"shirube_udp_read_errors_total", Counter, nil,
 			"Errors of reading, ICMP messages about earlier responses among them",
 			func(s *Snapshot, e *emitter) { e.count(s.UDP.ReadErrors) },
@@ -186,13 +195,14 @@ func streamMetrics() []Metric {
 		},
 		{
 			"shirube_connections_refused_total", Counter,
-			[]string{"transport", "limit"},
-			"Connections closed on arrival: too many in all, or of one client",
+			[]string{"transport", "reason"},
+			"Connections closed on arrival: too many in all, or of one client; `unlisted`, not from a proxy where one is expected",
 			func(s *Snapshot, e *emitter) {
 				for i := range s.Streams {
 					t := &s.Streams[i]
 					e.count(t.OverTotal, lower(t.Proto.String()), "total")
 					e.count(t.OverClient, lower(t.Proto.String()), "client")
+					e.count(t.Unlisted, lower(t.Proto.String()), "unlisted")
 				}
 			},
 		},

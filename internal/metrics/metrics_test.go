@@ -10,8 +10,11 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"shirube/cache"
 	"shirube/internal/health"
@@ -77,19 +80,30 @@ func TestEveryCounterIsAMetric(t *testing.T) {
 		"Upstream.Servers.Known":   true, "Upstream.Servers.Forgotten": true,
 	}
 	s := full()
-	before := scrape(t, s)
+	reg := prometheus.NewRegistry()
+	if err := reg.Register(newCollector(func() Snapshot { return s })); err != nil {
+		t.Fatal(err)
+	}
+	told := func() string {
+		families, err := reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(families)
+	}
+	before := told()
 	numbers := 0
 	walk(reflect.ValueOf(&s).Elem(), "", func(path string, change func(), restore func()) {
 		numbers++
 		change()
-		told := scrape(t, s) != before
+		isTold := told() != before
 		restore()
-		if told == except[path] {
-			t.Errorf("%s: told is %v", path, told)
+		if isTold == except[path] {
+			t.Errorf("%s: told is %v", path, isTold)
 		}
 		delete(except, path)
 	})
-	if numbers < 150 || scrape(t, s) != before {
+	if numbers < 150 || told() != before {
 		t.Errorf("%d numbers were looked at", numbers)
 	}
 	for path := range except {
@@ -315,4 +329,27 @@ func BenchmarkScrape(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(answers.Stats().Answers.Entries), "answers")
+}
+
+func TestScrapesAreBounded(t *testing.T) {
+	under, release := make(chan struct{}, maxScrapes), make(chan struct{})
+	r, err := New(func() Snapshot { under <- struct{}{}; <-release; return Snapshot{} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, scrape := r.Handler(), httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody)
+	var others sync.WaitGroup
+	for range maxScrapes {
+		others.Go(func() { h.ServeHTTP(httptest.NewRecorder(), scrape) }) // end when they are released
+	}
+	for range maxScrapes {
+		<-under
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, scrape)
+	if w.Code != http.StatusServiceUnavailable {
+		t.Errorf("one more: %d", w.Code)
+	}
+	close(release)
+	others.Wait()
 }

@@ -78,26 +78,35 @@ func serverMetrics() []Metric {
 
 // readLimits gives the counts of shirube_limits_total.
 func readLimits(s *Snapshot, e *emitter) {
-	e.count(s.Slots.Shed-min(s.Slots.Shed, s.Slots.ShedNetwork), "in_flight")
-	e.count(s.Slots.ShedNetwork, "in_flight_per_network")
-	e.count(s.Frontend.ShedFlights, "flights")
-	e.count(s.Frontend.ShedNetwork, "flights_per_network")
-	e.count(s.Frontend.ShedWaiters, "waiters")
-	e.count(s.Frontend.RefreshDropped, "refreshes")
-	e.count(s.Resolver.ShedCrowded, "in_flight_per_zone")
-	e.count(s.UDP.Late, "udp_discard_timeout")
+	for limit, n := range s.Limits() {
+		e.count(n, limit)
+	}
+}
+
+// Limits returns how often which limit bit.
+func (s *Snapshot) Limits() map[string]uint64 {
 	var total, client, stalled uint64
 	for _, t := range s.Streams {
 		total, client, stalled = total+t.OverTotal, client+t.OverClient, stalled+t.Stalled
 	}
-	e.count(total, "connections")
-	e.count(client, "connections_per_client")
-	e.count(stalled, "in_flight_per_connection")
-	e.count(s.Resolver.OutOfQueries, "queries_per_question")
-	e.count(s.Resolver.OutOfBytes, "octets_per_question")
-	e.count(s.Resolver.OutOfLookups, "lookups_per_question")
-	e.count(s.Resolver.OutOfAliases, "aliases_per_question")
-	e.count(s.Resolver.Unproven, "crypto_per_question")
-	e.count(s.Upstream.Busy, "exchanges")
-	e.count(s.Upstream.Connections.Shed, "server_connections")
+	return map[string]uint64{
+		"in_flight":                s.Slots.Shed - min(s.Slots.Shed, s.Slots.ShedNetwork),
+		"in_flight_per_network":    s.Slots.ShedNetwork,
+		"flights":                  s.Frontend.ShedFlights,
+		"flights_per_network":      s.Frontend.ShedNetwork,
+		"waiters":                  s.Frontend.ShedWaiters,
+		"refreshes":                s.Frontend.RefreshDropped,
+		"in_flight_per_zone":       s.Resolver.ShedCrowded,
+		"udp_discard_timeout":      s.UDP.Late,
+		"connections":              total,
+		"connections_per_client":   client,
+		"in_flight_per_connection": stalled,
+		"queries_per_question":     s.Resolver.OutOfQueries,
+		"octets_per_question":      s.Resolver.OutOfBytes,
+		"lookups_per_question":     s.Resolver.OutOfLookups,
+		"aliases_per_question":     s.Resolver.OutOfAliases,
+		"crypto_per_question":      s.Resolver.Unproven,
+		"exchanges":                s.Upstream.Busy,
+		"server_connections":       s.Upstream.Connections.Shed,
+	}
 }

@@ -59,6 +59,16 @@ func exchangeMetrics() []Metric {
 			func(s *Snapshot, e *emitter) { e.count(s.Upstream.Truncated) },
 		},
 		{
+			"shirube_upstream_sockets", Gauge, nil,
+			"UDP sockets towards name servers that are kept to be used again",
+			func(s *Snapshot, e *emitter) { e.add(float64(s.Upstream.Sockets.Kept)) },
+		},
+		{
+			"shirube_upstream_sockets_reused_total", Counter, nil,
+			"Questions that were asked on a socket that was used before, from a new port",
+			func(s *Snapshot, e *emitter) { e.count(s.Upstream.Sockets.Reused) },
+		},
+		{
 			"shirube_upstream_received_octets_total", Counter, nil,
 			"Octets received from name servers, those of dropped datagrams included",
 			func(s *Snapshot, e *emitter) { e.count(s.Upstream.Octets) },

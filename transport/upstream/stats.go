@@ -127,6 +127,9 @@ type counters struct {
 	rttUDP, rttTCP hist.Histogram
 }
 
+// Answers returns how many exchanges have ended with an answer.
+func (c *Client) Answers() uint64 { return c.count.answers.Load() }
+
 // Stats returns a snapshot. Its counters are read one after the other, while
 // exchanges go on.
 func (c *Client) Stats() Stats {

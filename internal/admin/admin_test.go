@@ -1,0 +1,432 @@
+package admin
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"shirube/internal/health"
+)
+
+const secret = "a-token-that-nobody-guesses"
+
+// backend is what the tests serve.
+func backend(state *health.State) Backend {
+	return Backend{
+		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics\n") }),
+		Health:  state,
+		Status:  func() any { return map[string]string{"version": "v9"} },
+	}
+}
+
+// file writes a file of its own, and returns its path.
+func file(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// socketPath returns where a socket may be made: t.TempDir is too long for one.
+func socketPath(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "admin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return filepath.Join(dir, "s")
+}
+
+var anyPort = netip.MustParseAddrPort("127.0.0.1:0")
+
+// serve serves what change makes of the options, and returns where.
+func serve(t *testing.T, change func(*Options)) []string {
+	t.Helper()
+	opt := Options{Group: -1, UID: os.Geteuid(), Backend: backend(new(health.State))}
+	change(&opt)
+	s, err := New(opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Listen(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s.Where()
+}
+
+// get asks for a URL; change may edit the request.
+func get(t *testing.T, c *http.Client, url string, change func(*http.Request)) (status int, body string, header http.Header) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if change != nil {
+		change(r)
+	}
+	rsp, err := c.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = rsp.Body.Close() }()
+	b, err := io.ReadAll(rsp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rsp.StatusCode, string(b), rsp.Header
+}
+
+// plain is a client that keeps no connections.
+func plain() *http.Client {
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+}
+
+func TestLoopbackShowsEverything(t *testing.T) {
+	at := "http://" + serve(t, func(opt *Options) { opt.Addresses = []Address{{At: anyPort}} })[0]
+	for path, want := range map[string]string{
+		"/metrics": "metrics\n", "/livez": `{"alive":true}`, "/readyz": `{"ready":true}`, "/status.json": `{"version":"v9"}`, "/": "<!doctype html>",
+	} {
+		status, body, header := get(t, plain(), at+path, nil)
+		if status != http.StatusOK || !strings.HasPrefix(body, want) || header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: %d, %.80q, %v", path, status, body, header)
+		}
+	}
+	for path, want := range map[string]int{"/none": 404, "/debug/pprof/": 404, "/metrics/": 404} {
+		if status, _, _ := get(t, plain(), at+path, nil); status != want {
+			t.Errorf("%s: %d", path, status)
+		}
+	}
+	status, _, header := get(t, plain(), at+"/metrics", func(r *http.Request) { r.Method = http.MethodPost })
+	if status != http.StatusMethodNotAllowed || header.Get("Allow") != "GET, HEAD" {
+		t.Errorf("POST: %d, %v", status, header)
+	}
+}
+
+// A page of somebody else, in a browser on this machine, asks by its own name.
+func TestLoopbackIsNotForOtherNames(t *testing.T) {
+	at := "http://" + serve(t, func(opt *Options) { opt.Addresses = []Address{{At: anyPort}} })[0]
+	for host, want := range map[string]int{
+		"rebound.example": 421, "rebound.example:9153": 421, "localhost:9153": 200, "LOCALHOST": 200, "[::1]:9153": 200, "127.0.0.1": 200, "": 200,
+	} {
+		if status, _, _ := get(t, plain(), at+"/metrics", func(r *http.Request) { r.Host = host }); status != want {
+			t.Errorf("%q: %d; want %d", host, status, want)
+		}
+	}
+}
+
+func TestReadinessSaysWhyNot(t *testing.T) {
+	state, since := new(health.State), time.Now().Add(-time.Minute).Truncate(time.Second).UTC()
+	at := "http://" + serve(t, func(opt *Options) { opt.Addresses, opt.Backend = []Address{{At: anyPort}}, backend(state) })[0]
+	state.Begin(health.NoRoot, "no answer", time.Hour, since)
+	if status, body, _ := get(t, plain(), at+"/readyz", nil); status != http.StatusOK || !strings.Contains(body, `"counts":false`) {
+		t.Errorf("within its grace: %d, %s", status, body)
+	}
+	state.Begin(health.Draining, "goes away", 0, since)
+	status, body, _ := get(t, plain(), at+"/readyz", nil)
+	var got Readiness
+	if err := json.Unmarshal([]byte(body), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := []Cause{{health.Draining, "goes away", since, 0, true}, {health.NoRoot, "no answer", since, 3600, false}}
+	if status != http.StatusServiceUnavailable || got.Ready || !slices.Equal(got.Causes, want) {
+		t.Errorf("%d, %+v; want %+v", status, got, want)
+	}
+	if status, _, _ := get(t, plain(), at+"/livez", nil); status != http.StatusOK {
+		t.Errorf("not alive: %d", status)
+	}
+}
+
+func TestTokenIsNeededForAllButProbes(t *testing.T) {
+	token := file(t, "token", secret+"\n")
+	state := new(health.State)
+	at := "http://" + serve(t, func(opt *Options) {
+		opt.Addresses, opt.Backend = []Address{{At: anyPort, Token: token}}, backend(state)
+	})[0]
+	state.Begin(health.Draining, "goes away", 0, time.Now())
+	for what, tt := range map[string]struct {
+		path   string
+		change func(*http.Request)
+		want   int
+	}{
+		"none":             {"/metrics", nil, 401},
+		"none, no page":    {"/none", nil, 401},
+		"none, a probe":    {"/readyz", nil, 503},
+		"bearer":           {"/metrics", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+secret) }, 200},
+		"password":         {"/", func(r *http.Request) { r.SetBasicAuth("anybody", secret) }, 200},
+		"another":          {"/metrics", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+secret+"x") }, 401},
+		"a part":           {"/metrics", func(r *http.Request) { r.Header.Set("Authorization", "Bearer a-token-that") }, 401},
+		"nothing, bearer":  {"/metrics", func(r *http.Request) { r.Header.Set("Authorization", "Bearer ") }, 401},
+		"another password": {"/metrics", func(r *http.Request) { r.SetBasicAuth(secret, "") }, 401},
+		"by another name":  {"/metrics", func(r *http.Request) { r.Host = "ns1.example"; r.SetBasicAuth("x", secret) }, 200},
+	} {
+		if status, _, _ := get(t, plain(), at+tt.path, tt.change); status != tt.want {
+			t.Errorf("%s: %d; want %d", what, status, tt.want)
+		}
+	}
+	if _, body, _ := get(t, plain(), at+"/readyz", nil); strings.TrimSpace(body) != `{"ready":false}` {
+		t.Errorf("without the token a probe is told %s", body)
+	}
+	if err := os.WriteFile(token, []byte("another-token-for-a-change"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for given, want := range map[string]int{secret: 401, "another-token-for-a-change": 200} {
+		if status, _, _ := get(t, plain(), at+"/metrics", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+given) }); status != want {
+			t.Errorf("after a change %s: %d", given, status)
+		}
+	}
+	if err := os.Remove(token); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, _ := get(t, plain(), at+"/metrics", func(r *http.Request) { r.Header.Set("Authorization", "Bearer ") }); status != 401 {
+		t.Errorf("without the file everybody is let in: %d", status)
+	}
+}
+
+// issue returns the files of a certificate for 127.0.0.1 and of its key, signed
+// by ca, or by itself if that is nil.
+func issue(t *testing.T, ca *tls.Certificate) (cert, key string, pair tls.Certificate) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "test"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: ca == nil, BasicConstraintsValid: true,
+		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	parent, signer := tmpl, any(k)
+	if ca != nil {
+		parent, signer = ca.Leaf, ca.PrivateKey
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, k.Public(), signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
+	if pair, err = tls.X509KeyPair(certPEM, keyPEM); err != nil {
+		t.Fatal(err)
+	}
+	return file(t, "cert.pem", string(certPEM)), file(t, "key.pem", string(keyPEM)), pair
+}
+
+func TestMutualTLSLetsInWhoIsSigned(t *testing.T) {
+	caFile, _, ca := issue(t, nil)
+	cert, key, _ := issue(t, &ca)
+	_, _, friend := issue(t, &ca)
+	_, _, stranger := issue(t, nil)
+	at := "https://" + serve(t, func(opt *Options) {
+		opt.Addresses = []Address{{At: anyPort, Cert: cert, Key: key, ClientCA: caFile}}
+	})[0]
+	roots := x509.NewCertPool()
+	roots.AddCert(ca.Leaf)
+	client := func(certs ...tls.Certificate) *http.Client {
+		return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: certs}, DisableKeepAlives: true}}
+	}
+	if status, body, _ := get(t, client(friend), at+"/metrics", nil); status != http.StatusOK || body != "metrics\n" {
+		t.Errorf("%d, %s", status, body)
+	}
+	for what, c := range map[string]*http.Client{"without a certificate": client(), "with another's": client(stranger)} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, at+"/livez", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rsp, err := c.Do(r); err == nil {
+			_ = rsp.Body.Close()
+			t.Errorf("%s: %s", what, rsp.Status)
+		}
+	}
+	certText, err := os.ReadFile(caFile) // a new certificate is taken up
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(cert, certText, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, at+"/livez", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rsp, err := client(friend).Do(r); err == nil {
+		_ = rsp.Body.Close()
+		t.Error("a certificate that the key does not belong to is used")
+	}
+}
+
+// overUnix returns a client of the socket at path.
+func overUnix(path string) *http.Client {
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}}}
+}
+
+func TestUnixSocketIsForItsUsers(t *testing.T) {
+	path := socketPath(t)
+	serve(t, func(opt *Options) { opt.Socket = path })
+	if status, body, _ := get(t, overUnix(path), "http://shirube/metrics", nil); status != http.StatusOK || body != "metrics\n" {
+		t.Errorf("%d, %s", status, body)
+	}
+	stranger := socketPath(t)
+	serve(t, func(opt *Options) { opt.Socket, opt.UID = stranger, os.Geteuid()+1 })
+	want := http.StatusForbidden
+	if os.Geteuid() == 0 {
+		want = http.StatusOK // root may everything
+	}
+	if status, _, _ := get(t, overUnix(stranger), "http://shirube/livez", nil); status != want {
+		t.Errorf("a stranger: %d; want %d", status, want)
+	}
+}
+
+func TestConnectionsAreBounded(t *testing.T) {
+	at := serve(t, func(opt *Options) { opt.Addresses = []Address{{At: anyPort}} })[0]
+	var conns []net.Conn
+	for range maxConnections + 8 {
+		c, err := net.Dial("tcp", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		conns = append(conns, c)
+	}
+	closed := 0
+	for _, c := range conns {
+		_ = c.SetReadDeadline(time.Now().Add(30 * time.Millisecond)) // a socket has one
+		if _, err := c.Read(make([]byte, 1)); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			closed++
+		}
+	}
+	if closed != 8 {
+		t.Errorf("%d of %d connections were closed", closed, len(conns))
+	}
+	for _, c := range conns {
+		_ = c.Close() // nothing was said on it
+	}
+	for until := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		rsp, err := plain().Get("http://" + at + "/livez")
+		if err == nil {
+			_ = rsp.Body.Close()
+			return
+		}
+		if time.Now().After(until) {
+			t.Fatalf("the places are not given back: %v", err)
+		}
+	}
+}
+
+func TestProfilesAreServedWhenTheyAreWanted(t *testing.T) {
+	at := "http://" + serve(t, func(opt *Options) { opt.Addresses, opt.Profiles = []Address{{At: anyPort}}, true })[0]
+	for _, path := range []string{"/debug/pprof/", "/debug/pprof/goroutine?debug=1", "/debug/pprof/heap", "/debug/pprof/cmdline"} {
+		if status, body, _ := get(t, plain(), at+path, nil); status != http.StatusOK || body == "" {
+			t.Errorf("%s: %d", path, status)
+		}
+	}
+	for _, seconds := range []string{"3600", "-1", "x"} {
+		if status, _, _ := get(t, plain(), at+"/debug/pprof/profile?seconds="+seconds, nil); status != http.StatusBadRequest {
+			t.Errorf("%s seconds: %d", seconds, status)
+		}
+	}
+}
+
+func TestOneProfileIsTakenAtATime(t *testing.T) {
+	at := "http://" + serve(t, func(opt *Options) { opt.Addresses, opt.Profiles = []Address{{At: anyPort}}, true })[0]
+	first := make(chan int, 1)
+	// Owner: this test. End: the profile's second. Bound: one.
+	go func() {
+		rsp, err := plain().Get(at + "/debug/pprof/trace?seconds=1")
+		if err != nil {
+			first <- 0
+			return
+		}
+		_, _ = io.Copy(io.Discard, rsp.Body) // all of it
+		_ = rsp.Body.Close()
+		first <- rsp.StatusCode
+	}()
+	turnedAway := false
+	for until := time.Now().Add(900 * time.Millisecond); !turnedAway && time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
+		status, _, _ := get(t, plain(), at+"/debug/pprof/cmdline", nil)
+		turnedAway = status == http.StatusTooManyRequests
+	}
+	if status := <-first; status != http.StatusOK || !turnedAway {
+		t.Errorf("the first: %d; the second was turned away: %v", status, turnedAway)
+	}
+}
+
+func TestOptionsThatShowEverybodyEverythingAreRefused(t *testing.T) {
+	cert, key, _ := issue(t, nil)
+	everywhere, short := netip.MustParseAddrPort("0.0.0.0:0"), file(t, "token", "short")
+	for what, a := range map[string]Address{
+		"no address":                  {},
+		"everybody":                   {At: everywhere},
+		"everybody with TLS":          {At: everywhere, Cert: cert, Key: key},
+		"a certificate without a key": {At: anyPort, Cert: cert},
+		"clients' without the own":    {At: anyPort, ClientCA: cert},
+		"clients' that are none":      {At: anyPort, Cert: cert, Key: key, ClientCA: key},
+		"a certificate that is a key": {At: anyPort, Cert: key, Key: key},
+		"a token that is too short":   {At: everywhere, Token: short},
+		"a token that is not there":   {At: everywhere, Token: short + "x"},
+		"clients' that are not there": {At: anyPort, Cert: cert, Key: key, ClientCA: cert + "x"},
+	} {
+		if _, err := New(Options{Addresses: []Address{a}, Backend: backend(new(health.State))}); err == nil || !strings.HasPrefix(err.Error(), "admin: ") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if _, err := New(Options{}); err == nil {
+		t.Error("a backend without functions passes")
+	}
+}
+
+func TestListenOpensAllOrNothing(t *testing.T) {
+	path := socketPath(t)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	s, err := New(Options{Socket: path, Group: -1, Addresses: []Address{{At: netip.MustParseAddrPort(taken.Addr().String())}}, Backend: backend(new(health.State))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Listen(t.Context()); err == nil || !strings.Contains(err.Error(), "another program listens there") {
+		t.Errorf("found %v", err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket stays: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}

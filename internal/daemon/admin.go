@@ -1,0 +1,192 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"shirube/internal/admin"
+	"shirube/internal/config"
+	"shirube/internal/health"
+	"shirube/internal/metrics"
+	"shirube/internal/wire"
+	"shirube/resolver"
+)
+
+// adminSocket is the name of the socket in the directory that systemd gives.
+const adminSocket = "admin.sock"
+
+// adminOptions translates the configuration of the admin listener; nil: there is
+// to be none.
+func (d *Daemon) adminOptions(cfg config.Admin) (*admin.Options, error) {
+	path := socketPath(cfg.Enabled, cfg.Socket, adminSocket)
+	if !cfg.Enabled || path == "" && len(cfg.Listen) == 0 {
+		return nil, nil
+	}
+	gid, err := groupID(cfg.Group)
+	if err != nil {
+		return nil, fmt.Errorf("admin.group: %w", err)
+	}
+	registry, err := metrics.New(d.snapshot)
+	if err != nil {
+		return nil, err
+	}
+	opt := &admin.Options{
+		Socket: path, Group: gid, UID: os.Geteuid(), Profiles: cfg.Profiles, Log: d.log,
+		Backend: admin.Backend{Metrics: registry.Handler(), Health: d.Pipeline().Health, Status: d.statusPage},
+	}
+	for _, l := range cfg.Listen {
+		opt.Addresses = append(opt.Addresses, admin.Address{
+			At: l.Address, Cert: l.Certificate, Key: l.Key, ClientCA: l.ClientCA, Token: l.TokenFile,
+		})
+		if l.TokenFile != "" && l.Certificate == "" && !l.Address.Addr().IsLoopback() {
+			d.log.Warn("the admin listener's token goes over the network in clear text", "listen", l.Address.String(),
+				"remedy", "give it admin.listen[].cert_file and key_file")
+		}
+	}
+	return opt, nil
+}
+
+// openAdmin opens the admin listener, if d is to have one.
+func (d *Daemon) openAdmin(ctx context.Context) error {
+	opt, err := d.adminOptions(d.cfg().Admin)
+	if opt == nil || err != nil {
+		return err
+	}
+	s, err := admin.New(*opt)
+	if err != nil {
+		return err
+	}
+	d.admin = s
+	return s.Listen(ctx)
+}
+
+// startAdmin begins to serve what openAdmin has opened.
+func (d *Daemon) startAdmin() {
+	if d.admin != nil {
+		d.admin.Start()
+		d.log.Info("admin listener", "listen", d.admin.Where())
+	}
+}
+
+// closeAdmin ends what openAdmin and startAdmin began.
+func (d *Daemon) closeAdmin() error {
+	if d.admin == nil {
+		return nil
+	}
+	return d.admin.Close()
+}
+
+// snapshot is what there are metrics of, now.
+func (d *Daemon) snapshot() metrics.Snapshot {
+	s, p, now := d.Stats(), d.Pipeline(), time.Now()
+	m := metrics.Snapshot{
+		Version: d.Version, Started: d.control.begun,
+		Ready: p.Health.Ready(now), Causes: p.Health.Causes(),
+		UDP: s.UDP, Streams: []metrics.Stream{{Proto: wire.TCP, TCPStats: s.TCP}}, Slots: s.Slots, Frontend: s.Frontend,
+		Answers: s.Answers, Memory: s.Memory, MemoryLimit: int64(p.Config.Cache.RRsetsSize),
+		Resolver: s.Resolver, Upstream: s.Upstream,
+	}
+	if p.LocalRoot != nil {
+		m.LocalRoot = &s.LocalRoot
+	}
+	if p.Anchors != nil {
+		m.Anchors = d.trusted(p)
+	}
+	return m
+}
+
+// trusted sums up what p trusts.
+func (d *Daemon) trusted(p *Pipeline) *metrics.Anchors {
+	a := &metrics.Anchors{
+		Root: len(p.Anchors.Tags(wire.Root)), Negatives: len(p.Anchors.Negatives()),
+		States: map[string]int{"addpend": 0, "valid": 0, "missing": 0, "revoked": 0, "removed": 0},
+	}
+	for _, zone := range p.Anchors.Zones() {
+		a.Zones++
+		if len(p.Anchors.Tags(zone)) == 0 {
+			a.Untrusted++
+		}
+		state, _ := p.Anchors.State(zone)
+		for _, k := range state.Keys {
+			a.States[k.State.String()]++
+		}
+	}
+	return a
+}
+
+// statusDocument is the document of the status page.
+type statusDocument struct {
+	metrics.Status
+	Causes    []admin.Cause `json:"causes"`
+	Listeners []string      `json:"listeners"`
+	Trouble   []deadZone    `json:"trouble"` // zones none of whose servers answers, the first few
+}
+
+// deadZone is a zone none of whose servers answers.
+type deadZone struct {
+	Zone  string    `json:"zone"`
+	Until time.Time `json:"until"` // it is not asked before
+	Why   string    `json:"why"`
+}
+
+// maxTrouble is how many zones are listed.
+const maxTrouble = 8
+
+// statusPage returns the document of the status page.
+func (d *Daemon) statusPage() any {
+	s, now := d.snapshot(), time.Now()
+	doc := statusDocument{Status: s.Status(now), Causes: admin.Causes(s.Causes, now), Listeners: []string{}, Trouble: []deadZone{}}
+	for _, e := range d.where() {
+		doc.Listeners = append(doc.Listeners, e.String())
+	}
+	for _, z := range d.Pipeline().Resolver.DeadZones(maxTrouble) {
+		doc.Trouble = append(doc.Trouble, deadZone{Zone: z.Zone.String(), Until: z.Until, Why: z.Why.Error()})
+	}
+	return doc
+}
+
+// askAgain is how often the root is asked whether it is there, if nothing else
+// was answered.
+const askAgain = 15 * time.Second
+
+// rootWatch finds out whether the root can be asked. Its value is how long it may
+// be out of reach before the server is not ready.
+type rootWatch time.Duration
+
+// follow watches until ctx ends. What name servers have answered so far comes
+// from answers: while that grows there is no need to ask.
+func (w rootWatch) follow(ctx context.Context, inForce func() *Pipeline, answers func() uint64) {
+	defer inForce().Health.End(health.NoRoot)
+	tick := time.NewTicker(askAgain)
+	defer tick.Stop()
+	for heard := uint64(0); ; {
+		if n := answers(); n != heard {
+			heard = n
+			inForce().Health.End(health.NoRoot)
+		} else {
+			w.ask(ctx, inForce())
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// ask asks the root, and draws the conclusion.
+func (w rootWatch) ask(ctx context.Context, p *Pipeline) {
+	begun := time.Now()
+	within, cancel := context.WithTimeout(ctx, p.Config.Resolver.Timeout)
+	defer cancel()
+	q := wire.Question{Name: wire.Root, Type: wire.TypeNS}
+	_, err := p.Resolver.Resolve(within, resolver.Query{Question: q, CD: true, Until: p.Clock.Now().Add(afresh)})
+	switch {
+	case err == nil:
+		p.Health.End(health.NoRoot)
+	case ctx.Err() == nil: // not the server's end
+		p.Health.Begin(health.NoRoot, err.Error(), time.Duration(w), begun)
+	}
+}

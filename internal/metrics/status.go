@@ -1,0 +1,125 @@
+package metrics
+
+import (
+	"time"
+
+	"shirube/internal/hist"
+	"shirube/transport"
+)
+
+// Status is a snapshot for people: the document that the status page asks for
+// again and again. Counters are as they are; who shows them takes differences.
+type Status struct {
+	Version string    `json:"version"`
+	Started time.Time `json:"started"`
+	Now     time.Time `json:"now"`
+	Ready   bool      `json:"ready"`
+
+	Responses   map[string]uint64 `json:"responses"` // by transport
+	Rcodes      map[string]uint64 `json:"rcodes"`
+	Types       map[string]uint64 `json:"types"`
+	Sources     map[string]uint64 `json:"sources"` // of answers
+	Policy      map[string]uint64 `json:"policy"`  // queries that were not served
+	Connections map[string]int    `json:"connections"`
+	Skew        float64           `json:"skew"`
+	Lost        uint64            `json:"lost"` // datagrams that the kernel threw away
+
+	InFlight      int64 `json:"in_flight"`
+	InFlightLimit int64 `json:"in_flight_limit"`
+
+	BoundsSeconds []float64           `json:"bounds_seconds"` // of all histograms
+	Latency       map[string][]uint64 `json:"latency"`        // durations in each bucket, the last one without a bound
+
+	Caches   []CacheStatus     `json:"caches"`
+	Upstream map[string]uint64 `json:"upstream"`
+	Failures map[string]uint64 `json:"server_failures"`
+	DNSSEC   map[string]uint64 `json:"dnssec"`
+	Limits   map[string]uint64 `json:"limits"`
+
+	DeadZones int `json:"dead_zones"`
+}
+
+// CacheStatus is how full a part of memory is.
+type CacheStatus struct {
+	Name    string `json:"name"`
+	Entries int    `json:"entries"`
+	Bytes   int64  `json:"bytes"`
+	Limit   int64  `json:"limit_bytes,omitempty"` // 0: it is part of another's
+}
+
+// Status returns s for people, at now.
+func (s *Snapshot) Status(now time.Time) Status {
+	st := Status{
+		Version: s.Version, Started: s.Started, Now: now, Ready: s.Ready,
+		Sources: s.Sources(), Limits: s.Limits(), Skew: s.UDP.Skew, Lost: s.UDP.Overflow,
+		InFlight: s.Slots.InUse, InFlightLimit: s.Slots.Limit, DeadZones: s.Resolver.DeadZones,
+		Connections: make(map[string]int), Failures: make(map[string]uint64),
+		Policy: map[string]uint64{
+			"denied": s.Frontend.Denied, "refused": s.Frontend.Refused, "rejected": s.Frontend.Rejected, "cookieless": s.Frontend.Cookieless,
+		},
+		Upstream: map[string]uint64{
+			"queries": s.Upstream.UDP.IPv4 + s.Upstream.UDP.IPv6 + s.Upstream.TCP.IPv4 + s.Upstream.TCP.IPv6,
+			"answers": s.Upstream.Answers, "timeouts": s.Upstream.Timeouts,
+		},
+		DNSSEC: map[string]uint64{"secure": s.Resolver.Secure, "insecure": s.Resolver.Insecure, "bogus": s.Resolver.Bogus},
+	}
+	for i, n := range s.Resolver.Infra.Failures {
+		st.Failures[causeNames[i]] = n
+	}
+	for i := range s.Streams {
+		st.Connections[lower(s.Streams[i].Proto.String())] = s.Streams[i].Open
+	}
+	for _, l := range s.layers() {
+		c := CacheStatus{Name: l.name, Entries: l.Entries, Bytes: l.Bytes}
+		switch l.name {
+		case "answers":
+			c.Limit = s.Answers.Limit
+		case "rrsets":
+			c.Limit = s.MemoryLimit
+		}
+		st.Caches = append(st.Caches, c)
+	}
+	s.responses(&st)
+	s.latency(&st)
+	return st
+}
+
+// responses fills in what the transports have counted.
+func (s *Snapshot) responses(st *Status) {
+	st.Responses, st.Rcodes, st.Types = make(map[string]uint64), make(map[string]uint64), make(map[string]uint64)
+	s.eachTransport(func(label string, c *transport.Counts) {
+		for i, n := range c.Rcodes {
+			st.Responses[label] += n
+			st.Rcodes[transport.RcodeClass(i).String()] += n
+		}
+		for i, n := range c.Types {
+			st.Types[transport.TypeClass(i).String()] += n
+		}
+	})
+}
+
+// latency fills in the histograms.
+func (s *Snapshot) latency(st *Status) {
+	for i := range hist.NumBounds {
+		st.BoundsSeconds = append(st.BoundsSeconds, hist.Bound(i).Seconds())
+	}
+	var atOnce, later hist.Snapshot
+	s.eachTransport(func(_ string, c *transport.Counts) {
+		atOnce.Add(c.AtOnce)
+		later.Add(c.Later)
+	})
+	servers := s.Upstream.RTT.UDP
+	servers.Add(s.Upstream.RTT.TCP)
+	st.Latency = map[string][]uint64{
+		"at_once": counts(atOnce), "later": counts(later), "resolution": counts(s.Frontend.Took), "servers": counts(servers),
+	}
+}
+
+// counts returns the buckets of h.
+func counts(h hist.Snapshot) []uint64 {
+	list := make([]uint64, hist.NumBounds+1)
+	for i := range list {
+		list[i] = h.Bucket(i)
+	}
+	return list
+}
