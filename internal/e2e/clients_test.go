@@ -364,3 +364,19 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	}
 	return s, "", false
 }
+
+// TestClientsAreToldHowLongTheyMayBeSilent: RFC 7828.
+func TestClientsAreToldHowLongTheyMayBeSilent(t *testing.T) {
+	t.Parallel()
+	s := serve(t, settings{limits: "tcp_idle_timeout: 12s"})
+	for _, tt := range []struct{ args, told string }{
+		{"+tcp +keepalive", "; TCP KEEPALIVE: 12.0 secs"},
+		{"+tcp", ""},
+		{"+notcp +keepalive", ""},
+	} {
+		r := s.ask("dig", "127.0.0.1", strings.Fields(tt.args)...).one(t, "www.plain.west.", "A")
+		if got := strings.Join(r.other, ""); r.status != "NOERROR" || got != tt.told {
+			t.Errorf("dig %s is told %q, want %q:\n%s", tt.args, got, tt.told, r.raw)
+		}
+	}
+}
