@@ -121,8 +121,15 @@ func TestAddressesArePackedAsTheLibraryPacksThem(t *testing.T) {
 		s := rrset.Set{RRs: rrs(t, records...)}
 		h := s.RRs[0].Header()
 		s.Name, s.Type = wire.MustParseName(h.Name), wire.Type(h.Rrtype)
+		sig := rrs(t, h.Name+" 299 IN RRSIG A 13 2 300 20300101000000 20200101000000 1 example. c2lnbmF0dXJl")[0]
+		if len(s.RRs) > 1 {
+			s.Sigs = []*dns.RRSIG{sig.(*dns.RRSIG)}
+		}
 		m := dns.Msg{Answer: s.RRs, Compress: true}
-		if got, want := packAddresses(s), pack(t, &m); !bytes.Equal(got, want) {
+		if s.Sigs != nil {
+			m.Ns = []dns.RR{sig}
+		}
+		if got, want := packCommon(s), pack(t, &m); !bytes.Equal(got, want) {
 			t.Errorf("%s: %x, want %x", records, got, want)
 		}
 		p, err := packSet(s)
@@ -134,7 +141,10 @@ func TestAddressesArePackedAsTheLibraryPacksThem(t *testing.T) {
 		}
 	}
 	for name, change := range map[string]func(*rrset.Set){
-		"a signature":      func(s *rrset.Set) { s.Sigs = []*dns.RRSIG{{}} },
+		"no signature": func(s *rrset.Set) { s.Sigs = []*dns.RRSIG{{}} },
+		"another's signature": func(s *rrset.Set) {
+			s.Sigs = []*dns.RRSIG{rrs(t, "wwx.example. 300 IN RRSIG A 13 2 300 20300101000000 20200101000000 1 example. c2lnbmF0dXJl")[0].(*dns.RRSIG)}
+		},
 		"no record":        func(s *rrset.Set) { s.RRs = nil },
 		"a broken address": func(s *rrset.Set) { s.RRs[0].(*dns.A).A = []byte{1, 2} },
 		"another class":    func(s *rrset.Set) { s.RRs[0].Header().Class = dns.ClassCHAOS },
@@ -145,7 +155,7 @@ func TestAddressesArePackedAsTheLibraryPacksThem(t *testing.T) {
 	} {
 		s := rrset.Set{Name: wire.MustParseName("www.example."), Type: wire.TypeA, RRs: rrs(t, "www.example. 300 IN A 192.0.2.1")}
 		change(&s)
-		if got := packAddresses(s); got != nil {
+		if got := packCommon(s); got != nil {
 			t.Errorf("%s: packed as %x", name, got)
 		}
 	}

@@ -29,6 +29,9 @@ type canonical struct {
 // RRset, of the name and type that s says, is checked on the way. The time it
 // takes grows with n log n.
 func canonicalise(s *rrset.Set) (canonical, error) {
+	if c, ok := canonicalAddresses(s); ok {
+		return c, nil
+	}
 	// As a message: PackRR writes to the records, which others read meanwhile.
 	msg, err := (&dns.Msg{Answer: s.RRs}).Pack()
 	if err != nil {
@@ -45,9 +48,38 @@ func canonicalise(s *rrset.Set) (canonical, error) {
 		c.rdata = append(c.rdata, rdata)
 		rest = after
 	}
-	slices.SortFunc(c.rdata, bytes.Compare)            // RFC 4034 §6.3
-	c.rdata = slices.CompactFunc(c.rdata, bytes.Equal) // and what is there twice counts once
+	c.sort()
 	return c, nil
+}
+
+// sort puts the records in order (RFC 4034 §6.3), and what is there twice counts
+// once.
+func (c *canonical) sort() {
+	slices.SortFunc(c.rdata, bytes.Compare)
+	c.rdata = slices.CompactFunc(c.rdata, bytes.Equal)
+}
+
+// canonicalAddresses is canonicalise, sooner, for addresses in order. Of others
+// it knows nothing.
+func canonicalAddresses(s *rrset.Set) (canonical, bool) {
+	if s.Type != wire.TypeA && s.Type != wire.TypeAAAA {
+		return canonical{}, false
+	}
+	c := canonical{typ: s.Type, rdata: make([][]byte, 0, len(s.RRs))}
+	all := make([]byte, 0, 16*len(s.RRs)) // of IPv6
+	for _, rr := range s.RRs {
+		if rr == nil {
+			return canonical{}, false
+		}
+		h := rr.Header()
+		start, ok := len(all), false
+		if all, ok = rrset.AppendRDATA(all, rr); !ok || wire.Type(h.Rrtype) != s.Type || h.Class != dns.ClassINET || !s.Name.Spells(h.Name) {
+			return canonical{}, false
+		}
+		c.rdata = append(c.rdata, all[start:len(all):len(all)])
+	}
+	c.sort()
+	return c, true
 }
 
 // cutRDATA returns the RDATA of the first of rrs, packed records, when it is of

@@ -116,6 +116,12 @@ func whole(rr dns.RR) bool {
 		return rr.Mx != ""
 	case *dns.TXT:
 		return len(rr.Txt) > 0
+	case *dns.RRSIG:
+		return rr.SignerName != ""
+	case *dns.NSEC:
+		return rr.NextDomain != ""
+	case *dns.DS, *dns.DNSKEY, *dns.NSEC3:
+		return true
 	case *dns.RFC3597:
 		return opaque(rr.Hdr.Rrtype)
 	}

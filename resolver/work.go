@@ -26,7 +26,7 @@ type work struct {
 	aliases int
 	path    []wire.Question // what is being resolved, outermost first
 	first   [2]wire.Question
-	within  int             // of path: what the question is within whose answer the client is given
+	within  int // of path: what the question is within whose answer the client is given
 	trace   *trace
 	cd      bool          // nothing is validated
 	budget  dnssec.Budget // for validation

@@ -65,7 +65,7 @@ func TestAddressesArePackedAsTheLibraryDoes(t *testing.T) {
 				until = now
 			}
 			q, ans := addresses(t, trust, until, records...)
-			if packAddresses(q, ans, now) == nil {
+			if packCommon(q, ans, false, now) == nil {
 				t.Errorf("%s: left to the library", name)
 			}
 			got, err := pack(q, ans, false, now)
@@ -84,6 +84,37 @@ func TestAddressesArePackedAsTheLibraryDoes(t *testing.T) {
 	}
 }
 
+func TestSignedAddressesArePackedAsTheLibraryDoes(t *testing.T) {
+	now := time.Now()
+	q, ans := addresses(t, rrset.Secure, now.Add(300*time.Second), "www.example. 300 IN A 192.0.2.1", "www.example. 300 IN A 192.0.2.2")
+	for _, text := range []string{
+		"www.example. 300 IN RRSIG A 13 2 300 20300101000000 20200101000000 1 example. c2lnbmF0dXJl",
+		"www.example. 300 IN RRSIG A 8 2 300 20300101000000 20200101000000 2 example. YW5vdGhlciBvbmU=",
+	} {
+		rr, err := dns.NewRR(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ans.Records[0].Sigs = append(ans.Records[0].Sigs, rr.(*dns.RRSIG))
+	}
+	for _, do := range []bool{false, true} {
+		if packCommon(q, ans, do, now) == nil {
+			t.Errorf("DO %v: left to the library", do)
+		}
+		got, err := packForm(q, ans, do, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := packAny(q, ans, do, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("DO %v:\n got %+v\nwant %+v", do, got, want)
+		}
+	}
+}
+
 func TestOtherAnswersAreLeftToTheLibrary(t *testing.T) {
 	now := time.Now()
 	for name, change := range map[string]func(q *wire.Question, ans *resolver.Answer){
@@ -91,17 +122,17 @@ func TestOtherAnswersAreLeftToTheLibrary(t *testing.T) {
 		"the root": func(q *wire.Question, ans *resolver.Answer) { // a pointer is longer than its name
 			q.Name, ans.Records[0].Name = wire.Root, wire.Root
 		},
-		"another type":     func(q *wire.Question, _ *resolver.Answer) { q.Type = wire.TypeAAAA },
-		"an rcode":         func(_ *wire.Question, ans *resolver.Answer) { ans.Rcode = wire.NXDomain },
-		"a proof":          func(_ *wire.Question, ans *resolver.Answer) { ans.Denial = ans.Records },
-		"servers":          func(_ *wire.Question, ans *resolver.Answer) { ans.Authority = ans.Records },
-		"two sets":         func(_ *wire.Question, ans *resolver.Answer) { ans.Records = append(ans.Records, ans.Records[0]) },
-		"no set":           func(_ *wire.Question, ans *resolver.Answer) { ans.Records = nil },
-		"signatures":       func(_ *wire.Question, ans *resolver.Answer) { ans.Records[0].Sigs = []*dns.RRSIG{{}} },
-		"no record":        func(_ *wire.Question, ans *resolver.Answer) { ans.Records[0].RRs = nil },
-		"a broken address": func(_ *wire.Question, ans *resolver.Answer) { ans.Records[0].RRs[0].(*dns.A).A = net.IP{1, 2} },
-		"another class":    func(_ *wire.Question, ans *resolver.Answer) { ans.Records[0].RRs[0].Header().Class = dns.ClassCHAOS },
-		"a false type":     func(_ *wire.Question, ans *resolver.Answer) { ans.Records[0].RRs[0].Header().Rrtype = dns.TypeTXT },
+		"another type":      func(q *wire.Question, _ *resolver.Answer) { q.Type = wire.TypeAAAA },
+		"an rcode":          func(_ *wire.Question, ans *resolver.Answer) { ans.Rcode = wire.NXDomain },
+		"a proof":           func(_ *wire.Question, ans *resolver.Answer) { ans.Denial = ans.Records },
+		"servers":           func(_ *wire.Question, ans *resolver.Answer) { ans.Authority = ans.Records },
+		"two sets":          func(_ *wire.Question, ans *resolver.Answer) { ans.Records = append(ans.Records, ans.Records[0]) },
+		"no set":            func(_ *wire.Question, ans *resolver.Answer) { ans.Records = nil },
+		"a false signature": func(_ *wire.Question, ans *resolver.Answer) { ans.Records[0].Sigs = []*dns.RRSIG{{}} },
+		"no record":         func(_ *wire.Question, ans *resolver.Answer) { ans.Records[0].RRs = nil },
+		"a broken address":  func(_ *wire.Question, ans *resolver.Answer) { ans.Records[0].RRs[0].(*dns.A).A = net.IP{1, 2} },
+		"another class":     func(_ *wire.Question, ans *resolver.Answer) { ans.Records[0].RRs[0].Header().Class = dns.ClassCHAOS },
+		"a false type":      func(_ *wire.Question, ans *resolver.Answer) { ans.Records[0].RRs[0].Header().Rrtype = dns.TypeTXT },
 		"text": func(q *wire.Question, ans *resolver.Answer) {
 			q.Type, ans.Records[0].Type = wire.TypeTXT, wire.TypeTXT
 			ans.Records[0].RRs = []dns.RR{&dns.TXT{Hdr: dns.RR_Header{Name: "www.example.", Rrtype: dns.TypeTXT, Class: dns.ClassINET}}}
@@ -109,7 +140,7 @@ func TestOtherAnswersAreLeftToTheLibrary(t *testing.T) {
 	} {
 		q, ans := addresses(t, rrset.Unchecked, now.Add(time.Hour), "www.example. 300 IN A 192.0.2.1")
 		change(&q, ans)
-		if got := packAddresses(q, ans, now); got != nil {
+		if got := packCommon(q, ans, true, now); got != nil {
 			t.Errorf("%s: packed as %x", name, got)
 		}
 	}

@@ -3,7 +3,6 @@
 package rrset
 
 import (
-	"net"
 	"net/netip"
 	"time"
 
@@ -36,20 +35,6 @@ func Records[T dns.RR](s *Set) []T {
 		}
 	}
 	return out
-}
-
-// AddressOctets returns the address in rr, an A or AAAA record, as it is on the
-// wire; nil if it is none, or not whole.
-func AddressOctets(rr dns.RR) []byte {
-	switch rr := rr.(type) {
-	case *dns.A:
-		return rr.A.To4()
-	case *dns.AAAA:
-		if len(rr.AAAA) == net.IPv6len {
-			return rr.AAAA
-		}
-	}
-	return nil
 }
 
 // AnyType is the Type of the Set that stands for a whole name: NXDOMAIN denies

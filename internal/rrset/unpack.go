@@ -1,6 +1,7 @@
 package rrset
 
 import (
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -194,11 +195,26 @@ func common(h dns.RR_Header, msg []byte, off int) dns.RR {
 		if name, ok := onlyName(msg, off+2); ok {
 			return &dns.MX{Hdr: h, Preference: binary.BigEndian.Uint16(msg[off:]), Mx: name}
 		}
+	case h.Rrtype == dns.TypeRRSIG && len(msg)-off > rrsigFixed:
+		signer, end, err := dns.UnpackDomainName(msg, off+rrsigFixed)
+		if err != nil || end >= len(msg) {
+			return nil
+		}
+		return &dns.RRSIG{
+			Hdr: h, TypeCovered: binary.BigEndian.Uint16(msg[off:]), Algorithm: msg[off+2], Labels: msg[off+3],
+			OrigTtl: binary.BigEndian.Uint32(msg[off+4:]), Expiration: binary.BigEndian.Uint32(msg[off+8:]),
+			Inception: binary.BigEndian.Uint32(msg[off+12:]), KeyTag: binary.BigEndian.Uint16(msg[off+16:]),
+			SignerName: signer, Signature: base64.StdEncoding.EncodeToString(msg[end:]),
+		}
 	case h.Rrtype == dns.TypeOPT && len(msg) == off: // without options
 		return &dns.OPT{Hdr: h}
 	}
 	return nil
 }
+
+// rrsigFixed is how many octets of RDATA are before a signature's signer (RFC
+// 4034 §3.1).
+const rrsigFixed = 18
 
 // onlyName returns the name that msg[off:] consists of.
 func onlyName(msg []byte, off int) (string, bool) {

@@ -108,6 +108,7 @@ func TestUnpackRefusesMalformedMessages(t *testing.T) {
 func FuzzUnpackReadsWhatTheLibraryReads(f *testing.F) {
 	f.Add(message(f))
 	f.Add(message(f, "www.example. 300 IN A 192.0.2.1", "www.example. 300 IN TXT x y", "example. 1 IN SOA . . 1 2 3 4 5"))
+	f.Add(message(f, "www.example. 0 IN RRSIG A 13 2 300 20300101000000 20200101000000 65535 example. c2lnbmF0dXJl"))
 	f.Add(message(f, "www.example. 300 IN HTTPS 1 . alpn=h2,h3 ipv4hint=192.0.2.1"))
 	f.Add(odd(f, dns.TypeA, "www.example. 300 IN TYPE65280 \\# 3 030405"))
 	f.Add(odd(f, dns.TypeHTTPS, "www.example. 300 IN TYPE65280 \\# 9 000100000100040268"))

@@ -220,6 +220,34 @@ func (n Name) Spells(s string) bool {
 	return s == ""
 }
 
+// AppendPlainName appends to buf the name that s spells, with its final dot, as it
+// is on the wire and in the spelling that it has, if it is of letters, digits,
+// hyphens and underscores only. Else it reports false.
+func AppendPlainName(buf []byte, s string) ([]byte, bool) {
+	start := len(buf)
+	for s != "" && s != "." {
+		label := len(buf)
+		buf = append(buf, 0)
+		i := 0
+		for ; i < len(s) && s[i] != '.'; i++ {
+			c := s[i]
+			if lower := c | 0x20; (lower < 'a' || lower > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+				return buf, false
+			}
+			buf = append(buf, c)
+		}
+		if i == 0 || i > MaxLabelLen || i == len(s) {
+			return buf, false
+		}
+		buf[label] = byte(i)
+		if s = s[i+1:]; s == "" {
+			s = "."
+		}
+	}
+	buf = append(buf, 0)
+	return buf, s == "." && len(buf)-start <= MaxNameLen
+}
+
 // writeEscaped writes one octet of a label: \DDD for what is not printing ASCII,
 // the space among it (RFC 4343 §2.1), and \X for what a zone file would take for
 // its own (RFC 1035 §5.1; $ begins its directives).
