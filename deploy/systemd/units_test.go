@@ -131,14 +131,14 @@ func analyze(t *testing.T, units map[string]string, args ...string) string {
 		t.Fatal(err)
 	}
 	for name, text := range units {
-		if err := os.WriteFile(filepath.Join(system, name), []byte(text), 0o644); err != nil { //nolint:gosec // as units are
+		if err := os.WriteFile(filepath.Join(system, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.MkdirAll(filepath.Join(root, "usr/bin"), 0o755); err != nil { //nolint:gosec // as directories of programs are
+	if err := os.MkdirAll(filepath.Join(root, "usr/bin"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(root, "usr/bin/shirube"), []byte("#!/bin/sh\n"), 0o755); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(filepath.Join(root, "usr/bin/shirube"), []byte("#!/bin/sh\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("systemd-analyze", append([]string{args[0], "--root=" + root}, args[1:]...)...)

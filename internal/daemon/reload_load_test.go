@@ -94,7 +94,7 @@ type held struct {
 // hold measures it when nothing is under way.
 func hold(t *testing.T, d *Daemon) held {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); d.slots.Stats().InUse+int64(d.upstream.Stats().Connections.Open) > 0 && time.Now().Before(end); {
+	for end := time.Now().Add(20 * time.Second); d.slots.Stats().InUse+d.upstream.Stats().Connections.Open > 0 && time.Now().Before(end); {
 		time.Sleep(50 * time.Millisecond)
 	}
 	time.Sleep(100 * time.Millisecond)

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -240,6 +241,10 @@ func (a *patients) end(t *testing.T) {
 	}
 }
 
+// restartRate is how many queries a second dnsperf sends, whether there are
+// answers or not.
+const restartRate = 5000
+
 // TestRestartLosesNoQuery restarts the service ten times under load, as
 // `systemctl restart` does.
 func TestRestartLosesNoQuery(t *testing.T) {
@@ -251,6 +256,12 @@ func TestRestartLosesNoQuery(t *testing.T) {
 	writeFile(t, conf, settings{listen: []string{"127.0.0.1", "::1"}, port: built.world.port, limits: "udp_readers: 2"}.yaml(hints, port))
 	m := newManager(t)
 	p := m.start(t, built.plain, "serve", "--config", conf)
+	queries := filepath.Join(t.TempDir(), "queries")
+	writeFile(t, queries, "localhost A\n")
+	steady := make(chan load, 1)
+	go func() { // owner: this test; end: after five seconds; bound: one
+		steady <- dnsperf(t, &server{port: port}, "-d", queries, "-l", "5", "-Q", strconv.Itoa(restartRate), "-q", "20000", "-b", "4096") // room for the answers that come at once
+	}()
 	clients := startPatients(t, at, 8, 2)
 	begun := time.Now()
 	for i := range 10 {
@@ -262,10 +273,15 @@ func TestRestartLosesNoQuery(t *testing.T) {
 			t.Fatalf("restart %d: %s", i, p.state())
 		}
 		p = m.start(t, built.plain, "serve", "--config", conf)
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(300 * time.Millisecond)
 	}
 	took := time.Since(begun)
 	clients.end(t)
+	if l := <-steady; l.sent < restartRate || l.completed != l.sent || l.lost != 0 {
+		t.Errorf("dnsperf: %+v", l)
+	} else {
+		t.Logf("dnsperf: %d queries, %d a second, none lost", l.sent, restartRate)
+	}
 	t.Logf("%d queries answered in %v over 10 restarts (%.0f a second); %d connections were made anew",
 		clients.answered.Load(), took, float64(clients.answered.Load())/took.Seconds(), clients.redialled.Load())
 	if clients.answered.Load() < 5000 {

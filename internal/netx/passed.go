@@ -100,14 +100,20 @@ func (p *Passed) ListenUDP(ctx context.Context, addr netip.AddrPort, n int) ([]*
 	if len(conns) == 0 {
 		return ListenUDP(ctx, addr, n)
 	}
+	return join(ctx, addr, conns, n), nil
+}
+
+// join adds sockets on addr to conns until there are n, as far as they can be
+// bound: not beside those that another user has bound.
+func join(ctx context.Context, addr netip.AddrPort, conns []*net.UDPConn, n int) []*net.UDPConn {
 	for canShare && len(conns) < n {
 		c, err := listenUDP(ctx, addr, true)
-		if err != nil { // another user's, mostly
-			break
+		if err != nil {
+			return conns
 		}
 		conns = append(conns, c)
 	}
-	return conns, nil
+	return conns
 }
 
 // prepare sets the options that ListenUDP does.

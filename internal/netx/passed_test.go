@@ -11,12 +11,15 @@ import (
 	"testing"
 )
 
-// pass makes a duplicate of a socket's descriptor and closes the socket, as a
-// process that ends does.
-func pass(t *testing.T, p *Passed, name string, c interface {
+// closable is a socket.
+type closable interface {
 	syscall.Conn
 	Close() error
-}) {
+}
+
+// pass makes a duplicate of a socket's descriptor and closes the socket, as a
+// process that ends does.
+func pass(t *testing.T, p *Passed, name string, c closable) {
 	t.Helper()
 	rc, err := c.SyscallConn()
 	if err != nil {
