@@ -186,5 +186,18 @@ func (t *Tap) Forward(lane int, frame []byte) bool {
 	return all
 }
 
+// HasRoom reports whether no output is about to drop frames: for who can wait.
+func (t *Tap) HasRoom() bool {
+	if t == nil {
+		return true
+	}
+	for _, o := range t.outputs {
+		if o.queue.spare.Load() < minChunks/2 {
+			return false
+		}
+	}
+	return true
+}
+
 // errOutput says what an output lacks.
 var errOutput = errors.New("expected one of a stream and a file to send to")

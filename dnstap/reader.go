@@ -54,7 +54,7 @@ func (r *Reader) expect(want uint32) error {
 	if err == nil && typ != want {
 		err = fmt.Errorf("%w: found type %d; expected %d", ErrControl, typ, want)
 	}
-	return err
+	return unexpected(err)
 }
 
 // Next returns the next frame, which is borrowed until the next call. The error
@@ -99,7 +99,7 @@ func (r *Reader) Buffered() bool { return r.r.Buffered() > r.used+lengthLen }
 // stop reads the rest of a control frame, which has to be STOP.
 func (r *Reader) stop() error {
 	if err := r.expect(ControlStop); err != nil {
-		return unexpected(err)
+		return err
 	}
 	if r.w != nil {
 		if _, err := r.w.Write(AppendControl(nil, ControlFinish)); err != nil {

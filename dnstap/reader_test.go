@@ -45,7 +45,7 @@ func TestReaderRefusesGarbage(t *testing.T) {
 		stream []byte
 		want   error
 	}{
-		"nothing":              {nil, io.EOF},
+		"nothing":              {nil, io.ErrUnexpectedEOF},
 		"text":                 {[]byte("GET / HTTP/1.1\r\nHost: example\r\n\r\n"), errNoControl},
 		"long control frame":   {[]byte{0, 0, 0, 0, 0, 0, 255, 255, 0}, errControl},
 		"unknown control":      {[]byte{0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 9}, errControl},

@@ -25,6 +25,20 @@ func (s State) String() string {
 	return stateNames[s]
 }
 
+// MarshalText writes s as its word.
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads the word for a State.
+func (s *State) UnmarshalText(text []byte) error {
+	for i, name := range stateNames {
+		if name == string(text) {
+			*s = State(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is no state of an output", text)
+}
+
 // OutputStats is what an output has done. When nothing is under way,
 //
 //	Emitted = Sent + Dropped + Queued
@@ -32,15 +46,15 @@ func (s State) String() string {
 // Sent is what the system took for a collector that was there: what it held when
 // that died is lost.
 type OutputStats struct {
-	Name     string
-	State    State  // now
-	Emitted  uint64 // frames that the filter took
-	Sent     uint64 // frames
-	Dropped  uint64 // frames for which there was no room, or no time at the end
-	Queued   uint64 // frames, now
-	Octets   uint64 // sent
-	Opened   uint64 // connections made, or files begun
-	Failures uint64 // connections and files that failed or could not be had
+	Name     string `json:"name"`
+	State    State  `json:"state"`    // now
+	Emitted  uint64 `json:"emitted"`  // frames that the filter took
+	Sent     uint64 `json:"sent"`     // frames
+	Dropped  uint64 `json:"dropped"`  // frames for which there was no room, or no time at the end
+	Queued   uint64 `json:"queued"`   // frames, now
+	Octets   uint64 `json:"octets"`   // sent
+	Opened   uint64 `json:"opened"`   // connections made, or files begun
+	Failures uint64 `json:"failures"` // connections and files that failed or could not be had
 }
 
 // Stats are the numbers of all outputs of a [Tap].

@@ -111,6 +111,11 @@ var rules = []rule{
 		reason: "taps are called on every hit, by whoever has the message: they copy bytes, and know nothing of the server",
 	},
 	{
+		name: "collector", in: []string{"dnstap/collector"},
+		deny: []string{ours}, allow: []string{module + "/dnstap", module + "/internal/wire"},
+		reason: "the collector is a program of its own: it reads what servers send, and is no part of one",
+	},
+	{
 		name: "upstream", in: []string{"transport/upstream/..."},
 		deny: []string{
 			module + "/resolver/...", module + "/cache/...", module + "/policy/...",

@@ -1,12 +1,15 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // TestDnstapTellsRealTools has a built server tell fstrm_capture of a cold
@@ -51,5 +54,63 @@ func TestDnstapTellsRealTools(t *testing.T) {
 				t.Errorf("%s: no %s in\n%s", filepath.Base(f), want, yaml)
 			}
 		}
+	}
+}
+
+// TestTapCountsWhatDnsperfSent holds the shares of transports that the collector
+// counts to what was sent, to the query.
+func TestTapCountsWhatDnsperfSent(t *testing.T) {
+	dir := t.TempDir()
+	socket, queries := filepath.Join(dir, "sock"), filepath.Join(dir, "queries")
+	writeFile(t, queries, strings.Repeat("www.plain.west A\nnowhere.plain.west AAAA\n", 50))
+	tap := launch(t, launched{}, "tap", "--unix", socket, "--format", "none", "--counts")
+	for until := time.Now().Add(startTimeout); ; time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(socket); err == nil {
+			break
+		}
+		if time.Now().After(until) {
+			t.Fatal("the collector does not listen")
+		}
+	}
+	s := serve(t, settings{more: fmt.Sprintf("dnstap:\n  outputs: [{socket: %q, queue_size: 64MiB}]\n", socket)})
+	udp := dnsperf(t, s, "-d", queries, "-n", "30")
+	tcp := dnsperf(t, s, "-d", queries, "-n", "20", "-m", "tcp")
+	endOf(t, s.process)
+	endOf(t, tap)
+	_, report, ok := strings.Cut(tap.out.String(), "\n{\n")
+	if !ok {
+		report = strings.TrimPrefix(tap.out.String(), "{\n")
+	}
+	var stats struct {
+		Counts []struct {
+			Type, Transport, Rcode string
+			Frames                 int
+		}
+		Malformed, Lost int
+		QTypes          map[string]int
+	}
+	if err := json.Unmarshal([]byte("{\n"+report), &stats); err != nil {
+		t.Fatalf("%v in\n%s", err, tap.out.String())
+	}
+	got := map[string]int{}
+	for _, c := range stats.Counts {
+		if strings.HasPrefix(c.Type, "CLIENT_") {
+			got[c.Type+" "+c.Transport] += c.Frames
+			got[c.Type+" "+c.Rcode] += c.Frames
+		}
+	}
+	if udp.sent != 3000 || tcp.sent != 2000 {
+		t.Errorf("sent %d and %d", udp.sent, tcp.sent)
+	}
+	for what, want := range map[string]int{
+		"CLIENT_QUERY UDP": 3000, "CLIENT_QUERY TCP": 2000, "CLIENT_RESPONSE UDP": 3000, "CLIENT_RESPONSE TCP": 2000,
+		"CLIENT_RESPONSE NOERROR": 2500, "CLIENT_RESPONSE NXDOMAIN": 2500,
+	} {
+		if got[what] != want {
+			t.Errorf("%d times %s; expected %d", got[what], what, want)
+		}
+	}
+	if stats.QTypes["A"] != 2500 || stats.QTypes["AAAA"] != 2500 || stats.Malformed+stats.Lost != 0 {
+		t.Errorf("%+v", stats)
 	}
 }

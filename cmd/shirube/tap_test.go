@@ -1,0 +1,160 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"shirube/dnstap"
+	"shirube/dnstap/collector"
+)
+
+// tapFile writes a file of n queries and returns its path.
+func tapFile(t *testing.T, n int) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "in.fstrm")
+	emit(t, dnstap.Output{File: &dnstap.File{Path: path}}, n)
+	return path
+}
+
+// emit tells an output of n queries.
+func emit(t *testing.T, out dnstap.Output, n int) {
+	t.Helper()
+	out.Filter.Sample[dnstap.ClientQuery] = 1
+	tap, err := dnstap.New(dnstap.Options{Identity: "tokyo-1", Outputs: []dnstap.Output{out}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tap.Start()
+	for i := range n {
+		tap.Emit(i, &dnstap.Message{
+			Type: dnstap.ClientQuery, Query: netip.MustParseAddrPort("192.0.2.1:4711"), QueryTime: time.Now(),
+			Msg: []byte("\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03www\x07example\x03com\x00\x00\x01\x00\x01"),
+		})
+	}
+	if err := tap.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// runTap runs `shirube tap` and returns what it wrote.
+func runTap(ctx context.Context, args ...string) (stdout, stderr string, err error) {
+	c := newTapCommand()
+	var out, errs bytes.Buffer
+	c.SetOut(&out)
+	c.SetErr(&errs)
+	c.SetArgs(args)
+	c.SilenceUsage, c.SilenceErrors = true, true
+	err = c.ExecuteContext(ctx)
+	return out.String(), errs.String(), err
+}
+
+func TestTapPrintsFiles(t *testing.T) {
+	in := tapFile(t, 3)
+	for format, want := range map[string]string{
+		"quiet": ` CQ 192.0.2.1 UDP 33b "www.example.com." IN A`, "json": `"identity":"tokyo-1"`, "yaml": "identity: \"tokyo-1\"\n",
+	} {
+		out, _, err := runTap(t.Context(), "--format", format, in)
+		if err != nil || strings.Count(out, want) != 3 {
+			t.Errorf("%s: %v\n%s", format, err, out)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "out")
+	for range 2 {
+		if out, _, err := runTap(t.Context(), "-f", "json", "-o", file, in); err != nil || out != "" {
+			t.Error(out, err)
+		}
+	}
+	if text, err := os.ReadFile(file); err != nil || bytes.Count(text, []byte("\n")) != 6 {
+		t.Errorf("%s %v", text, err)
+	}
+}
+
+// TestTapCollectsKeepsAndSendsOn is a chain of two collectors.
+func TestTapCollectsKeepsAndSendsOn(t *testing.T) {
+	dir := t.TempDir()
+	first, second, kept := filepath.Join(dir, "1"), filepath.Join(dir, "2"), filepath.Join(dir, "kept.fstrm")
+	type ended struct {
+		stderr string
+		err    error
+	}
+	run := func(ctx context.Context, args ...string) chan ended {
+		done := make(chan ended, 1)
+		go func() { // ends with ctx
+			_, stderr, err := runTap(ctx, args...)
+			done <- ended{stderr, err}
+		}()
+		socket := args[1]
+		for until := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			if _, err := os.Stat(socket); err == nil {
+				return done
+			}
+			if time.Now().After(until) {
+				t.Fatal("no socket")
+			}
+		}
+	}
+	ctx2, stop2 := context.WithCancel(t.Context())
+	archive := run(ctx2, "--unix", second, "--format", "none", "--write", kept, "--counts")
+	ctx1, stop1 := context.WithCancel(t.Context())
+	relay := run(ctx1, "--unix", first, "--format", "none", "--forward", "unix:"+second)
+	const n = 1000
+	emit(t, dnstap.Output{Stream: &dnstap.Stream{Network: "unix", Address: first}}, n)
+	stop1()
+	if e := <-relay; e.err != nil {
+		t.Error(e.err, e.stderr)
+	}
+	stop2()
+	e := <-archive
+	var s collector.Stats
+	if err := json.Unmarshal([]byte(e.stderr), &s); e.err != nil || err != nil || s.Frames != n || s.Output.Total().Sent != n {
+		t.Errorf("%v, %v: %s", e.err, err, e.stderr)
+	}
+	if out, _, err := runTap(t.Context(), kept); err != nil || strings.Count(out, "\n") != n {
+		t.Errorf("%v: %d lines are kept", err, strings.Count(out, "\n"))
+	}
+}
+
+func TestTapTakesASocketThatNobodyListensOn(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	for range 2 {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		if _, stderr, err := runTap(ctx, "--unix", path); err != nil {
+			t.Error(err, stderr)
+		}
+		cancel()
+	}
+	if err := os.WriteFile(path, []byte("not a socket"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := runTap(t.Context(), "--unix", path); err == nil {
+		t.Error("a file was removed")
+	}
+}
+
+func TestTapRefusesWhatMakesNoSense(t *testing.T) {
+	in := tapFile(t, 1)
+	for _, args := range [][]string{
+		{},
+		{"--format", "xml", in},
+		{"--tls", "127.0.0.1:0"},
+		{"--forward", "udp:x", in},
+		{"--forward", "tls:x", in},
+		{"--write", "x", "--rotate-size", "1", "--rotate-age", "1", in},
+		{"nowhere"},
+		{"tap_test.go"},
+		{"--keep", "-1", in},
+		{"--forward-cert", "x", in},
+		{"--tls", "127.0.0.1:0", "--cert", "x", "--key", "y"},
+	} {
+		if _, _, err := runTap(t.Context(), args...); err == nil {
+			t.Errorf("%q: no error", args)
+		}
+	}
+}
