@@ -166,6 +166,10 @@ func (a *Answer) life() time.Duration { return time.Duration(a.seconds) * time.S
 // alive reports whether a may still be used at now.
 func (a *Answer) alive(now time.Time) bool { return within(now, a.Expires(), a.life()) }
 
+// Message returns a in wire format, as it was when it was stored. It must not be
+// changed.
+func (a *Answer) Message() []byte { return a.msg }
+
 // EDE returns the Extended DNS Error that goes with a, or nil.
 func (a *Answer) EDE() *ede.Error { return a.ede }
 

@@ -56,3 +56,13 @@ func (c *Answers) FailFor(q wire.Question, cd bool, err *ede.Error, now time.Tim
 	failures.put(maphash.Bytes(failures.seed, key), string(key), f, keySize(key)+errorSize(f.err),
 		func(old failure) bool { return old.since(now, min(old.lasts, c.opt.Load().Recheck)) }) // another flight's, just now
 }
+
+// Failing returns for how much longer q need not be tried again at now.
+func (c *Answers) Failing(q wire.Question, cd bool, now time.Time) time.Duration {
+	var b [maxKey]byte
+	e := lookup(c.failures.Load(), appendKey(b[:0], []byte(q.Name), q.Type, false, cd))
+	if e == nil || !e.val.alive(now) {
+		return 0
+	}
+	return e.val.stored.Add(e.val.lasts).Sub(now)
+}

@@ -70,9 +70,9 @@ func descriptors(t testing.TB) int {
 }
 
 // faulty is a cluster of three with a load on it.
-func faulty(t *testing.T) (*load, []*memcached) {
+func faulty(t *testing.T) (*load, []*realServer) {
 	t.Helper()
-	var servers []*memcached
+	var servers []*realServer
 	var list []Server
 	for i := range 3 {
 		m := startMemcached(t, fmt.Sprintf("memcached-%d", i), "-m", "64")
@@ -113,9 +113,9 @@ func bounded(t *testing.T, l *load, goroutines, files int) {
 	if n := descriptors(t); n > files+3*perServer {
 		t.Errorf("%d descriptors, %d before", n, files)
 	}
-	for _, s := range l.c.Stats().Servers {
+	for name, s := range l.c.Stats().Servers {
 		if s.Connections > perServer {
-			t.Errorf("%s has %d connections", s.Name, s.Connections)
+			t.Errorf("%s has %d connections", name, s.Connections)
 		}
 	}
 }
@@ -127,10 +127,10 @@ func bounded(t *testing.T, l *load, goroutines, files int) {
 func TestFrozenServerIsLeftAlone(t *testing.T) {
 	l, servers := faulty(t)
 	goroutines, files := runtime.NumGoroutine(), descriptors(t)
-	servers[0].signal(t, syscall.SIGSTOP)
+	servers[0].Signal(syscall.SIGSTOP)
 	l.run(t, 3000, 2*time.Millisecond)
-	s := l.c.Stats().Servers[0]
-	servers[0].signal(t, syscall.SIGCONT)
+	s := l.c.Stats().Servers["memcached-0"]
+	servers[0].Signal(syscall.SIGCONT)
 	if s.State != Out || s.Trips == 0 {
 		t.Errorf("a frozen server is %v, %d trips", s.State, s.Trips)
 	}
@@ -147,15 +147,15 @@ func TestFrozenServerIsLeftAlone(t *testing.T) {
 		t.Errorf("%d hits of 3000 look-ups, with two servers of three", l.hits)
 	}
 	bounded(t, l, goroutines, files)
-	eventually(t, "the server is back", func() bool { return l.c.Stats().Servers[0].State != Out })
+	eventually(t, "the server is back", func() bool { return l.c.Stats().Servers["memcached-0"].State != Out })
 }
 
 func TestKilledServerComesBackEmpty(t *testing.T) {
 	l, servers := faulty(t)
 	goroutines, files := runtime.NumGoroutine(), descriptors(t)
-	servers[1].kill()
+	servers[1].Kill()
 	l.run(t, 2000, time.Millisecond)
-	s := l.c.Stats().Servers[1]
+	s := l.c.Stats().Servers["memcached-1"]
 	if s.State != Out || s.Dials > 100 {
 		t.Errorf("a dead server is %v, %d tries to connect", s.State, s.Dials)
 	}
@@ -168,8 +168,8 @@ func TestKilledServerComesBackEmpty(t *testing.T) {
 	if n := l.c.Stats().StandIns; n == 0 {
 		t.Error("no other server stands in for it")
 	}
-	servers[1].restart(t)
-	eventually(t, "the server is asked again", func() bool { return l.c.Stats().Servers[1].State != Out })
+	servers[1].Restart(t)
+	eventually(t, "the server is asked again", func() bool { return l.c.Stats().Servers["memcached-1"].State != Out })
 	l.fill(t)
 }
 
@@ -181,10 +181,10 @@ func TestFlappingServerIsAskedLess(t *testing.T) {
 	wg.Go(func() {
 		for {
 			for _, s := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGCONT} {
-				_ = servers[2].cmd.Process.Signal(s)
+				servers[2].Signal(s)
 				select {
 				case <-stop:
-					_ = servers[2].cmd.Process.Signal(syscall.SIGCONT)
+					servers[2].Signal(syscall.SIGCONT)
 					return
 				case <-time.After(250 * time.Millisecond):
 				}
@@ -194,18 +194,18 @@ func TestFlappingServerIsAskedLess(t *testing.T) {
 	l.run(t, 6000, 2*time.Millisecond)
 	close(stop)
 	wg.Wait()
-	if s := l.c.Stats().Servers[2]; s.Late > 400 {
+	if s := l.c.Stats().Servers["memcached-2"]; s.Late > 400 {
 		t.Errorf("%d look-ups waited for it in vain", s.Late)
 	}
 	bounded(t, l, goroutines, files)
-	eventually(t, "the server is back", func() bool { return l.c.Stats().Servers[2].State != Out })
+	eventually(t, "the server is back", func() bool { return l.c.Stats().Servers["memcached-2"].State != Out })
 }
 
 func TestFewServersLeftAreLeftAlone(t *testing.T) {
 	l, servers := faulty(t)
 	goroutines, files := runtime.NumGoroutine(), descriptors(t)
 	for _, m := range servers {
-		m.kill()
+		m.Kill()
 	}
 	l.run(t, 2000, time.Millisecond)
 	s := l.c.Stats()
@@ -217,7 +217,7 @@ func TestFewServersLeftAreLeftAlone(t *testing.T) {
 	}
 	bounded(t, l, goroutines, files)
 	for _, m := range servers {
-		m.restart(t)
+		m.Restart(t)
 	}
 	eventually(t, "the servers are back", func() bool {
 		for _, s := range l.c.Stats().Servers {
@@ -264,8 +264,8 @@ func TestSilentAndSlowServersCostNoMoreThanTheBudget(t *testing.T) {
 		goroutines, files := runtime.NumGoroutine(), descriptors(t)
 		l.run(t, 1000, time.Millisecond)
 		s := l.c.Stats()
-		if l.hits > 0 || s.Servers[0].State != Out {
-			t.Errorf("%s: %d hits, %v", name, l.hits, s.Servers[0].State)
+		if l.hits > 0 || one(s).State != Out {
+			t.Errorf("%s: %d hits, %v", name, l.hits, one(s).State)
 		}
 		if s.Skipped < 600 {
 			t.Errorf("%s: %d of 1000 look-ups were not tried", name, s.Skipped)
@@ -310,7 +310,7 @@ func TestBlackHoleCostsNoMoreThanTheBudget(t *testing.T) {
 	goroutines, files := runtime.NumGoroutine(), descriptors(t)
 	l.run(t, 1000, time.Millisecond)
 	s := l.c.Stats()
-	if s.Servers[0].State != Out || s.Skipped < 600 || s.Servers[0].Dials > 100 {
+	if one(s).State != Out || s.Skipped < 600 || one(s).Dials > 100 {
 		t.Errorf("%+v", s)
 	}
 	if p := l.percentile(90); p > 10*time.Millisecond {
@@ -339,14 +339,14 @@ func TestLyingServerIsNotBelieved(t *testing.T) {
 	})
 	l := alone(t, f.Server)
 	l.run(t, 200, 0)
-	if s := l.c.Stats(); l.hits > 0 || s.Rejected["secret"] == 0 {
+	if s := l.c.Stats(); l.hits > 0 || s.Rejected[reason("secret")] == 0 {
 		t.Errorf("%d hits, %+v", l.hits, s)
 	}
 	id := newTestRing(t, Secrets{Values: [][]byte{secret(1)}}).seal("x", nil)[:secretEnd]
 	copy(old, id) // as if it were our secret
 	l = alone(t, f.Server)
 	l.run(t, 200, 0)
-	if s := l.c.Stats(); l.hits > 0 || s.Rejected["tag"] == 0 || s.Servers[0].Trips == 0 {
+	if s := l.c.Stats(); l.hits > 0 || s.Rejected[reason("tag")] == 0 || one(s).Trips == 0 {
 		t.Errorf("%d hits, %+v", l.hits, s)
 	}
 }
@@ -370,7 +370,7 @@ func TestFullMemoryLosesEntriesOnly(t *testing.T) {
 				})
 			}
 		}
-		s := c.Stats().Servers[0]
+		s := one(c.Stats())
 		if s.State != In || s.Errors > 0 || s.Dials > uint64(c.opt.Batches+setters+spareConn) {
 			t.Errorf("%s: %+v", name, s)
 		}
@@ -392,7 +392,7 @@ func TestConnectionLimitOfTheServerIsAMiss(t *testing.T) {
 		}
 	}()
 	for range 60 {
-		conn, err := net.Dial("tcp", m.Addr.String())
+		conn, err := net.Dial("tcp", m.Server.Addr.String())
 		if err != nil {
 			break
 		}
@@ -403,14 +403,14 @@ func TestConnectionLimitOfTheServerIsAMiss(t *testing.T) {
 	goroutines, files := runtime.NumGoroutine(), descriptors(t)
 	l.run(t, 400, time.Millisecond)
 	s := l.c.Stats()
-	if l.hits > 0 || s.Servers[0].State != Out {
+	if l.hits > 0 || one(s).State != Out {
 		t.Errorf("%d hits, %+v", l.hits, s)
 	}
 	bounded(t, l, goroutines, files)
 	for _, conn := range taken {
 		_ = conn.Close()
 	}
-	eventually(t, "the server is asked again", func() bool { return l.c.Stats().Servers[0].State != Out })
+	eventually(t, "the server is asked again", func() bool { return l.c.Stats().Servers["memcached-0"].State != Out })
 }
 
 func TestManyLookUpsShareFewConnections(t *testing.T) {
@@ -429,7 +429,7 @@ func TestManyLookUpsShareFewConnections(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	s := c.Stats().Servers[0]
+	s := one(c.Stats())
 	if s.Batches >= s.Gets || s.Dials > uint64(c.opt.Batches+setters) {
 		t.Errorf("%d look-ups in %d requests on %d connections", s.Gets, s.Batches, s.Dials)
 	}

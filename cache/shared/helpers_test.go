@@ -2,118 +2,29 @@ package shared
 
 import (
 	"bufio"
-	"bytes"
 	"net"
-	"net/netip"
-	"os"
-	"os/exec"
-	"os/user"
-	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
+
+	"shirube/internal/memcached"
 )
 
-// memcached is a real one, on a loopback address.
-type memcached struct {
+// realServer is a memcached with a name.
+type realServer struct {
 	Server
-	args []string
-	cmd  *exec.Cmd
+	*memcached.Process
 }
 
 // startMemcached starts a memcached with the given arguments, which ends with
 // the test.
-func startMemcached(t testing.TB, name string, args ...string) *memcached {
+func startMemcached(t testing.TB, name string, args ...string) *realServer {
 	t.Helper()
-	m := &memcached{Server: Server{Name: name}, args: args}
-	m.start(t, "-1")
-	t.Cleanup(m.kill)
-	return m
-}
-
-// start starts the process on a port; -1 is any.
-func (m *memcached) start(t testing.TB, port string) {
-	t.Helper()
-	me, err := user.Current()
-	if err != nil {
-		t.Fatal(err)
-	}
-	where := filepath.Join(t.TempDir(), "port")
-	args := append([]string{"-l", "127.0.0.1", "-p", port, "-U", "0", "-u", me.Username, "-t", "1"}, m.args...)
-	m.cmd = exec.Command("memcached", args...)
-	m.cmd.Env = append(os.Environ(), "MEMCACHED_PORT_FILENAME="+where)
-	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	var errors bytes.Buffer
-	m.cmd.Stderr = &errors
-	if err := m.cmd.Start(); err != nil {
-		t.Fatalf("memcached has to be installed (tools/install-test-deps): %v", err)
-	}
-	for range 500 {
-		if text, err := os.ReadFile(where); err == nil && strings.HasSuffix(string(text), "\n") {
-			_, number, _ := strings.Cut(strings.TrimSpace(string(text)), ": ")
-			if n, err := strconv.ParseUint(number, 10, 16); err == nil {
-				m.Addr = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(n))
-				return
-			}
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	m.kill()
-	t.Fatalf("memcached %v does not start: %s", args, errors.String())
-}
-
-// kill ends it at once.
-func (m *memcached) kill() {
-	if m.cmd != nil {
-		_ = m.cmd.Process.Kill()
-		_ = m.cmd.Wait()
-		m.cmd = nil
-	}
-}
-
-// restart starts it anew, empty, on the port it had.
-func (m *memcached) restart(t testing.TB) {
-	t.Helper()
-	m.kill()
-	m.start(t, strconv.Itoa(int(m.Addr.Port())))
-}
-
-func (m *memcached) signal(t testing.TB, s syscall.Signal) {
-	t.Helper()
-	if err := m.cmd.Process.Signal(s); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// tell sends text and returns the answer up to a line that ends it.
-func (m *memcached) tell(t testing.TB, text string) string {
-	t.Helper()
-	conn, err := net.Dial("tcp", m.Addr.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
-	if _, err := conn.Write([]byte(text)); err != nil {
-		t.Fatal(err)
-	}
-	var out strings.Builder
-	lines := bufio.NewReader(conn)
-	for {
-		line, err := lines.ReadString('\n')
-		if err != nil {
-			t.Fatalf("%q: %v after %q", text, err, out.String())
-		}
-		out.WriteString(line)
-		switch strings.TrimSpace(line) {
-		case "END", "OK", "STORED", "NOT_STORED", "DELETED", "NOT_FOUND":
-			return out.String()
-		}
-	}
+	p := memcached.Start(t, args...)
+	return &realServer{Server{Name: name, Addr: p.Addr}, p}
 }
 
 // fake is a server that answers as a test has it, and counts its connections.
@@ -206,3 +117,14 @@ func eventually(t testing.TB, what string, holds func() bool) {
 	}
 	t.Fatalf("in ten seconds it has not come true: %s", what)
 }
+
+// one returns what is known of the only server.
+func one(s Stats) ServerStats {
+	for _, server := range s.Servers {
+		return server
+	}
+	return ServerStats{}
+}
+
+// reason returns the place of a word in [Reasons].
+func reason(word string) int { return slices.Index(Reasons(), word) }

@@ -136,26 +136,38 @@ func parseMembers(text string) ([]Server, error) {
 	return servers, checkServers(servers)
 }
 
-// members returns the servers that the service has now. SRV records (RFC 2782)
-// name them: Kubernetes has some for each named port of a headless service, whose
-// targets are the pods by their names, if a StatefulSet made them. Without such
-// records each address is a server by that name; the keys of a pod whose address
-// changes then move.
-func (s Service) members(ctx context.Context) ([]Server, error) {
+// members returns the servers that the service has now, as the first of its
+// resolvers says that knows.
+func (s Service) members(ctx context.Context) (servers []Server, err error) {
+	err = errors.New("no resolver to look for the service")
+	for _, at := range s.Resolvers {
+		if servers, err = s.membersBy(ctx, at); err == nil {
+			return servers, nil
+		}
+	}
+	return nil, err
+}
+
+// membersBy returns the servers that the resolver at an address knows of. SRV
+// records (RFC 2782) name them: Kubernetes has some for each named port of a
+// headless service, whose targets are the pods by their names, if a StatefulSet
+// made them. Without such records each address is a server by that name; the keys
+// of a pod whose address changes then move.
+func (s Service) membersBy(ctx context.Context, at netip.AddrPort) ([]Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupMembers)
 	defer cancel()
 	r := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		var d net.Dialer
-		return d.DialContext(ctx, network, s.Resolver.String())
+		return d.DialContext(ctx, network, at.String())
 	}}
 	name := strings.TrimSuffix(s.Name, ".") + "." // as it is: no search list
 	_, targets, err := r.LookupSRV(ctx, "", "", name)
 	if err != nil || len(targets) == 0 {
-		return s.addresses(ctx, r, name, s.Port, true)
+		return addresses(ctx, r, name, s.Port, true)
 	}
 	var servers []Server
 	for _, target := range targets {
-		found, err := s.addresses(ctx, r, target.Target, target.Port, false)
+		found, err := addresses(ctx, r, target.Target, target.Port, false)
 		if err != nil {
 			return nil, err
 		}
@@ -166,13 +178,13 @@ func (s Service) members(ctx context.Context) ([]Server, error) {
 
 // addresses returns the servers at the addresses of name: each by its address
 // if they are many servers, else by that name.
-func (s Service) addresses(ctx context.Context, r *net.Resolver, name string, port uint16, many bool) ([]Server, error) {
+func addresses(ctx context.Context, r *net.Resolver, name string, port uint16, many bool) ([]Server, error) {
 	found, err := r.LookupNetIP(ctx, "ip", name)
 	if err != nil {
-		return nil, fmt.Errorf("looking for %s at %v: %w", name, s.Resolver, err)
+		return nil, fmt.Errorf("looking for %s: %w", name, err)
 	}
 	if len(found) == 0 {
-		return nil, fmt.Errorf("looking for %s at %v: no address", name, s.Resolver)
+		return nil, fmt.Errorf("looking for %s: no address", name)
 	}
 	var servers []Server
 	for _, a := range found {
@@ -183,7 +195,7 @@ func (s Service) addresses(ctx context.Context, r *net.Resolver, name string, po
 		}
 		servers = append(servers, server)
 	}
-	return sorted(servers), nil
+	return slices.Compact(sorted(servers)), nil
 }
 
 // sorted sorts servers by name, then by address.

@@ -1,6 +1,7 @@
 package shared
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
@@ -11,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -34,6 +36,11 @@ type Secrets struct {
 	// the last of Values does. One of its own lets Values be changed while what
 	// was written stays in use.
 	Names []byte
+}
+
+// equal reports whether s and o are the same, in the same order.
+func (s Secrets) equal(o Secrets) bool {
+	return slices.EqualFunc(s.Values, o.Values, bytes.Equal) && bytes.Equal(s.Names, o.Names)
 }
 
 // A value is a head and a body; the body is sealed with AES-256-GCM, and with

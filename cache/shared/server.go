@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/bradfitz/gomemcache/memcache"
+
+	"shirube/internal/hist"
 )
 
 // The bounds of what is under way with one server.
@@ -48,7 +50,7 @@ type serverCounts struct {
 	gets, hits, late, errors, busy atomic.Uint64
 	stored, kept, dropped, refused atomic.Uint64
 	batches, rejected              atomic.Uint64
-	latency                        histogram
+	took                           hist.Histogram
 }
 
 // lookup is one question to a server: the values of some keys.

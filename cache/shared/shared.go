@@ -45,12 +45,12 @@ type Options struct {
 }
 
 // Service is a name in the DNS whose members are servers: a headless service of
-// Kubernetes. It is looked up at Resolver, which must not be this server, nor
-// one that asks it.
+// Kubernetes. It is looked up at Resolvers, the first of them that knows it, which
+// must not be this server, nor ask it.
 type Service struct {
-	Name     string // fully qualified
-	Port     uint16 // of the members, where SRV records do not say it
-	Resolver netip.AddrPort
+	Name      string // fully qualified
+	Port      uint16 // of the members, where SRV records do not say it
+	Resolvers []netip.AddrPort
 }
 
 // Cache is the shared cache as one server sees it. It is safe for concurrent
@@ -72,7 +72,7 @@ type counters struct {
 	skipped                       atomic.Uint64 // look-ups that no server was there for
 	standIns                      atomic.Uint64
 	tooLarge                      atomic.Uint64
-	rejected                      [rejections]atomic.Uint64
+	rejected                      [NumReasons]atomic.Uint64
 	skew                          atomic.Int64 // nanoseconds: the most that a writer was ahead
 }
 
@@ -112,12 +112,19 @@ func New(opt Options) (*Cache, error) {
 	return c, c.SetServers(opt.Servers)
 }
 
-// UseSecrets has the cache go on with s. After an error it goes on as before.
-func (c *Cache) UseSecrets(s Secrets) error {
-	if err := c.ring.use(s); err != nil {
-		return fmt.Errorf("shared cache: %w", err)
+// UseSecrets has the cache go on with s, and reports whether that is anything
+// new. After an error it goes on as before.
+func (c *Cache) UseSecrets(s Secrets) (changed bool, err error) {
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	if s.equal(c.opt.Secrets) {
+		return false, nil
 	}
-	return nil
+	if err := c.ring.use(s); err != nil {
+		return false, fmt.Errorf("shared cache: %w", err)
+	}
+	c.opt.Secrets = s
+	return true, nil
 }
 
 // Close ends everything. It takes as long as one operation may, at most.
@@ -187,7 +194,7 @@ func (c *Cache) fetch(ctx context.Context, s *server, now time.Time, keys ...str
 		return nil, false
 	}
 	ended := time.Now()
-	s.counts.latency.add(ended.Sub(now))
+	s.counts.took.Observe(ended.Sub(now))
 	if l.err != nil {
 		s.counts.errors.Add(1)
 	}

@@ -24,6 +24,7 @@ import (
 
 	"shirube/internal/clock"
 	"shirube/internal/ede"
+	"shirube/internal/hist"
 	"shirube/internal/wire"
 )
 
@@ -73,7 +74,7 @@ func TestOneServersAnswerIsAnothersHit(t *testing.T) {
 		t.Error("another generation, and a hit")
 	}
 	s := b.Stats()
-	if s.Hits != 1 || s.Misses != 4 || s.Servers[0].Gets != 5 || s.Servers[0].Latency == ([buckets]Bucket{}) {
+	if s.Hits != 1 || s.Misses != 4 || one(s).Gets != 5 || one(s).Took == (hist.Snapshot{}) {
 		t.Errorf("%+v", s)
 	}
 }
@@ -128,7 +129,7 @@ func TestUnusableValueGivesWay(t *testing.T) {
 	for what, value := range map[string]string{
 		"nonsense": "nonsense", "nothing": "", "of the future": string(c.ring.seal(name, ahead.appendBody(nil))),
 	} {
-		m.tell(t, fmt.Sprintf("set %s 0 0 %d\r\n%s\r\n", name, len(value), value))
+		m.Tell(t, fmt.Sprintf("set %s 0 0 %d\r\n%s\r\n", name, len(value), value))
 		if _, ok := get(t, c, k); ok {
 			t.Errorf("%s: a hit", what)
 		}
@@ -137,7 +138,7 @@ func TestUnusableValueGivesWay(t *testing.T) {
 			t.Errorf("%s: it stays", what)
 		}
 	}
-	if r := c.Stats().Rejected; r["version"] == 0 || r["future"] == 0 {
+	if r := c.Stats().Rejected; r[reason("version")] == 0 || r[reason("future")] == 0 {
 		t.Errorf("%v", r)
 	}
 }
@@ -223,7 +224,7 @@ func TestLargeEntriesAreNotWritten(t *testing.T) {
 	e := fresh(t, k)
 	e.Msg = append(response(t, k, 1), make([]byte, MaxValue)...)
 	set(t, c, k, e)
-	if s := c.Stats(); s.TooLarge != 1 || s.Servers[0].Stored != 0 {
+	if s := c.Stats(); s.TooLarge != 1 || one(s).Stored != 0 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -252,7 +253,7 @@ func TestClocksMayDifferByTwoSeconds(t *testing.T) {
 		if ok != tt.ok || ok && e.Fresh(reader.opt.Clock.Now()) != tt.isFresh {
 			t.Errorf("%v ahead: %v, %+v", tt.ahead, ok, e)
 		}
-		if tt.ahead == -time.Hour && (reader.Stats().Rejected["future"] != 1 || reader.Stats().Skew < 59*time.Minute) {
+		if tt.ahead == -time.Hour && (reader.Stats().Rejected[reason("future")] != 1 || reader.Stats().Skew < 59*time.Minute) {
 			t.Errorf("%+v", reader.Stats())
 		}
 	}
@@ -268,8 +269,8 @@ func TestOtherVersionsAreAMiss(t *testing.T) {
 	e := fresh(t, k)
 	value := c.ring.seal(name, e.appendBody(nil))
 	value[0] = version + 1
-	m.tell(t, fmt.Sprintf("set %s 0 0 %d\r\n%s\r\n", name, len(value), value))
-	if _, ok := get(t, c, k); ok || c.Stats().Rejected["version"] != 1 {
+	m.Tell(t, fmt.Sprintf("set %s 0 0 %d\r\n%s\r\n", name, len(value), value))
+	if _, ok := get(t, c, k); ok || c.Stats().Rejected[reason("version")] != 1 {
 		t.Errorf("%+v", c.Stats())
 	}
 }
@@ -285,12 +286,12 @@ func TestSwappedAndOpenValuesAreAMiss(t *testing.T) {
 		"of another key": c.ring.seal(name(a), e.appendBody(nil)),
 		"unsealed":       unsealed.ring.seal(name(b), e.appendBody(nil)),
 	} {
-		m.tell(t, fmt.Sprintf("set %s 0 0 %d\r\n%s\r\n", name(b), len(value), value))
+		m.Tell(t, fmt.Sprintf("set %s 0 0 %d\r\n%s\r\n", name(b), len(value), value))
 		if _, ok := get(t, c, b); ok {
 			t.Errorf("a value %s is a hit", what)
 		}
 	}
-	if r := c.Stats().Rejected; r["tag"] != 1 || r["secret"] != 1 {
+	if r := c.Stats().Rejected; r[reason("tag")] != 1 || r[reason("secret")] != 1 {
 		t.Errorf("%v", r)
 	}
 }
@@ -309,7 +310,7 @@ func TestAuthenticationOfMemcached(t *testing.T) {
 	}
 	for _, auth := range []Auth{{}, {"shirube", "wrong"}} {
 		c := newTestCache(t, func(o *Options) { o.Auth = auth }, m.Server)
-		if _, ok := get(t, c, k); ok || c.Stats().Servers[0].Errors != 1 {
+		if _, ok := get(t, c, k); ok || one(c.Stats()).Errors != 1 {
 			t.Errorf("%+v: %v, %+v", auth, ok, c.Stats())
 		}
 	}
@@ -394,7 +395,7 @@ func TestTLSWithCertificatesOnBothSides(t *testing.T) {
 		"an authority not ours":         newTestCache(t, config(&tls.Config{RootCAs: x509.NewCertPool(), Certificates: []tls.Certificate{pair}}), m.Server),
 		"in the open":                   newTestCache(t, nil, m.Server),
 	} {
-		if _, ok := get(t, c, k); ok || c.Stats().Servers[0].Errors != 1 {
+		if _, ok := get(t, c, k); ok || one(c.Stats()).Errors != 1 {
 			t.Errorf("%s: %v, %+v", name, ok, c.Stats())
 		}
 	}
@@ -474,7 +475,9 @@ func TestServiceIsLookedUpWhereItIsToldTo(t *testing.T) {
 		if err := server.Shutdown(); err != nil {
 			t.Error(err)
 		}
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	}()
 	at := netip.MustParseAddrPort(pc.LocalAddr().String())
 	for name, want := range map[string]string{
@@ -483,7 +486,7 @@ func TestServiceIsLookedUpWhereItIsToldTo(t *testing.T) {
 		"nowhere.example":     "[]",
 		"nor.nowhere.example": "[]",
 	} {
-		members, err := Service{Name: name, Port: 11211, Resolver: at}.members(t.Context())
+		members, err := Service{Name: name, Port: 11211, Resolvers: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1"), at}}.members(t.Context())
 		if fmt.Sprint(members) != want || (err == nil) != (want != "[]") {
 			t.Errorf("%s: %v, %v; expected %s", name, members, err, want)
 		}

@@ -1,13 +1,13 @@
 package shared
 
 import (
-	"math/bits"
-	"sync/atomic"
 	"time"
+
+	"shirube/internal/hist"
 )
 
 // reasons are why values are not used, and what each is counted as.
-var reasons = [...]struct {
+var reasons = [NumReasons]struct {
 	name string
 	err  error
 }{
@@ -22,34 +22,15 @@ var reasons = [...]struct {
 	{"flushed", errFlushed},
 }
 
-const rejections = len(reasons)
+// NumReasons is how many reasons there are not to use a value.
+const NumReasons = 9
 
-// histogram counts durations by the power of two that they are below, from 16
-// microseconds on.
-type histogram [buckets]atomic.Uint64
-
-const (
-	buckets     = 16
-	firstBucket = 4 // below 2⁴ microseconds
-)
-
-func (h *histogram) add(d time.Duration) {
-	n := bits.Len64(uint64(max(d, 0)/time.Microsecond)) - firstBucket
-	h[min(max(n, 0), buckets-1)].Add(1)
-}
-
-// Bucket is how many durations were below a bound, and not below the one
-// before.
-type Bucket struct {
-	Below time.Duration // the last bucket has all that is longer
-	Count uint64
-}
-
-func (h *histogram) stats() (out [buckets]Bucket) {
-	for i := range h {
-		out[i] = Bucket{Below: time.Microsecond << (i + firstBucket), Count: h[i].Load()}
+// Reasons returns a word for each reason, in the order of [Stats].
+func Reasons() (words []string) {
+	for _, r := range reasons {
+		words = append(words, r.name)
 	}
-	return out
+	return words
 }
 
 // Stats is a snapshot of a [Cache].
@@ -64,14 +45,12 @@ type Stats struct {
 	TooLarge uint64        // entries not written for their size
 	Skew     time.Duration // the most that a writer's clock was ahead of ours
 
-	Rejected map[string]uint64 // values that were not used, by why
-	Servers  []ServerStats
+	Rejected [NumReasons]uint64 // values that were not used, by why; see [Reasons]
+	Servers  map[string]ServerStats
 }
 
 // ServerStats is a snapshot of one server.
 type ServerStats struct {
-	Name        string
-	Addr        string
 	State       State
 	Trips       uint64 // times that it went out
 	Connections int
@@ -90,7 +69,7 @@ type ServerStats struct {
 	Dropped uint64 // entries not written, for they had to wait too long
 	Refused uint64 // entries that it had no room for
 
-	Latency [buckets]Bucket // of questions that had an answer in time
+	Took hist.Snapshot // how long the questions took that had an answer in time
 }
 
 // Stats returns a snapshot.
@@ -99,14 +78,14 @@ func (c *Cache) Stats() Stats {
 	s := Stats{
 		Hits: n.hits.Load(), Stale: n.stale.Load(), Failures: n.failures.Load(), Misses: n.misses.Load(),
 		Skipped: n.skipped.Load(), StandIns: n.standIns.Load(), TooLarge: n.tooLarge.Load(),
-		Skew:     time.Duration(n.skew.Load()),
-		Rejected: make(map[string]uint64, rejections),
+		Skew:    time.Duration(n.skew.Load()),
+		Servers: make(map[string]ServerStats),
 	}
-	for i, reason := range reasons {
-		s.Rejected[reason.name] = n.rejected[i].Load()
+	for i := range s.Rejected {
+		s.Rejected[i] = n.rejected[i].Load()
 	}
 	for _, server := range *c.servers.Load() {
-		s.Servers = append(s.Servers, server.stats())
+		s.Servers[server.Name] = server.stats()
 	}
 	return s
 }
@@ -114,11 +93,10 @@ func (c *Cache) Stats() Stats {
 func (s *server) stats() ServerStats {
 	n := &s.counts
 	st := ServerStats{
-		Name: s.Name, Addr: s.Addr.String(),
 		Gets: n.gets.Load(), Hits: n.hits.Load(), Batches: n.batches.Load(), Late: n.late.Load(),
 		Errors: n.errors.Load(), Busy: n.busy.Load(), Rejected: n.rejected.Load(),
 		Stored: n.stored.Load(), Kept: n.kept.Load(), Dropped: n.dropped.Load(), Refused: n.refused.Load(),
-		Latency: n.latency.stats(),
+		Took: n.took.Snapshot(),
 	}
 	st.State, st.Trips = s.breaker.stats()
 	st.Connections, st.Dials = s.dialer.stats()

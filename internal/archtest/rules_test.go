@@ -158,6 +158,7 @@ var rules = []rule{
 		deny: []string{ours, miekg},
 		allow: []string{
 			module + "/internal/wire", module + "/internal/ede", module + "/internal/rrset", module + "/internal/clock",
+			module + "/internal/hist",
 		},
 		reason: "the shared cache carries sealed bytes: it knows what they are about, and neither what they say nor who asks",
 	},
@@ -242,7 +243,7 @@ var rules = []rule{
 	{
 		name: "laboratory", in: []string{"..."}, not: []string{"cmd/...", "bench/...", "internal/lab/...", "internal/simnet/...", "internal/rpl/..."},
 		deny: []string{
-			module + "/internal/lab/...", module + "/internal/simnet/...", module + "/internal/rpl/...",
+			module + "/internal/lab/...", module + "/internal/simnet/...", module + "/internal/rpl/...", module + "/internal/memcached/...",
 		},
 		reason: "laboratories are for tests and the demo: the server does not depend on them",
 	},

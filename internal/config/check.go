@@ -17,6 +17,7 @@ func (d *decoder) contradictions(cfg *Config) {
 	d.lifetimes(&cfg.Cache)
 	d.zones(cfg)
 	d.staleInTime(cfg)
+	d.sharedCache(cfg)
 	d.localRoot(cfg)
 	d.dnssec(cfg)
 	d.dnstap(cfg)

@@ -34,6 +34,8 @@ type Config struct {
 	Identity Identity `yaml:"identity"`
 	// What is kept in memory.
 	Cache Cache `yaml:"cache"`
+	// What is kept in common with other servers of the same fleet, on memcached.
+	SharedCache SharedCache `yaml:"shared_cache"`
 	// How questions are resolved.
 	Resolver Resolver `yaml:"resolver"`
 	// Zones whose names are asked of other resolvers. Of the zones here and in

@@ -42,6 +42,7 @@ func Default() Config {
 				Recheck:       30 * time.Second,
 			},
 		},
+		SharedCache: sharedCache(),
 		Resolver: Resolver{
 			PrimeRoot:           true,
 			QNameMinimisation:   MinimisationRelaxed,

@@ -46,6 +46,12 @@ func value(v reflect.Value, path string, words map[string][]string) any {
 		inner := make(map[string]any)
 		section(inner, v, path+".", words)
 		return inner
+	case reflect.Map: // from names
+		inner := make(map[string]any, v.Len())
+		for _, name := range v.MapKeys() {
+			inner[name.String()] = value(v.MapIndex(name), path+"."+name.String(), words)
+		}
+		return inner
 	case reflect.Array:
 		names := words[path]
 		if len(names) != v.Len() {

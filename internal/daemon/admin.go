@@ -84,7 +84,7 @@ func (d *Daemon) snapshot() metrics.Snapshot {
 	m := metrics.Snapshot{
 		Version: d.Version, Started: d.control.begun,
 		Ready: p.Health.Ready(now), Causes: p.Health.Causes(),
-		UDP: s.UDP, Streams: []metrics.Stream{{Proto: wire.TCP, TCPStats: s.TCP}}, Slots: s.Slots, Frontend: s.Frontend,
+		UDP: s.UDP, Streams: []metrics.Stream{{Proto: wire.TCP, TCPStats: s.TCP}}, Slots: s.Slots, Frontend: s.Frontend, Shared: s.Shared,
 		Answers: s.Answers, Memory: s.Memory, MemoryLimit: int64(p.Config.Cache.RRsetsSize),
 		Resolver: s.Resolver, Upstream: s.Upstream,
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/miekg/dns"
 
 	"shirube/cache"
+	"shirube/cache/shared"
 	"shirube/internal/config"
 	"shirube/internal/control"
 	"shirube/internal/frontend"
@@ -177,7 +178,8 @@ func (d *Daemon) counters() map[string]any { return control.Counters(d.Stats(), 
 func counterWords() map[string][]string {
 	status := []string{"ok", "ignored", "malformed", "unsupported_opcode", "unsupported_version"} // wire.Status
 	words := map[string][]string{
-		"udp.status": status, "tcp.status": status,
+		"shared.rejected": shared.Reasons(),
+		"udp.status":      status, "tcp.status": status,
 		"resolver.infra.failures":   {"timeout", "unreachable", "no_route", "malformed", "lame"}, // infra.Cause
 		"resolver.infra.family_out": {"ipv4", "ipv6"},
 	}

@@ -92,7 +92,7 @@ func (d *Daemon) cfg() *config.Config { return &d.Pipeline().Config }
 
 // Close ends what New built, of a server that was not started.
 func (d *Daemon) Close() {
-	d.Pipeline().Frontend.Close()
+	d.Pipeline().Close()
 	d.upstream.Close()
 	d.cancel()
 }
@@ -194,7 +194,7 @@ func (d *Daemon) wanted(p *Pipeline) []task {
 		w := rootWatch(grace)
 		list = append(list, task{key: w, run: func(ctx context.Context) { w.follow(ctx, d.Pipeline, d.upstream.Answers) }})
 	}
-	return list
+	return append(list, sharedTasks(p, d.log)...)
 }
 
 // prime saves the first client the wait for the root.
@@ -265,7 +265,7 @@ func (d *Daemon) shutdown(ctx context.Context) error {
 	wg.Wait()
 	closed := errors.Join(d.control.close(), d.closeAdmin()) // not earlier: one may want to see how it stops
 	d.cancel()
-	front.Close()
+	d.Pipeline().Close()
 	d.tasks.follow(d.ctx, nil)
 	d.background.Wait()
 	d.upstream.Close()

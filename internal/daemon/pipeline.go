@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"shirube/cache"
+	"shirube/cache/shared"
 	"shirube/internal/clock"
 	"shirube/internal/config"
 	"shirube/internal/exchange"
@@ -31,7 +32,7 @@ import (
 // Pipeline is the life of a query without its transports: what a server and
 // every test and benchmark of the whole have in common. It is what follows from
 // one configuration, a generation: a reload makes the next one, which shares with
-// it what is to live on, and puts it in its place.
+// it what is to live on, and puts it in its place. Close the last one at the end.
 type Pipeline struct {
 	Config    config.Config
 	Clock     *clock.Clock // that all the rest goes by; nil: the real time
@@ -42,8 +43,9 @@ type Pipeline struct {
 	Tracker   *anchor.Tracker // of Anchors; nil: there is none; it has to be run to follow roll-overs
 	Cookies   *policy.Cookies // of clients; nil: none
 	Health    *health.State   // whether clients are to be sent here
+	Shared    *shared.Cache   // nil: nothing is shared; it has to be run to follow its servers
 	Resolver  *resolver.Resolver
-	Frontend  *frontend.Frontend // Close it at the end
+	Frontend  *frontend.Frontend
 
 	log       *slog.Logger
 	exchanger resolver.Exchanger
@@ -132,6 +134,9 @@ func (p *Pipeline) build(before *Pipeline) error {
 	} else if p.Cookies, err = newCookies(cfg.Cookies); err != nil {
 		return fmt.Errorf("cookies: %w", err)
 	}
+	if err := p.buildShared(before); err != nil {
+		return fmt.Errorf("shared_cache: %w", err)
+	}
 	opt := frontend.Options{
 		Policy:   rules,
 		Health:   healthName(cfg.Health, p.Health),
@@ -151,12 +156,32 @@ func (p *Pipeline) build(before *Pipeline) error {
 		FlightsPerNetwork: portion(cfg.Limits.InFlightPerNetwork, cfg.Limits.InFlight),
 
 		ClientTimeout: clientTimeout(cfg.Cache.ServeStale),
+
+		Sharing: sharing(cfg, p.Shared, p.Memory),
 	}
 	if before != nil {
 		p.Frontend, err = before.Frontend.With(opt)
 	} else {
 		p.Frontend, err = frontend.New(opt)
 	}
+	return err
+}
+
+// Close ends what the pipeline started.
+func (p *Pipeline) Close() {
+	p.Frontend.Close()
+	if p.Shared != nil {
+		p.Shared.Close()
+	}
+}
+
+// buildShared makes the shared cache.
+func (p *Pipeline) buildShared(before *Pipeline) (err error) {
+	if before != nil && reflect.DeepEqual(before.Config.SharedCache, p.Config.SharedCache) {
+		p.Shared = before.Shared
+		return nil
+	}
+	p.Shared, err = newShared(p.Config, p.Clock, p.log)
 	return err
 }
 

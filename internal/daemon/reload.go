@@ -30,6 +30,7 @@ func (d *Daemon) parts() []part {
 		{"limits", d.reloadLimits},
 		{"memory", d.reloadMemory},
 		{"log", d.reloadLog},
+		{"shared_cache", reloadShared},
 	}
 }
 

@@ -64,6 +64,17 @@ func otherValues(t *testing.T, d *reloadable) map[string]any {
 		"control.socket":                filepath.Join(dir, "control"),
 		"control.group":                 "0",
 		"debug.clock_offset_file":       filepath.Join(dir, "offset"),
+
+		"shared_cache.servers":           []config.SharedServer{{Name: "a", Address: config.Address{AddrPort: netip.MustParseAddrPort("127.0.0.1:9")}}},
+		"shared_cache.servers_file":      write("servers", "a 127.0.0.1:9\n"),
+		"shared_cache.service.name":      "memcached.example",
+		"shared_cache.service.resolvers": []config.Address{{AddrPort: netip.MustParseAddrPort("192.0.2.1:53")}},
+		"shared_cache.secret_file":       write("shared", strings.Repeat("0f", 32)+"\n"),
+		"shared_cache.tls.ca_file":       "ca.pem",
+		"shared_cache.tls.cert_file":     "cert.pem",
+		"shared_cache.tls.key_file":      "key.pem",
+		"shared_cache.username":          "shirube",
+		"shared_cache.password_file":     "password",
 	}
 }
 
@@ -71,6 +82,7 @@ func otherValues(t *testing.T, d *reloadable) map[string]any {
 var companions = map[string]func(*config.Config){
 	"resolver.ipv4":                   func(c *config.Config) { c.Resolver.RootHints = "" }, // nothing is asked here
 	"resolver.do_not_query_localhost": func(c *config.Config) { c.Resolver.RootHints = "" },
+	"shared_cache.enabled":            func(c *config.Config) { c.SharedCache.Authentication = config.SharedNone },
 	"local_root.enabled":              func(c *config.Config) { c.LocalRoot.File = "testdata/none" },
 }
 

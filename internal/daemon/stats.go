@@ -4,6 +4,7 @@ import (
 	"runtime"
 
 	"shirube/cache"
+	"shirube/cache/shared"
 	"shirube/dnstap"
 	"shirube/internal/frontend"
 	"shirube/resolver"
@@ -20,6 +21,7 @@ type Stats struct {
 	Slots      transport.SlotsStats
 	Frontend   frontend.Stats
 	Answers    cache.AnswersStats
+	Shared     shared.Stats // zero without one
 	Memory     cache.MemoryStats
 	Resolver   resolver.Stats
 	LocalRoot  localroot.Stats // zero without one
@@ -35,6 +37,10 @@ func (d *Daemon) Stats() Stats {
 	if p.LocalRoot != nil {
 		root = p.LocalRoot.Stats()
 	}
+	var fleet shared.Stats
+	if p.Shared != nil {
+		fleet = p.Shared.Stats()
+	}
 	return Stats{
 		Goroutines: runtime.NumGoroutine(),
 		UDP:        d.udp.Stats(),
@@ -42,6 +48,7 @@ func (d *Daemon) Stats() Stats {
 		Slots:      d.slots.Stats(),
 		Frontend:   p.Frontend.Stats(),
 		Answers:    p.Answers.Stats(),
+		Shared:     fleet,
 		Memory:     p.Memory.Stats(),
 		Resolver:   p.Resolver.Stats(),
 		LocalRoot:  root,
@@ -66,6 +73,7 @@ func (d *Daemon) LogStats() {
 		"slots", s.Slots,
 		"frontend", s.Frontend,
 		"answers", s.Answers,
+		"shared", s.Shared,
 		"memory", s.Memory,
 		"resolver", s.Resolver,
 		"local_root", s.LocalRoot,

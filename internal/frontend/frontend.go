@@ -54,6 +54,8 @@ type Options struct {
 	// given a stale one, from when its query came in; default 1.8 s (RFC 8767
 	// §5). Negative: no time at all, and who may ask without RD is given it too.
 	ClientTimeout time.Duration
+
+	Sharing Sharing // of answers with other servers; default: none
 }
 
 // Frontend answers queries. It implements [transport.Handler].
@@ -69,6 +71,7 @@ type Frontend struct {
 type traffic struct {
 	flights     flights[flightKey, *outcome]
 	refresher   refresher
+	sharing     sharing
 	counts      counters
 	generations atomic.Uint32 // the last one made
 	current     atomic.Uint32 // the last one in force
@@ -371,7 +374,7 @@ func (f *Frontend) respond(buf []byte, q *wire.Query, out *outcome) []byte {
 
 // resolve does the work of one flight: it resolves k, to an answer that lives
 // on after until, and remembers what came of it, so that who asks from now on
-// finds it in memory.
+// finds it in memory. What the fleet knows already need not be resolved.
 func (f *Frontend) resolve(server context.Context, k flightKey, until time.Time) (out *outcome) {
 	out = &outcome{f: f, k: k}
 	defer func() {
@@ -383,14 +386,22 @@ func (f *Frontend) resolve(server context.Context, k flightKey, until time.Time)
 	}()
 	out.ctx.Begin(server, time.Now().Add(f.opt.Timeout))
 	defer out.ctx.End()
+	borrowed, stale := f.borrow(&out.ctx, out, until)
+	if borrowed {
+		return out
+	}
 	ans, err := f.opt.Resolver.Resolve(&out.ctx, resolver.Query{Question: k.q, CD: k.cd, Until: until})
 	out.at = f.opt.Clock.Now()
 	if err == nil {
 		out.ans = ans
 		out.replace(until)
+		f.share(out)
 		return out
 	}
 	out.err = ede.Of(err)
+	if stale != nil {
+		stale.keep()
+	}
 	// Neither the server's end nor that others ask too much of a zone is a
 	// failure of the question.
 	if server.Err() == nil && !f.superseded() && !errors.Is(err, resolver.ErrCrowded) {
@@ -399,6 +410,7 @@ func (f *Frontend) resolve(server context.Context, k flightKey, until time.Time)
 			least = f.opt.BogusTTL
 		}
 		f.opt.Answers.FailFor(k.q, k.cd, out.err, out.at, least)
+		f.shareFailure(out, resolver.IsBogus(err))
 		f.opt.Log.Debug("cannot resolve", "question", k.q.String(), "error", err)
 	}
 	return out

@@ -77,11 +77,32 @@ type Stats struct {
 	Reasons [NumReasons]uint64 // responses with an Extended DNS Error, by its code (RFC 8914), to clients without EDNS too
 	Took    hist.Snapshot      // how long flights took: resolutions, whoever waited for them
 
+	Shared Shares // of what the fleet shares
+
 	ShedFlights uint64 // turned away: too many questions being resolved
 	ShedNetwork uint64 // turned away: too many questions of the client's network being resolved
 	ShedWaiters uint64 // turned away: too many clients wait for the question
 	Flights     int    // questions being resolved now
 	Networks    int    // of clients who asked them
+}
+
+// Shares counts what was taken from the shared cache, and what was given.
+type Shares struct {
+	Hits     uint64 // questions that were not resolved: another server had
+	Renewed  uint64 // of them, for answers to be renewed before they expire
+	Failures uint64 // questions that were not tried: another server had failed
+	Stale    uint64 // answers that had expired, taken for want of better ones
+	Set      uint64 // answers given
+	Failed   uint64 // failures told
+	Floods   uint64 // denials not given: too many of their zone
+}
+
+// stats returns a snapshot.
+func (s *sharing) stats() Shares {
+	return Shares{
+		Hits: s.hits.Load(), Renewed: s.renewed.Load(), Failures: s.failures.Load(), Stale: s.stale.Load(),
+		Set: s.set.Load(), Failed: s.failed.Load(), Floods: s.floods.Load(),
+	}
 }
 
 // Stats returns a snapshot.
@@ -112,6 +133,7 @@ func (f *Frontend) Stats() Stats {
 	}
 	r := &f.refresher
 	s.Refreshed, s.RefreshFailed, s.RefreshDropped = r.renewed.Load(), r.failed.Load(), r.dropped.Load()
+	s.Shared = f.sharing.stats()
 	fl := f.flights.stats()
 	s.Took = f.flights.took.Snapshot()
 	s.Flights, s.Networks = fl.underWay, fl.networks

@@ -18,6 +18,7 @@ costs the same whatever is remembered: a millisecond of one processor, with ten 
 
 - **Counters** only grow while the server runs. All values of a label are there from the start, as 0.
 - **Labels** have few values, all in the code. Nothing that a client or a name server says becomes one: no names, no addresses.
+  ` + "`memcached`" + ` is the name that the configuration gives a server of the shared cache, one of 64 at most.
 - **Histograms** have two buckets an octave, from 1 µs to 16.8 s.
 - **What is rare** (a panic, an error of the network) is a counter all the same: an alert needs its 0.
 

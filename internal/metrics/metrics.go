@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"shirube/cache"
+	"shirube/cache/shared"
 	"shirube/internal/frontend"
 	"shirube/internal/health"
 	"shirube/internal/hist"
@@ -42,6 +43,7 @@ type Snapshot struct {
 
 	Answers     cache.AnswersStats
 	Memory      cache.MemoryStats
+	Shared      shared.Stats
 	MemoryLimit int64 // bytes
 
 	Resolver  resolver.Stats
@@ -99,6 +101,7 @@ func Table() []Group {
 		{"Clients", clientMetrics()},
 		{"Answers", answerMetrics()},
 		{"Memory", memoryMetrics()},
+		{"Shared cache", sharedMetrics()},
 		{"Resolution", resolverMetrics()},
 		{"DNSSEC", dnssecMetrics()},
 		{"Name servers", upstreamMetrics()},

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"shirube/cache"
+	"shirube/cache/shared"
 	"shirube/internal/health"
 	"shirube/internal/hist"
 	"shirube/internal/wire"
@@ -168,6 +169,8 @@ func TestScrapeSaysWhatTheSnapshotHolds(t *testing.T) {
 	var h hist.Histogram
 	h.Observe(3 * time.Millisecond)
 	s.Upstream.RTT.UDP = h.Snapshot()
+	s.Shared.Servers = map[string]shared.ServerStats{"memcached-0": {State: shared.Out, Late: 4, Took: h.Snapshot()}}
+	s.Shared.Rejected[2] = 11
 	got := scrape(t, s)
 	for _, want := range []string{
 		`shirube_build_info{go="go1.`,
@@ -190,6 +193,10 @@ func TestScrapeSaysWhatTheSnapshotHolds(t *testing.T) {
 		`shirube_upstream_rtt_seconds_bucket{transport="udp",le="0.003072"} 1`,
 		`shirube_upstream_rtt_seconds_bucket{transport="udp",le="+Inf"} 1`,
 		`shirube_upstream_rtt_seconds_sum{transport="udp"} 0.003`,
+		`shirube_shared_server_out{memcached="memcached-0"} 1`,
+		`shirube_shared_server_lookups_total{memcached="memcached-0",outcome="late"} 4`,
+		`shirube_shared_server_seconds_count{memcached="memcached-0"} 1`,
+		`shirube_shared_rejected_total{reason="tag"} 11`,
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("without %s", want)

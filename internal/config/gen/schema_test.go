@@ -176,6 +176,7 @@ func TestSchemaRefusesWhatIsBadByItself(t *testing.T) {
 		"stale-answers-too-late", "debug-left-over",
 		"cookies-off-and-required", "nsid-both", "nsid-hex", "nsid-long",
 		"admin-for-everybody", "admin-halves", "health-root",
+		"shared-cache", "shared-cache-empty",
 	}
 	files, err := filepath.Glob("../testdata/bad/*.yaml")
 	if err != nil || len(files) == 0 {

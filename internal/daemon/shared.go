@@ -1,0 +1,299 @@
+package daemon
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"shirube/cache"
+	"shirube/cache/shared"
+	"shirube/internal/clock"
+	"shirube/internal/config"
+	"shirube/internal/frontend"
+	"shirube/internal/wire"
+)
+
+// newShared returns the shared cache; nil for none.
+func newShared(conf config.Config, now *clock.Clock, log *slog.Logger) (*shared.Cache, error) {
+	cfg := conf.SharedCache
+	if !cfg.Enabled {
+		return nil, nil
+	}
+	opt := shared.Options{
+		File:       cfg.ServersFile,
+		Generation: uint64(cfg.Generation),
+		Writer:     instanceName(conf.Identity),
+		Budget:     cfg.Budget,
+		Timeout:    cfg.Timeout,
+		Batches:    cfg.InFlight,
+		Clock:      now,
+		Log:        log,
+	}
+	for _, s := range cfg.Servers {
+		opt.Servers = append(opt.Servers, shared.Server{Name: s.Name, Addr: s.Address.Or(cfg.Service.Port)})
+	}
+	if cfg.Service.Name != "" {
+		opt.Service = shared.Service{Name: cfg.Service.Name, Port: cfg.Service.Port}
+		for _, a := range cfg.Service.Resolvers {
+			opt.Service.Resolvers = append(opt.Service.Resolvers, a.Or(53))
+		}
+	}
+	var err error
+	if opt.Secrets, err = sharedSecrets(cfg, log); err != nil {
+		return nil, err
+	}
+	if opt.TLS, err = sharedTLS(cfg.TLS); err != nil {
+		return nil, err
+	}
+	if opt.Auth, err = sharedAuth(cfg); err != nil {
+		return nil, err
+	}
+	return shared.New(opt)
+}
+
+// instanceName is what this server is called in what it writes.
+func instanceName(id config.Identity) string {
+	if id.NSID != "" {
+		return id.NSID
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return "unknown"
+	}
+	return host
+}
+
+// sharedSecrets reads the secrets of the fleet.
+func sharedSecrets(cfg config.SharedCache, log *slog.Logger) (shared.Secrets, error) {
+	if cfg.Authentication == config.SharedNone {
+		log.Warn("THE SHARED CACHE IS NOT AUTHENTICATED: shared_cache.authentication is none. " +
+			"Whoever can reach a memcached decides what this server answers")
+		return shared.Secrets{}, nil
+	}
+	return readSharedSecrets(cfg.SecretFile)
+}
+
+// readSharedSecrets returns the secrets in file. Its error does not show them.
+func readSharedSecrets(file string) (shared.Secrets, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return shared.Secrets{}, fmt.Errorf("secret_file: %w", err)
+	}
+	defer func() { _ = f.Close() }() // only read
+	s, err := parseSharedSecrets(f)
+	if err != nil {
+		return shared.Secrets{}, fmt.Errorf("secret_file: %s: %w", file, err)
+	}
+	return s, nil
+}
+
+// parseSharedSecrets reads the secrets of a file.
+func parseSharedSecrets(r io.Reader) (s shared.Secrets, err error) {
+	text, err := io.ReadAll(io.LimitReader(r, maxSecretFile+1))
+	switch {
+	case err != nil:
+		return s, err
+	case len(text) > maxSecretFile:
+		return s, fmt.Errorf("longer than %d octets", maxSecretFile)
+	}
+	lines := bufio.NewScanner(strings.NewReader(string(text)))
+	for n := 1; lines.Scan(); n++ {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		digits, names := strings.CutPrefix(line, "names ")
+		secret, err := hex.DecodeString(strings.TrimSpace(digits))
+		switch {
+		case err != nil || len(secret) != shared.SecretLen:
+			return s, fmt.Errorf("line %d: found %d characters; expected %d hexadecimal digits", n, len(digits), 2*shared.SecretLen)
+		case names && s.Names != nil:
+			return s, fmt.Errorf("line %d: found a second secret for names; expected one", n)
+		case names:
+			s.Names = secret
+		default:
+			s.Values = append(s.Values, secret)
+		}
+	}
+	if len(s.Values) == 0 || len(s.Values) > shared.MaxSecrets {
+		return s, fmt.Errorf("found %d secrets; expected 1 to %d", len(s.Values), shared.MaxSecrets)
+	}
+	return s, lines.Err()
+}
+
+// followSharedSecrets has the shared cache take up the secrets in its file when
+// it has changed, until ctx ends. While the file is bad, those that were good
+// stay, and log is told once.
+func followSharedSecrets(ctx context.Context, c *shared.Cache, file string, log *slog.Logger) {
+	tick := time.NewTicker(pollSecrets)
+	defer tick.Stop()
+	told := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		changed := false
+		secrets, err := readSharedSecrets(file) // a short file: no need to look whether it has changed
+		if err == nil {
+			changed, err = c.UseSecrets(secrets)
+		}
+		switch {
+		case err == nil:
+			if told = ""; changed {
+				log.Info("the secrets of the shared cache have changed", "file", file)
+			}
+		case err.Error() != told:
+			told = err.Error()
+			log.Warn("cannot read the secrets of the shared cache; going on with those before", "error", err)
+		}
+	}
+}
+
+// sharedTasks returns what keeps the shared cache of p current.
+func sharedTasks(p *Pipeline, log *slog.Logger) []task {
+	if p.Shared == nil {
+		return nil
+	}
+	list := []task{{key: p.Shared, run: p.Shared.Run}}
+	if file := p.Config.SharedCache.SecretFile; file != "" {
+		type secretsOf struct{ *shared.Cache }
+		list = append(list, task{
+			key: secretsOf{p.Shared},
+			run: func(ctx context.Context) { followSharedSecrets(ctx, p.Shared, file, log) },
+		})
+	}
+	return list
+}
+
+// reloadShared reads the secrets anew, or lets go of the shared cache that is not
+// used any more.
+func reloadShared(r *reload) error {
+	from, to := r.from.Shared, r.to.Shared
+	switch {
+	case from != to:
+		if to != nil {
+			r.undo(to.Close)
+		}
+		if from != nil {
+			r.retire(from.Close)
+		}
+	case to != nil && r.to.Config.SharedCache.SecretFile != "":
+		secrets, err := readSharedSecrets(r.to.Config.SharedCache.SecretFile)
+		if err != nil {
+			return err
+		}
+		r.commit(func() { _, _ = to.UseSecrets(secrets) }) // they are as many and as long as they have to be
+	}
+	return nil
+}
+
+// sharedTLS returns how connections to memcached are encrypted; nil: not at all.
+func sharedTLS(cfg config.SharedTLS) (*tls.Config, error) {
+	if !cfg.Enabled {
+		return nil, nil
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12} // memcached's least, too
+	if cfg.CAFile != "" {
+		text, err := os.ReadFile(cfg.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("tls.ca_file: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("tls.ca_file: %s: found no certificate", cfg.CAFile)
+		}
+	}
+	if cfg.CertFile == "" {
+		return c, nil
+	}
+	load := func() (*tls.Certificate, error) {
+		pair, err := tls.LoadX509KeyPair(cfg.CertFile, cfg.KeyFile)
+		return &pair, err
+	}
+	if _, err := load(); err != nil {
+		return nil, fmt.Errorf("tls.cert_file: %w", err)
+	}
+	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
+	return c, nil
+}
+
+// sharedAuth returns who memcached is told that we are.
+func sharedAuth(cfg config.SharedCache) (shared.Auth, error) {
+	if cfg.Username == "" {
+		return shared.Auth{}, nil
+	}
+	text, err := os.ReadFile(cfg.PasswordFile)
+	if err != nil {
+		return shared.Auth{}, fmt.Errorf("password_file: %w", err)
+	}
+	password, _, _ := strings.Cut(string(text), "\n")
+	password = strings.TrimSuffix(password, "\r")
+	if password == "" || strings.ContainsAny(password, " \t\r") {
+		return shared.Auth{}, errors.New("password_file: " + cfg.PasswordFile + ": found no password, or one with spaces in it")
+	}
+	return shared.Auth{User: cfg.Username, Password: password}, nil
+}
+
+// sharing returns how the frontend uses the shared cache.
+func sharing(conf config.Config, c *shared.Cache, memory *cache.Memory) frontend.Sharing {
+	if c == nil {
+		return frontend.Sharing{}
+	}
+	s := frontend.Sharing{Cache: c, Scope: scopes(conf), Delegated: func(n wire.Name) time.Time {
+		if cut := memory.Cut(n); cut != nil {
+			return cut.Until
+		}
+		return time.Time{}
+	}}
+	if stale := conf.Cache.ServeStale; stale.Enabled {
+		s.MaxStale = stale.MaxAge
+	}
+	return s
+}
+
+// scopes returns what tells apart answers that servers with different
+// configurations would give to the same question: those that judge by other
+// rules, and those that have a zone from elsewhere.
+func scopes(conf config.Config) func(wire.Name) uint64 {
+	d := conf.DNSSEC
+	base := hashOf("rules", d.Validation, d.RootTrustAnchor, d.TrustAnchors, d.TrustAnchorFiles, d.OverrideTime, d.MaxNSEC3Iterations,
+		d.HardenBelowNXDomain, d.DisabledAlgorithms, d.DisabledDSDigests, conf.Resolver.RootHints, conf.Resolver.Port,
+		conf.Cache.MaxTTL, conf.Cache.MinTTL, conf.Cache.MaxNegativeTTL, conf.Cache.MinimalResponses)
+	zones := make(map[wire.Name]uint64)
+	for kind, list := range map[string][]config.Zone{"forward": conf.ForwardZones, "stub": conf.StubZones} {
+		for _, z := range list {
+			zones[z.Name] = hashOf(kind, base, z)
+		}
+	}
+	return func(n wire.Name) uint64 {
+		for len(zones) > 0 {
+			if scope, ok := zones[n]; ok {
+				return scope
+			}
+			var ok bool
+			if n, ok = n.Parent(); !ok {
+				break
+			}
+		}
+		return base
+	}
+}
+
+// hashOf returns a number that stands for values, the same in every process.
+func hashOf(values ...any) uint64 {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q", values))
+	return binary.BigEndian.Uint64(sum[:])
+}

@@ -1,0 +1,121 @@
+// Package memcached starts real memcached servers for tests, on loopback
+// addresses.
+package memcached
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Process is a memcached under way.
+type Process struct {
+	Addr netip.AddrPort
+	args []string
+	cmd  *exec.Cmd
+}
+
+// Start starts a memcached with the given arguments, with one thread and on any
+// port. It ends with the test.
+func Start(t testing.TB, args ...string) *Process {
+	t.Helper()
+	p := &Process{args: args}
+	p.start(t, "-1")
+	t.Cleanup(p.Kill)
+	return p
+}
+
+// start starts the process on a port; -1 is any.
+func (p *Process) start(t testing.TB, port string) {
+	t.Helper()
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	where := filepath.Join(t.TempDir(), "port")
+	args := append([]string{"-l", "127.0.0.1", "-p", port, "-U", "0", "-u", me.Username, "-t", "1"}, p.args...)
+	p.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), "memcached", args...)
+	p.cmd.Env = append(os.Environ(), "MEMCACHED_PORT_FILENAME="+where)
+	var errors bytes.Buffer
+	p.cmd.Stderr = &errors
+	if err := p.cmd.Start(); err != nil {
+		p.cmd = nil
+		t.Fatalf("memcached has to be installed (tools/install-test-deps): %v", err)
+	}
+	for range 500 {
+		if n, ok := portIn(where); ok {
+			p.Addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), n)
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	p.Kill()
+	t.Fatalf("memcached %v does not start: %s", args, errors.String())
+}
+
+// portIn returns the port that memcached has written to file.
+func portIn(file string) (uint16, bool) {
+	text, err := os.ReadFile(file)
+	if err != nil || !strings.HasSuffix(string(text), "\n") {
+		return 0, false
+	}
+	_, number, _ := strings.Cut(strings.TrimSpace(string(text)), ": ")
+	n, err := strconv.ParseUint(number, 10, 16)
+	return uint16(n), err == nil
+}
+
+// Kill ends it at once.
+func (p *Process) Kill() {
+	if p.cmd != nil {
+		_ = p.cmd.Process.Kill()
+		_ = p.cmd.Wait()
+		p.cmd = nil
+	}
+}
+
+// Restart starts it anew, empty, on the port that it had.
+func (p *Process) Restart(t testing.TB) {
+	t.Helper()
+	p.Kill()
+	p.start(t, strconv.Itoa(int(p.Addr.Port())))
+}
+
+// Signal sends it a signal.
+func (p *Process) Signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) }
+
+// Tell sends it text and returns its answer, up to a line that ends one.
+func (p *Process) Tell(t testing.TB, text string) string {
+	t.Helper()
+	conn, err := net.DialTimeout("tcp", p.Addr.String(), 5*time.Second) //nolint:noctx // it has a time-out
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := conn.Write([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	for lines := bufio.NewReader(conn); ; {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			t.Fatalf("%q: %v after %q", text, err, out.String())
+		}
+		out.WriteString(line)
+		switch strings.TrimSpace(line) {
+		case "END", "OK", "STORED", "NOT_STORED", "DELETED", "NOT_FOUND":
+			return out.String()
+		}
+	}
+}

@@ -1,0 +1,155 @@
+package metrics
+
+import (
+	"maps"
+	"slices"
+
+	"shirube/cache/shared"
+)
+
+// sharedMetrics are of the cache that the fleet has in common. The names of its
+// servers are those that the operator gave them, and few.
+func sharedMetrics() []Metric {
+	return append([]Metric{
+		{
+			"shirube_shared_answers_total", Counter,
+			[]string{"kind"},
+			"Questions that were not resolved, for another server had: with a `good` answer, with one to `renew` what is about to expire (counted as good, too), with a `failure` a moment ago; and `stale` answers taken for want of better ones",
+			func(s *Snapshot, e *emitter) {
+				e.count(s.Frontend.Shared.Hits, "good")
+				e.count(s.Frontend.Shared.Renewed, "renew")
+				e.count(s.Frontend.Shared.Failures, "failure")
+				e.count(s.Frontend.Shared.Stale, "stale")
+			},
+		},
+		{
+			"shirube_shared_given_total", Counter,
+			[]string{"kind"},
+			"What was handed to the shared cache: an `answer`, a `failure`; or not, for too many names of its zone do not exist: a `flood`",
+			func(s *Snapshot, e *emitter) {
+				e.count(s.Frontend.Shared.Set, "answer")
+				e.count(s.Frontend.Shared.Failed, "failure")
+				e.count(s.Frontend.Shared.Floods, "flood")
+			},
+		},
+		{
+			"shirube_shared_lookups_total", Counter,
+			[]string{"outcome"},
+			"Look-ups in the shared cache: a `hit`, a `stale` answer, a `failure` of another server, a `miss`, or `skipped`, its servers being out",
+			func(s *Snapshot, e *emitter) {
+				e.count(s.Shared.Hits, "hit")
+				e.count(s.Shared.Stale, "stale")
+				e.count(s.Shared.Failures, "failure")
+				e.count(s.Shared.Misses, "miss")
+				e.count(s.Shared.Skipped, "skipped")
+			},
+		},
+		{
+			"shirube_shared_rejected_total", Counter,
+			[]string{"reason"},
+			"Values of the shared cache that were not used. `tag` is forged or damaged",
+			func(s *Snapshot, e *emitter) {
+				for i, reason := range shared.Reasons() {
+					e.count(s.Shared.Rejected[i], reason)
+				}
+			},
+		},
+		{
+			"shirube_shared_stand_ins_total", Counter, nil,
+			"Entries written to another server than their own, which was out",
+			func(s *Snapshot, e *emitter) { e.count(s.Shared.StandIns) },
+		},
+		{
+			"shirube_shared_too_large_total", Counter, nil,
+			"Entries not written for their size",
+			func(s *Snapshot, e *emitter) { e.count(s.Shared.TooLarge) },
+		},
+		{
+			"shirube_shared_skew_seconds", Gauge, nil,
+			"The most that the clock of a server that wrote an entry was ahead",
+			func(s *Snapshot, e *emitter) { e.add(s.Shared.Skew.Seconds()) },
+		},
+	}, sharedServerMetrics()...)
+}
+
+// sharedServerMetrics are of each server of the shared cache.
+func sharedServerMetrics() []Metric {
+	return []Metric{
+		{
+			"shirube_shared_server_out", Gauge,
+			[]string{"memcached"},
+			"1: the server is not asked, for it does not answer in time",
+			eachServer(func(s *shared.ServerStats, e *emitter, name string) {
+				if s.State == shared.Out {
+					e.add(1, name)
+				} else {
+					e.add(0, name)
+				}
+			}),
+		},
+		{
+			"shirube_shared_server_trips_total", Counter,
+			[]string{"memcached"},
+			"Times that the server went out",
+			eachServer(func(s *shared.ServerStats, e *emitter, name string) { e.count(s.Trips, name) }),
+		},
+		{
+			"shirube_shared_server_connections", Gauge,
+			[]string{"memcached"},
+			"Connections to the server",
+			eachServer(func(s *shared.ServerStats, e *emitter, name string) { e.add(float64(s.Connections), name) }),
+		},
+		{
+			"shirube_shared_server_dials_total", Counter,
+			[]string{"memcached"},
+			"Tries to connect to the server",
+			eachServer(func(s *shared.ServerStats, e *emitter, name string) { e.count(s.Dials, name) }),
+		},
+		{
+			"shirube_shared_server_requests_total", Counter,
+			[]string{"memcached"},
+			"Requests that look-ups went to the server in, together",
+			eachServer(func(s *shared.ServerStats, e *emitter, name string) { e.count(s.Batches, name) }),
+		},
+		{
+			"shirube_shared_server_lookups_total", Counter,
+			[]string{"memcached", "outcome"},
+			"Look-ups at the server: `all`; of them, `hit`, `late`, `error` (and entries that could not be written), `busy`, and `rejected`",
+			eachServer(func(s *shared.ServerStats, e *emitter, name string) {
+				e.count(s.Gets, name, "all")
+				e.count(s.Hits, name, "hit")
+				e.count(s.Late, name, "late")
+				e.count(s.Errors, name, "error")
+				e.count(s.Busy, name, "busy")
+				e.count(s.Rejected, name, "rejected")
+			}),
+		},
+		{
+			"shirube_shared_server_writes_total", Counter,
+			[]string{"memcached", "outcome"},
+			"Entries for the server: `stored`; `kept`, as something as good was there; `dropped`, after waiting too long; `refused`, for want of room",
+			eachServer(func(s *shared.ServerStats, e *emitter, name string) {
+				e.count(s.Stored, name, "stored")
+				e.count(s.Kept, name, "kept")
+				e.count(s.Dropped, name, "dropped")
+				e.count(s.Refused, name, "refused")
+			}),
+		},
+		{
+			"shirube_shared_server_seconds", Histogram,
+			[]string{"memcached"},
+			"How long look-ups took that had an answer in time",
+			eachServer(func(s *shared.ServerStats, e *emitter, name string) { e.histogram(s.Took, name) }),
+		},
+	}
+}
+
+// eachServer reads a metric of every server of the shared cache.
+func eachServer(read func(s *shared.ServerStats, e *emitter, name string)) func(*Snapshot, *emitter) {
+	return func(s *Snapshot, e *emitter) {
+		for _, name := range slices.Sorted(maps.Keys(s.Shared.Servers)) {
+			server := s.Shared.Servers[name]
+			read(&server, e, name)
+		}
+	}
+}
