@@ -5,7 +5,7 @@ TOOL    := go tool -modfile=tools/go.mod
 # Name servers are in sbin, which not everybody's PATH has.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help build run demo test replay race lint fmt fuzz bench bench-cold bench-attack soak clean
+.PHONY: help build run demo test replay race lint fmt fuzz bench bench-cold bench-dnstap bench-attack soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,9 @@ bench: build ## warm UDP beside Unbound; writes bench/results (root, about 3 min
 
 bench-cold: build ## cold names beside Unbound, then with faulty servers; writes bench/results (root, about 3 minutes)
 	go run ./bench cold && go run ./bench cold -signed && go run ./bench cold -faults
+
+bench-dnstap: build ## warm UDP with dnstap of all, of one in 100, and to a stopped collector, beside none (root, about 4 minutes)
+	go run ./bench warm -peers shirube,shirube-tap,shirube-tap100,shirube-tapstopped -out bench/out
 
 bench-attack: build ## cached answers while hostile signed zones are asked for (root, about 2 minutes)
 	go run ./bench attack -names 50000

@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 )
 
 // contestant is a resolver under measurement.
@@ -16,6 +18,15 @@ type contestant struct {
 	version string
 	addr    netip.Addr
 	proc    *process
+	tap     *process // the collector of its dnstap; nil: none
+}
+
+// taps are the kinds of Shirube with dnstap to a collector on this machine, and
+// what of it they tell.
+var taps = map[string]string{
+	"shirube-tap":        "sample: {}",
+	"shirube-tap100":     "sample: {client_query: 100, client_response: 100}",
+	"shirube-tapstopped": "sample: {}", // to a collector that is stopped
 }
 
 // startContestants starts the resolvers of a comma-separated list, which may
@@ -40,6 +51,10 @@ func startContestants(ctx context.Context, l *lab, list, shirube string) ([]*con
 func stopContestants(all []*contestant) {
 	for _, c := range all {
 		c.proc.stop()
+		if c.tap != nil {
+			_ = c.tap.cmd.Process.Signal(syscall.SIGCONT) // or it could not be told to stop
+			c.tap.stop()
+		}
 	}
 }
 
@@ -51,6 +66,20 @@ func (c *contestant) start(ctx context.Context, l *lab, kind, shirube string) (e
 		return err
 	}
 	kind, shirube = kindOf(kind, shirube)
+	tapped := ""
+	if sample, ok := taps[kind]; ok {
+		if tapped, err = c.startTap(ctx, l, shirube, sample); err != nil {
+			return err
+		}
+		if kind == "shirube-tapstopped" {
+			defer func() {
+				if err == nil {
+					err = c.tap.cmd.Process.Signal(syscall.SIGSTOP)
+				}
+			}()
+		}
+		kind = "shirube"
+	}
 	switch kind {
 	case "unbound":
 		conf = filepath.Join(l.dir, c.name+".conf")
@@ -59,13 +88,35 @@ func (c *contestant) start(ctx context.Context, l *lab, kind, shirube string) (e
 	case "shirube":
 		conf = filepath.Join(l.dir, c.name+".yaml")
 		argv = []string{shirube, "serve", "--config", conf}
-		err = os.WriteFile(conf, []byte(shirubeConf(l, c.addr)), 0o644)
+		err = os.WriteFile(conf, []byte(shirubeConf(l, c.addr)+tapped), 0o644)
 	}
 	if err != nil {
 		return err
 	}
 	c.proc, err = start(l.dir, c.name, argv)
 	return err
+}
+
+// startTap starts a collector, and returns the part of the configuration that
+// sends it the messages of sample.
+func (c *contestant) startTap(ctx context.Context, l *lab, shirube, sample string) (conf string, err error) {
+	socket := filepath.Join(l.dir, c.name+".sock")
+	if c.tap, err = start(l.dir, c.name+"-collector", []string{shirube, "tap", "--unix", socket, "--format", "none", "--counts"}); err != nil {
+		return "", err
+	}
+	for { // ends with ctx, or the collector
+		if _, err := os.Stat(socket); err == nil {
+			return fmt.Sprintf("dnstap:\n  outputs:\n    - {socket: %q, %s}\n", socket, sample), nil
+		}
+		if err := c.tap.alive(); err != nil {
+			return "", err
+		}
+		select {
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // kindOf splits an entry of the list of peers into the kind of server and its
@@ -85,10 +136,10 @@ func peerVersion(ctx context.Context, kind, shirube string) (string, error) {
 	case "unbound":
 		v, err := firstLine(ctx, "unbound", "-V") // "Version 1.17.1"
 		return "unbound " + strings.TrimPrefix(v, "Version "), err
-	case "shirube":
+	case "shirube", "shirube-tap", "shirube-tap100", "shirube-tapstopped":
 		return firstLine(ctx, shirube, "version")
 	}
-	return "", fmt.Errorf("unknown server %q: unbound, shirube and shirube=BINARY are known", kind)
+	return "", fmt.Errorf("unknown server %q: unbound, shirube, shirube=BINARY, and shirube-tap, shirube-tap100 and shirube-tapstopped are known", kind)
 }
 
 // firstLine returns the first line that a command prints.

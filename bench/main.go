@@ -115,7 +115,7 @@ func parseFlags(name string, args []string) (settings, error) {
 		fs.IntVar(&set.conns, "connections", 100_000, "connections to open; both programs need a descriptor for each (ulimit -n)")
 	default:
 		fs.IntVar(&set.rounds, "rounds", 5, "runs of each server, in turn")
-		fs.StringVar(&set.peers, "peers", "unbound,shirube", "`servers` to compare: unbound, shirube, shirube=BINARY; the first is the measure")
+		fs.StringVar(&set.peers, "peers", "unbound,shirube", "`servers` to compare: unbound, shirube, shirube=BINARY, shirube-tap, shirube-tap100, shirube-tapstopped; the first is the measure")
 		fs.StringVar(&set.out, "out", "bench/results", "`directory` for the results")
 	}
 	if name == "warm" {
