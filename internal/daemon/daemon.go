@@ -143,6 +143,7 @@ func (d *Daemon) Start() error {
 	p := d.Pipeline()
 	checkDescriptors(d.log, descriptorsNeeded(&p.Config))
 	d.limitMemory()
+	d.dropPassed(&p.Config)
 	opened, err := d.open(d.ctx, &p.Config, nil)
 	if err == nil {
 		err = d.control.open(d.ctx, d)
@@ -161,7 +162,8 @@ func (d *Daemon) Start() error {
 	}
 	d.listen(opened)
 	d.tasks.follow(d.ctx, d.wanted(p))
-	d.unusedSockets(d.log)
+	d.passed.Drop(nil)
+	d.passed = nil
 	close(d.started)
 	d.become(Ready, Starting)
 	d.control.start(d.log)

@@ -77,11 +77,25 @@ func (d *Daemon) open(ctx context.Context, cfg *config.Config, have []listening)
 		l, err := d.bind(ctx, e, cfg)
 		if err != nil {
 			o.close()
-			return nil, err
+			return nil, inTheWay(err, e, have)
 		}
 		o = append(o, l)
 	}
 	return o, nil
+}
+
+// inTheWay adds to err, from binding e, that it is this server itself that has the
+// port, on all addresses where e is for one or the other way round.
+func inTheWay(err error, e endpoint, have []listening) error {
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return err
+	}
+	for _, l := range have {
+		if l.at.Port() == e.at.Port() && l.at.Addr().Is4() == e.at.Addr().Is4() && l.at.Addr().IsUnspecified() != e.at.Addr().IsUnspecified() {
+			return fmt.Errorf("%w; this server itself listens on %s: a change between one address and all of them needs a restart", err, l.endpoint)
+		}
+	}
+	return err
 }
 
 // bind binds one endpoint.

@@ -3,8 +3,8 @@ package daemon
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -147,10 +147,27 @@ func askSelf(ctx context.Context, at netip.AddrPort, patience time.Duration) err
 	}
 }
 
-// unusedSockets closes what was handed on and is not configured.
-func (d *Daemon) unusedSockets(log *slog.Logger) {
-	if unused := d.passed.Close(); len(unused) > 0 {
-		log.Warn("sockets were handed on that are not configured: they are closed", "sockets", unused)
+// managerTime is how long the manager may take to let go of a socket.
+const managerTime = 2 * time.Second
+
+// dropPassed lets go of the sockets that were handed on and are not configured, and
+// has the manager let go of them: an address cannot be bound while somebody has
+// all addresses, nor the other way round.
+func (d *Daemon) dropPassed(cfg *config.Config) {
+	var keep []netip.AddrPort
+	for _, e := range endpoints(cfg) {
+		keep = append(keep, e.at)
 	}
-	d.passed = nil
+	dropped := d.passed.Drop(keep)
+	if len(dropped) == 0 {
+		return
+	}
+	d.log.Warn("sockets were handed on that are not configured: they are closed", "sockets", dropped)
+	var err error
+	for _, u := range dropped {
+		err = errors.Join(err, d.manager.Forget(u.Name))
+	}
+	if err = errors.Join(err, d.manager.Barrier(managerTime)); err != nil {
+		d.log.Warn("cannot take sockets back from the service manager", "error", err)
+	}
 }

@@ -156,6 +156,12 @@ func TestReloadThatFailsChangesNothing(t *testing.T) {
 			c.Listen = []config.Listener{c.Listen[0], free, busy}
 			return nil
 		}, busy.Address.String()},
+		{"all addresses in place of one", func(c *config.Config) error {
+			all := listenOn(c.Listen[0].Address.Port())
+			all.Address = netip.AddrPortFrom(netip.IPv4Unspecified(), all.Address.Port())
+			c.Listen = []config.Listener{all}
+			return nil
+		}, "a change between one address and all of them needs a restart"},
 		{"hints that are not there", func(c *config.Config) error { c.Resolver.RootHints = "testdata/none"; return nil }, "resolver.root_hints"},
 		{"what needs a restart", func(c *config.Config) error {
 			c.Log.Format, c.Debug.Enabled, c.Log.Level = config.FormatJSON, true, config.LevelDebug
@@ -184,7 +190,7 @@ func TestReloadThatFailsChangesNothing(t *testing.T) {
 			t.Errorf("after %s: a listener stays, and says %v", tt.what, m)
 		}
 	}
-	if got := r.out.String(); strings.Count(got, "cannot reload the configuration; going on with the one before") != 12 {
+	if got := r.out.String(); strings.Count(got, "cannot reload the configuration; going on with the one before") != 15 {
 		t.Errorf("the log has\n%s", got)
 	}
 }

@@ -99,6 +99,12 @@ func (m *manager) take(lines []string, fds []int) {
 			return s.name == name
 		})
 	}
+	if slices.Contains(lines, "BARRIER=1") {
+		for _, fd := range fds {
+			_ = syscall.Close(fd)
+		}
+		return
+	}
 	for _, fd := range fds {
 		syscall.CloseOnExec(fd)
 		var st syscall.Stat_t
@@ -293,6 +299,36 @@ func TestRestartLosesNoQuery(t *testing.T) {
 	for end := time.Now().Add(startTimeout); m.said("WATCHDOG=1") < 3; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the watchdog hears nothing")
+		}
+	}
+}
+
+// TestRestartMovesToOtherAddresses: what the manager has kept is not in the way of
+// what cannot be bound beside it.
+func TestRestartMovesToOtherAddresses(t *testing.T) {
+	port := freePort(t)
+	dir := t.TempDir()
+	conf, hints := filepath.Join(dir, "shirube.yaml"), filepath.Join(dir, "root.hints")
+	writeFile(t, hints, built.world.hints())
+	m := newManager(t)
+	for _, address := range []string{"127.0.0.1", "0.0.0.0", "127.0.0.1"} {
+		writeFile(t, conf, settings{listen: []string{address}, port: built.world.port, limits: "udp_readers: 2"}.yaml(hints, port))
+		p := m.start(t, built.plain, "serve", "--config", conf)
+		c, err := dns.Dial("udp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, err := askOnce(c); err != nil || r.Rcode != dns.RcodeSuccess {
+			t.Errorf("%s: %v, %v", address, r, err)
+		}
+		_ = c.Close()
+		for _, name := range m.names() {
+			if !strings.HasSuffix(name, fmt.Sprintf("-%s_%d", address, port)) {
+				t.Errorf("%s: the manager has %q", address, m.names())
+			}
+		}
+		if !p.stop() {
+			t.Errorf("%s: %s", address, p.state())
 		}
 	}
 }

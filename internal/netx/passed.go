@@ -61,20 +61,29 @@ func (p *Passed) take(addr netip.AddrPort, stream bool) (taken []passed) {
 	return taken
 }
 
-// Close closes what nobody has asked for, and returns where it was bound, and its
-// name.
-func (p *Passed) Close() (unused []string) {
+// Unused is a socket that was passed in vain.
+type Unused struct {
+	Name string
+	At   netip.AddrPort
+}
+
+// Drop closes the sockets that are at none of the addresses in keep, which would
+// be in the way of those that are to be bound, and returns what they were.
+func (p *Passed) Drop(keep []netip.AddrPort) (dropped []Unused) {
 	if p == nil {
 		return nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, s := range p.sockets {
-		unused = append(unused, fmt.Sprintf("%s (%s)", s.at, s.name))
+	p.sockets = slices.DeleteFunc(p.sockets, func(s passed) bool {
+		if slices.Contains(keep, s.at) {
+			return false
+		}
 		_ = s.file.Close() // of no use to anybody here
-	}
-	p.sockets = nil
-	return unused
+		dropped = append(dropped, Unused{s.name, s.at})
+		return true
+	})
+	return dropped
 }
 
 // ListenUDP is [ListenUDP], with the sockets that were passed for addr among those

@@ -80,7 +80,7 @@ func TestPassedSocketsTakeThePlaceOfNewOnes(t *testing.T) {
 		} else {
 			_ = c.Close()
 		}
-		if unused := p.Close(); len(unused) != 0 {
+		if unused := p.Drop(nil); len(unused) != 0 {
 			t.Errorf("%q were left", unused)
 		}
 	}
@@ -122,15 +122,18 @@ func TestWhatIsPassedInVainIsClosed(t *testing.T) {
 	c := mustListenUDP(t, loopbackPorts[0], 1)[0]
 	at := addrOf(c)
 	pass(t, p, "old", c)
-	if unused := p.Close(); len(unused) != 1 || !strings.Contains(unused[0], at.String()) || !strings.Contains(unused[0], "old") {
-		t.Errorf("got %q", unused)
+	if unused := p.Drop([]netip.AddrPort{at}); len(unused) != 0 {
+		t.Errorf("what is wanted was dropped: %v", unused)
+	}
+	if unused := p.Drop(nil); len(unused) != 1 || unused[0] != (Unused{"old", at}) {
+		t.Errorf("got %v", unused)
 	}
 	again, err := ListenUDP(t.Context(), at, 1)
 	if err != nil {
 		t.Fatalf("it is not closed: %v", err)
 	}
 	_ = again[0].Close()
-	if unused := (*Passed)(nil).Close(); unused != nil {
+	if unused := (*Passed)(nil).Drop(nil); unused != nil {
 		t.Errorf("got %q", unused)
 	}
 }

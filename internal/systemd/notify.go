@@ -4,7 +4,9 @@
 package systemd
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strconv"
@@ -70,6 +72,35 @@ func (n *Notifier) Store(name string, sockets ...syscall.Conn) error {
 // Forget has the manager let go of what it keeps under a name.
 func (n *Notifier) Forget(name string) error {
 	return n.send(nil, []string{"FDSTOREREMOVE=1", "FDNAME=" + name})
+}
+
+// Barrier waits until the manager has done what it was told before, but no longer
+// than patience.
+func (n *Notifier) Barrier(patience time.Duration) error {
+	if n == nil {
+		return nil
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.Close() }() // nothing is written to it
+	rc, err := w.SyscallConn()
+	if err == nil {
+		ctl := rc.Control(func(fd uintptr) { err = n.send([]int{int(fd)}, []string{"BARRIER=1"}) })
+		err = errors.Join(err, ctl)
+	}
+	if err = errors.Join(err, w.Close()); err != nil {
+		return err
+	}
+	if err := r.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	// The manager closes its end when it has come to it.
+	if _, err := r.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("wait for the service manager: %w", err)
+	}
+	return nil
 }
 
 // Name makes text a name that a socket can have: at most 255 characters without

@@ -1,6 +1,7 @@
 package systemd
 
 import (
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -105,6 +106,31 @@ func TestNotifierLeavesSocketsWithTheManager(t *testing.T) {
 	}
 }
 
+func TestBarrierWaitsForTheManager(t *testing.T) {
+	c := listen(t)
+	n := NewNotifier()
+	done := make(chan error, 1)
+	go func() { done <- n.Barrier(5 * time.Second) }() // owner: this test; end: within its patience; bound: one
+	got, fds := next(t, c)
+	if got != "BARRIER=1" || len(fds) != 1 {
+		t.Fatalf("got %q, %v", got, fds)
+	}
+	select {
+	case err := <-done:
+		t.Errorf("it does not wait: %v", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	_ = syscall.Close(fds[0])
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if err := n.Barrier(10 * time.Millisecond); err == nil {
+		t.Error("the manager does nothing, and no error")
+	}
+	_, fds = next(t, c)
+	_ = syscall.Close(fds[0])
+}
+
 func TestWithoutAManagerNobodyIsTold(t *testing.T) {
 	for _, path := range []string{"", "vsock:2:1234"} {
 		t.Setenv("NOTIFY_SOCKET", path)
@@ -112,7 +138,7 @@ func TestWithoutAManagerNobodyIsTold(t *testing.T) {
 		if n != nil {
 			t.Errorf("%q: got %v", path, n)
 		}
-		if err := n.Notify(Ready); err != nil {
+		if err := errors.Join(n.Notify(Ready), n.Barrier(time.Second)); err != nil {
 			t.Error(err)
 		}
 	}
