@@ -86,7 +86,7 @@ func (d *Daemon) snapshot() metrics.Snapshot {
 		Ready: p.Health.Ready(now), Causes: p.Health.Causes(),
 		UDP: s.UDP, Streams: []metrics.Stream{{Proto: wire.TCP, TCPStats: s.TCP}}, Slots: s.Slots, Frontend: s.Frontend, Shared: s.Shared,
 		Answers: s.Answers, Memory: s.Memory, MemoryLimit: int64(p.Config.Cache.RRsetsSize),
-		Resolver: s.Resolver, Upstream: s.Upstream,
+		Resolver: s.Resolver, Upstream: s.Upstream, Dnstap: s.Dnstap,
 	}
 	if p.LocalRoot != nil {
 		m.LocalRoot = &s.LocalRoot

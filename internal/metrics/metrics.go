@@ -18,6 +18,7 @@ import (
 
 	"shirube/cache"
 	"shirube/cache/shared"
+	"shirube/dnstap"
 	"shirube/internal/frontend"
 	"shirube/internal/health"
 	"shirube/internal/hist"
@@ -50,6 +51,7 @@ type Snapshot struct {
 	LocalRoot *localroot.Stats // nil: there is none
 	Upstream  upstream.Stats
 	Anchors   *Anchors // nil: nothing is validated
+	Dnstap    dnstap.Stats
 }
 
 // Stream is a transport on connections.
@@ -105,6 +107,7 @@ func Table() []Group {
 		{"Resolution", resolverMetrics()},
 		{"DNSSEC", dnssecMetrics()},
 		{"Name servers", upstreamMetrics()},
+		{"dnstap", dnstapMetrics()},
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"shirube/cache"
 	"shirube/cache/shared"
+	"shirube/dnstap"
 	"shirube/internal/health"
 	"shirube/internal/hist"
 	"shirube/internal/wire"
@@ -33,6 +34,7 @@ func full() Snapshot {
 		Streams:   []Stream{{Proto: wire.TCP}},
 		LocalRoot: new(localroot.Stats),
 		Anchors:   &Anchors{States: map[string]int{"valid": 0}},
+		Dnstap:    dnstap.Stats{{Name: "collector"}},
 	}
 }
 
@@ -143,6 +145,10 @@ func walk(v reflect.Value, path string, see func(path string, change, restore fu
 		}
 	case reflect.Pointer:
 		walk(v.Elem(), path, see)
+	case reflect.Uint8:
+		if v.Type() == reflect.TypeFor[dnstap.State]() {
+			see(path, func() { v.SetUint(uint64(dnstap.Connected)) }, func() { v.SetUint(0) })
+		}
 	case reflect.Uint64, reflect.Uint32:
 		see(path, func() { v.SetUint(7) }, func() { v.SetUint(0) })
 	case reflect.Int, reflect.Int64:
