@@ -22,11 +22,25 @@ var typeClasses = [...]struct {
 	typ  wire.Type
 	name string
 }{
-	{name: "other"}, {name: "none"},
-	{wire.TypeA, "A"}, {wire.TypeAAAA, "AAAA"}, {wire.TypeHTTPS, "HTTPS"}, {wire.TypePTR, "PTR"}, {wire.TypeNS, "NS"},
-	{wire.TypeSOA, "SOA"}, {wire.TypeCNAME, "CNAME"}, {wire.TypeMX, "MX"}, {wire.TypeTXT, "TXT"}, {wire.TypeSRV, "SRV"},
-	{35, "NAPTR"}, {wire.TypeDS, "DS"}, {wire.TypeDNSKEY, "DNSKEY"}, {52, "TLSA"}, {wire.TypeSVCB, "SVCB"},
-	{wire.TypeANY, "ANY"}, {257, "CAA"},
+	{name: "other"},
+	{name: "none"},
+	{wire.TypeA, "A"},
+	{wire.TypeAAAA, "AAAA"},
+	{wire.TypeHTTPS, "HTTPS"},
+	{wire.TypePTR, "PTR"},
+	{wire.TypeNS, "NS"},
+	{wire.TypeSOA, "SOA"},
+	{wire.TypeCNAME, "CNAME"},
+	{wire.TypeMX, "MX"},
+	{wire.TypeTXT, "TXT"},
+	{wire.TypeSRV, "SRV"},
+	{35, "NAPTR"},
+	{wire.TypeDS, "DS"},
+	{wire.TypeDNSKEY, "DNSKEY"},
+	{52, "TLSA"},
+	{wire.TypeSVCB, "SVCB"},
+	{wire.TypeANY, "ANY"},
+	{257, "CAA"},
 }
 
 // NumTypeClasses is how many there are, for arrays of counters.

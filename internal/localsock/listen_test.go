@@ -10,15 +10,10 @@ import (
 	"testing"
 )
 
-// socketPath returns where a socket may be made: t.TempDir is too long for one.
+// socketPath returns where a socket may be made.
 func socketPath(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "sock")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return filepath.Join(dir, "s")
+	return filepath.Join(t.TempDir(), "s")
 }
 
 // at returns options for a socket.

@@ -8,8 +8,7 @@ import (
 	"shirube/transport"
 )
 
-func lower(s string) string   { return strings.ToLower(s) }
-func compare(a, b string) int { return strings.Compare(a, b) }
+func lower(s string) string { return strings.ToLower(s) }
 
 // statusNames are the labels of [wire.Status].
 var statusNames = [wire.NumStatus]string{"ok", "ignored", "malformed", "unsupported_opcode", "unsupported_version"}
