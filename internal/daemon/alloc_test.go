@@ -63,6 +63,34 @@ func serveLocal(t *testing.T, network, listen, ask string, edits ...func(*config
 	return d, c
 }
 
+// TestAllocProxiedUDPHit has a proxy name a client who may ask, and one who may not.
+func TestAllocProxiedUDPHit(t *testing.T) {
+	d, c := serveLocal(t, "udp", "127.0.0.1", "127.0.0.1", func(cfg *config.Config) {
+		cfg.Listen[0].ProxyProtocol.From = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+		cfg.AccessControl = []config.AccessRule{{Prefix: netip.MustParsePrefix("198.51.100.0/24"), Action: config.ActionAllow}}
+	})
+	raw, _ := parseAsk(t, "wWw.ExAmPlE.cOm. A +do +cookie +nsid")
+	for client, rcode := range map[string]int{"198.51.100.7": dns.RcodeSuccess, "203.0.113.7": dns.RcodeRefused} {
+		query := append(proxyHeaderFor(client), raw...)
+		var buf [4096]byte
+		exchange := func() {
+			if _, err := c.Write(query); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := c.Read(buf[:]); err != nil || n < wire.HeaderLen || int(buf[3]&0xF) != rcode {
+				t.Fatal(n, err, buf[3])
+			}
+		}
+		exchange()
+		if avg := testing.AllocsPerRun(1000, exchange); avg != 0 {
+			t.Errorf("%s: %v allocations from socket to socket, want 0", client, avg)
+		}
+	}
+	if s := d.Pipeline().Frontend.Stats(); s.Misses != 0 || s.Hits == 0 || s.Refused == 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
 // TestAllocTappedUDPHit has a tap take all messages.
 func TestAllocTappedUDPHit(t *testing.T) {
 	d, c := serveLocal(t, "udp", "127.0.0.1", "127.0.0.1", func(cfg *config.Config) {
