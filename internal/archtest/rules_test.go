@@ -97,6 +97,10 @@ var rules = []rule{
 		reason: "netx is sockets and system calls: it knows datagrams, not DNS",
 	},
 	{
+		name: "certs", in: []string{"internal/certs"}, deny: []string{ours, miekg},
+		reason: "certs is a leaf: it knows files and handshakes; transport is given a *tls.Config",
+	},
+	{
 		name: "transport", in: []string{"transport/..."}, not: []string{"transport/upstream/..."},
 		deny: []string{ours, miekg},
 		allow: []string{

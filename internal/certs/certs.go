@@ -1,0 +1,203 @@
+// Package certs keeps current what encrypted transports show their clients:
+// certificates, which are read again when their files change, and the keys of
+// session tickets, which a whole fleet can share.
+package certs
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// DefaultPoll is how often files are looked at. They are stat'ed, not watched: a
+// look at the name sees a file that was written over, one that was renamed into
+// its place, and a directory on the way that is a link and was switched over
+// (how Kubernetes mounts secrets) alike.
+const DefaultPoll = time.Second
+
+// Pair is a certificate with its chain and its key, as files in PEM. Both may be
+// in one.
+type Pair struct{ Certificate, Key string }
+
+// Options configures a [Store].
+type Options struct {
+	// Pairs has at least one. The first is for clients that name no server, or
+	// one that none is for.
+	Pairs []Pair
+
+	// SecretFile has what the keys of session tickets are derived from, so that
+	// all servers that have it take each other's; see [Store.Config]. "": they
+	// are random, and this process's alone.
+	SecretFile string
+
+	Poll time.Duration // DefaultPoll
+	Log  *slog.Logger  // nil: nowhere
+}
+
+// Store has the certificates and ticket keys in use. Its methods may be called
+// concurrently, but for [Store.Run], which is called once at most.
+type Store struct {
+	poll    time.Duration
+	log     *slog.Logger
+	pairs   []*pair // as in Options; New's, then Run's
+	tickets *tickets
+
+	shown  atomic.Pointer[shown]
+	taken  atomic.Uint64
+	failed atomic.Uint64
+
+	mu      sync.Mutex
+	configs []*tls.Config // that were given out
+	keys    [][32]byte    // what they have
+}
+
+// Stats is what a [Store] has and has done.
+type Stats struct {
+	Taken        uint64        // pairs taken up, those at the start included
+	Failed       uint64        // changes of files that were not, for what was found there
+	Expires      int64         // when the first of Certificates does, as Unix seconds
+	Certificates []Certificate // in use, in the order of Options.Pairs
+}
+
+// Certificate is one certificate in use.
+type Certificate struct {
+	File    string `json:"file"`
+	Expires int64  `json:"expires"` // Unix seconds
+	Failing bool   `json:"failing"` // the file holds another one by now, that cannot be used
+}
+
+// New reads all files. An error names the file. That a certificate has expired
+// is none, for want of a better one, but is logged.
+func New(opt Options) (*Store, error) {
+	if len(opt.Pairs) == 0 {
+		return nil, errors.New("no certificate is configured")
+	}
+	s := &Store{poll: opt.Poll, log: opt.Log}
+	if s.poll <= 0 {
+		s.poll = DefaultPoll
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	var err error
+	if s.tickets, err = newTickets(opt.SecretFile, time.Now()); err != nil {
+		return nil, err
+	}
+	s.keys = s.tickets.keys
+	for _, files := range opt.Pairs {
+		p := &pair{Pair: files, seen: stat(files)}
+		if p.cert, err = load(files); err != nil {
+			return nil, err
+		}
+		s.taken.Add(1)
+		s.pairs = append(s.pairs, p)
+		if time.Now().After(p.cert.Leaf.NotAfter) {
+			s.log.Warn("a certificate has expired", "file", files.Certificate, "not_after", p.cert.Leaf.NotAfter)
+		}
+	}
+	s.show()
+	return s, nil
+}
+
+// Run keeps everything current until ctx ends.
+func (s *Store) Run(ctx context.Context) {
+	tick := time.NewTicker(s.poll)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		s.follow(time.Now())
+	}
+}
+
+// follow takes up what has changed by now.
+func (s *Store) follow(now time.Time) {
+	changed := false
+	for _, p := range s.pairs {
+		taken, err := p.follow(now)
+		switch {
+		case err != nil:
+			s.failed.Add(1)
+			s.log.Error("cannot use a new certificate; going on with the one before",
+				"file", p.Certificate, "error", err, "not_after", p.cert.Leaf.NotAfter)
+		case taken:
+			s.taken.Add(1)
+			s.log.Info("a new certificate is in use", "file", p.Certificate, "names", p.cert.Leaf.DNSNames,
+				"addresses", p.cert.Leaf.IPAddresses, "not_after", p.cert.Leaf.NotAfter)
+		}
+		changed = changed || taken || err != nil
+		p.warn(s.log, now)
+	}
+	if changed {
+		s.show()
+	}
+	rotated, err := s.tickets.follow(now)
+	if err != nil {
+		s.failed.Add(1)
+		s.log.Error("cannot use the new secret for session tickets; going on with the one before", "error", err)
+	}
+	if rotated {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.keys = s.tickets.keys
+		for _, c := range s.configs {
+			c.SetSessionTicketKeys(s.keys)
+		}
+	}
+}
+
+// show has handshakes see the pairs as they are now.
+func (s *Store) show() {
+	s.shown.Store(newShown(s.pairs))
+}
+
+// Config returns what a listener needs whose clients speak one of protocols (IANA's
+// ALPN IDs, the best first): TLS 1.2 with nothing but AEAD (RFC 9325 §3.1.1,
+// §4.2) and TLS 1.3, in which the hybrid X25519MLKEM768 is preferred by default.
+// It may be cloned, and stays current all the same.
+func (s *Store) Config(protocols ...string) *tls.Config {
+	current := &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		CipherSuites: []uint16{ // of TLS 1.2; those of 1.3 are all AEAD, and not to be chosen
+			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+		},
+		NextProtos:     protocols,
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return s.shown.Load().choose(hello), nil },
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	current.SetSessionTicketKeys(s.keys)
+	s.configs = append(s.configs, current)
+	// Who serves clones what it is given, ticket keys included. The one that is
+	// kept current is asked for at each handshake.
+	given := current.Clone()
+	given.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return current, nil }
+	return given
+}
+
+// Derive returns a key for another use than tickets, which is the same wherever
+// the secret is. It does not change before the process ends.
+func (s *Store) Derive(label string) [32]byte { return s.tickets.derive(label) }
+
+// Leaves returns the certificates in use, in the order of Options.Pairs.
+func (s *Store) Leaves() []*tls.Certificate { return s.shown.Load().all }
+
+// Stats returns the current numbers.
+func (s *Store) Stats() Stats {
+	st := Stats{Taken: s.taken.Load(), Failed: s.failed.Load(), Certificates: s.shown.Load().said}
+	for _, c := range st.Certificates {
+		if st.Expires == 0 || c.Expires < st.Expires {
+			st.Expires = c.Expires
+		}
+	}
+	return st
+}

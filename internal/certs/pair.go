@@ -1,0 +1,129 @@
+package certs
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"time"
+)
+
+// maxFile is how long a file in PEM may be, in octets: a chain of dozens.
+const maxFile = 256 << 10
+
+// lateRenewal is the part of a certificate's life that is left when its renewal
+// is late: clients of ACME renew when a third is.
+const lateRenewal = 10
+
+// pair is a certificate in use and the files that it comes from.
+type pair struct {
+	Pair
+	cert    *tls.Certificate
+	seen    files // when cert was read, or tried in vain
+	next    files // that were there at the last look
+	failing bool  // seen was tried in vain
+
+	warned time.Time // the NotAfter that a warning was given for
+}
+
+// files is how the two files of a pair looked; a file that is not there is nil.
+type files [2]fs.FileInfo
+
+// stat looks at the files of p, wherever links lead to.
+func stat(p Pair) (f files) {
+	for i, name := range []string{p.Certificate, p.Key} {
+		if info, err := os.Stat(name); err == nil {
+			f[i] = info
+		}
+	}
+	return f
+}
+
+// same reports whether nothing was written between two looks.
+func (f files) same(g files) bool {
+	for i := range f {
+		a, b := f[i], g[i]
+		if a == nil || b == nil {
+			if a != b {
+				return false
+			}
+			continue
+		}
+		if !os.SameFile(a, b) || a.Size() != b.Size() || !a.ModTime().Equal(b.ModTime()) {
+			return false
+		}
+	}
+	return true
+}
+
+// follow looks at the files, and takes up what is in them if that is new and
+// good. It tells an error once for each change.
+func (p *pair) follow(now time.Time) (taken bool, err error) {
+	found := stat(p.Pair)
+	settled := found.same(p.next)
+	p.next = found
+	if found.same(p.seen) || !settled { // not while somebody writes one after the other
+		return false, nil
+	}
+	p.seen = found // even in vain: another try would find the same
+	cert, err := load(p.Pair)
+	if err == nil && now.After(cert.Leaf.NotAfter) {
+		err = fmt.Errorf("%s: expired at %v", p.Certificate, cert.Leaf.NotAfter)
+	}
+	p.failing = err != nil
+	if err != nil {
+		return false, err
+	}
+	p.cert = cert
+	return true, nil
+}
+
+// warn logs once that the certificate should have been renewed by now.
+func (p *pair) warn(log *slog.Logger, now time.Time) {
+	leaf := p.cert.Leaf
+	late := leaf.NotAfter.Add(-leaf.NotAfter.Sub(leaf.NotBefore) / lateRenewal)
+	if now.Before(late) || leaf.NotAfter.Equal(p.warned) {
+		return
+	}
+	p.warned = leaf.NotAfter
+	log.Warn("a certificate expires soon, and was not renewed", "file", p.Certificate, "not_after", leaf.NotAfter)
+}
+
+// load reads a pair. The error names the file.
+func load(p Pair) (*tls.Certificate, error) {
+	chain, err := read(p.Certificate)
+	if err != nil {
+		return nil, err
+	}
+	key, err := read(p.Key)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := tls.X509KeyPair(chain, key)
+	if err != nil {
+		return nil, fmt.Errorf("%s with the key %s: %w", p.Certificate, p.Key, err)
+	}
+	return &cert, nil
+}
+
+var errLong = errors.New("too long")
+
+// read returns what is in a file of maxFile octets at most.
+func read(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err // names the file
+	}
+	defer func() { _ = f.Close() }() // only read
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(text) > maxFile {
+		err = fmt.Errorf("%w: more than %d octets", errLong, maxFile)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return text, nil
+}

@@ -1,0 +1,80 @@
+package certs
+
+import (
+	"crypto/tls"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// shown is what handshakes choose from. It does not change.
+type shown struct {
+	all    []*tls.Certificate
+	byName map[string][]*tls.Certificate // in lower case; `*.example.com` as it is
+	byAddr map[netip.Addr][]*tls.Certificate
+	said   []Certificate
+}
+
+func newShown(pairs []*pair) *shown {
+	v := &shown{byName: make(map[string][]*tls.Certificate), byAddr: make(map[netip.Addr][]*tls.Certificate)}
+	for _, p := range pairs {
+		v.all = append(v.all, p.cert)
+		for _, name := range p.cert.Leaf.DNSNames {
+			name = strings.ToLower(name)
+			v.byName[name] = append(v.byName[name], p.cert)
+		}
+		for _, ip := range p.cert.Leaf.IPAddresses {
+			if a, ok := netip.AddrFromSlice(ip); ok {
+				v.byAddr[a.Unmap()] = append(v.byAddr[a.Unmap()], p.cert)
+			}
+		}
+		v.said = append(v.said, Certificate{File: p.Certificate, Expires: p.cert.Leaf.NotAfter.Unix(), Failing: p.failing})
+	}
+	return v
+}
+
+// choose returns the certificate for a client: the first one that is for the
+// server it names and that it can verify. A client that knows the server by its
+// address alone names none (RFC 6066 §3), and has to see one for that address
+// (RFC 9462 §4.2). The first of all is for who finds none.
+func (v *shown) choose(hello *tls.ClientHelloInfo) *tls.Certificate {
+	if len(v.all) == 1 {
+		return v.all[0]
+	}
+	for _, list := range [][]*tls.Certificate{v.named(hello), v.all} {
+		for _, c := range list {
+			if hello.SupportsCertificate(c) == nil {
+				return c
+			}
+		}
+	}
+	return v.all[0]
+}
+
+// named returns the certificates for the server that hello names, or was sent to.
+func (v *shown) named(hello *tls.ClientHelloInfo) []*tls.Certificate {
+	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
+	if name == "" {
+		return v.byAddr[localOf(hello.Conn)]
+	}
+	if a, err := netip.ParseAddr(name); err == nil { // not allowed there, but clear
+		return v.byAddr[a.Unmap()]
+	}
+	_, parent, _ := strings.Cut(name, ".")
+	return slices.Concat(v.byName[name], v.byName["*."+parent]) // RFC 9525 §6.3: one label
+}
+
+// localOf returns the address that a client has connected to, if c knows it.
+func localOf(c net.Conn) netip.Addr {
+	if c == nil {
+		return netip.Addr{}
+	}
+	switch a := c.LocalAddr().(type) {
+	case *net.TCPAddr:
+		return a.AddrPort().Addr().Unmap().WithZone("")
+	case *net.UDPAddr:
+		return a.AddrPort().Addr().Unmap().WithZone("")
+	}
+	return netip.Addr{}
+}
