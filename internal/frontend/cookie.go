@@ -52,10 +52,11 @@ func (f *Frontend) unproven(buf []byte, q *wire.Query, action policy.Action) ([]
 }
 
 // judge makes up f's mind about q's cookie, and returns the rcode of a response
-// that is about nothing else. Without cookies here, that of a client is as none.
+// that is about nothing else. Without cookies here, and on encrypted transports,
+// that of a client is as none.
 func (f *Frontend) judge(q *wire.Query) wire.Rcode {
 	switch {
-	case f.opt.Cookies == nil:
+	case f.opt.Cookies == nil, q.Proto.Encrypted(): // who has shaken hands is where he says, and nobody else answers him
 		q.Cookie = wire.CookieNone
 		if q.NoQuestion() {
 			return wire.FormErr // RFC 7873 §5.4

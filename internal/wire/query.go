@@ -69,6 +69,10 @@ func (p Proto) String() string {
 	return protoNames[p]
 }
 
+// Encrypted reports whether nobody between the client and the server, or its
+// proxy, can read along.
+func (p Proto) Encrypted() bool { return p >= DoT }
+
 // Policy is what the server's policy did about a query, for those who log it.
 type Policy uint8
 
@@ -103,6 +107,7 @@ type Query struct {
 	EDNS      bool   // the query had an OPT record
 	DO        bool   // RFC 3225 §3
 	NSID      bool   // asks who answers (RFC 5001 §2.1)
+	Padding   bool   // pads (RFC 7830 §3), on any transport
 	Keepalive bool   // asks how long its connection may be silent, on any transport (RFC 7828 §3.2)
 	Cookie    Cookie // RFC 7873 §5.2; whoever answers makes up his mind about it
 	UDPSize   uint16 // RFC 6891 §6.2.3, at least 512; 0 without EDNS
@@ -218,7 +223,7 @@ func (q *Query) parseNoQuestion() Status {
 // parseAdditional reads the additional section, which begins at off, up to the
 // end of the message.
 func (q *Query) parseAdditional(off int) Status {
-	q.EDNS, q.DO, q.NSID, q.Keepalive, q.Cookie, q.UDPSize = false, false, false, false, CookieNone, 0
+	q.EDNS, q.DO, q.NSID, q.Padding, q.Keepalive, q.Cookie, q.UDPSize = false, false, false, false, false, CookieNone, 0
 	q.at = places{question: q.at.question}
 	status := OK
 	for range binary.BigEndian.Uint16(q.msg[10:]) {
@@ -270,6 +275,8 @@ func (q *Query) parseOptions(off, end int) Status {
 		switch {
 		case code == OptionNSID: // whatever is in it (RFC 5001 §2.1)
 			q.NSID = true
+		case code == OptionPadding: // whatever is in it
+			q.Padding = true
 		case code == OptionKeepalive: // whatever is in it: clients send nothing
 			q.Keepalive = true
 		case code == OptionCookie && q.Cookie == CookieNone: // the first counts (RFC 7873 §5.2)

@@ -1,6 +1,9 @@
 package wire
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"slices"
+)
 
 // AppendHeader appends a response to msg, a request of at least [HeaderLen]
 // octets, that is a bare header: nothing of what the client sent is echoed
@@ -69,6 +72,7 @@ const (
 	OptionNSID      uint16 = 3  // RFC 5001 §2.3
 	OptionCookie    uint16 = 10 // RFC 7873 §4
 	OptionKeepalive uint16 = 11 // RFC 7828 §3.1
+	OptionPadding   uint16 = 12 // RFC 7830 §3
 	OptionEDE       uint16 = 15 // RFC 8914 §2
 )
 
@@ -95,7 +99,8 @@ func (o Option) Len() int { return 4 + len(o.Data) + len(o.Text) }
 // has none yet: the size that this server takes on UDP, the upper bits of
 // rcode, q's DO (RFC 3225 §3), and those of options that keep the message
 // within q.Limit, in their order. The bare record of [OPTLen] octets is appended
-// whatever the limit: leave room for it. Without EDNS in the query there is none
+// whatever the limit: leave room for it. A client that pads gets padding back where
+// nobody can see more of its messages than how long they are. Without EDNS in the query there is none
 // in the response (RFC 6891 §7).
 func AppendOPT(buf []byte, start int, q *Query, size uint16, rcode Rcode, options ...Option) []byte {
 	if !q.EDNS {
@@ -117,10 +122,32 @@ func AppendOPT(buf []byte, start int, q *Query, size uint16, rcode Rcode, option
 		buf = append(buf, o.Data...)
 		buf = append(buf, o.Text...)
 	}
+	if q.Padding && q.Proto.Encrypted() {
+		buf = appendPadding(buf, start, limit)
+	}
 	binary.BigEndian.PutUint16(buf[rdata-2:], uint16(len(buf)-rdata))
 	arcount := buf[start+10 : start+12]
 	binary.BigEndian.PutUint16(arcount, binary.BigEndian.Uint16(arcount)+1)
 	return buf
+}
+
+// PaddingBlock is what the length of a padded response is a multiple of, in octets
+// (RFC 8467 §4.1).
+const PaddingBlock = 468
+
+// appendPadding appends an option that makes the message at buf[start:] a multiple
+// of PaddingBlock, or as long as limit (RFC 7830 §3).
+func appendPadding(buf []byte, start, limit int) []byte {
+	n := len(buf) - start + 4
+	if n > limit {
+		return buf
+	}
+	pad := min((PaddingBlock-n%PaddingBlock)%PaddingBlock, limit-n)
+	buf = append(buf, byte(OptionPadding>>8), byte(OptionPadding), byte(pad>>8), byte(pad))
+	buf = slices.Grow(buf, pad)
+	end := len(buf) + pad
+	clear(buf[len(buf):end]) // RFC 7830 §3: 0x00
+	return buf[:end]
 }
 
 // RcodeOf returns the rcode in the header of msg: its low four bits.
