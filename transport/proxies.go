@@ -122,11 +122,14 @@ type proxiedConn struct {
 // proxiedOf returns the proxiedConn that c is or, as TLS connections say, rests
 // on; nil: none.
 func proxiedOf(c net.Conn) *proxiedConn {
-	if over, ok := c.(interface{ NetConn() net.Conn }); ok {
+	for {
+		over, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			p, _ := c.(*proxiedConn)
+			return p
+		}
 		c = over.NetConn()
 	}
-	p, _ := c.(*proxiedConn)
-	return p
 }
 
 // RemoteAddr returns the client's address, but the proxy's before the header was

@@ -130,10 +130,10 @@ func clientOf(a netip.Addr) netip.Prefix {
 	return p
 }
 
-// addrPort returns one end of a connection, the zero AddrPort when it is none of
-// TCP's.
+// addrPort returns one end of a connection, the zero AddrPort when it has none, as
+// on a unix socket.
 func addrPort(end net.Addr) netip.AddrPort {
-	a, ok := end.(*net.TCPAddr)
+	a, ok := end.(interface{ AddrPort() netip.AddrPort }) // of TCP's and UDP's
 	if !ok {
 		return netip.AddrPort{}
 	}

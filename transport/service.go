@@ -69,6 +69,10 @@ func (s *settings) change(timeout time.Duration, udpSize int) {
 	s.size.Store(uint32(min(max(orDefault(udpSize, DefaultMaxSize), wire.MinUDPSize), wire.MaxMsgSize)))
 }
 
+// Change has the queries that come from now on go by other limits; zero means the
+// default.
+func (s *service) Change(timeout time.Duration, udpSize int) { s.set.change(timeout, udpSize) }
+
 // timeout returns how long a deferred query may take, from its arrival.
 func (s *service) timeout() time.Duration { return time.Duration(s.set.timeLimit.Load()) }
 

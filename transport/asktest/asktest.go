@@ -1,0 +1,248 @@
+// Package asktest asks a server over every transport, for tests of the whole.
+package asktest
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+
+	"shirube/internal/wire"
+)
+
+// Path is where queries go over HTTP.
+const Path = "/dns-query"
+
+// Asker asks a server over one transport. It is not to be used concurrently.
+type Asker interface {
+	// Ask sends query, and returns the response. An error is that of the
+	// connection, or that the server had nothing to say.
+	Ask(ctx context.Context, query []byte) ([]byte, error)
+	io.Closer
+}
+
+// A Way is a transport and how to use it.
+type Way struct {
+	Name  string
+	Proto wire.Proto
+	Clear bool // DoH without TLS
+	dial  func(ctx context.Context, from netip.Addr, to netip.AddrPort, config *tls.Config) (Asker, error)
+}
+
+// Ways returns all there are.
+func Ways() []Way {
+	return []Way{
+		{"UDP", wire.UDP, false, dialUDP},
+		{"TCP", wire.TCP, false, dialTCP},
+		{"DoT", wire.DoT, false, dialDoT},
+		{"DoH by HTTP/1.1 POST", wire.DoH, false, web{major: 1}.dial},
+		{"DoH by HTTP/1.1 GET", wire.DoH, false, web{major: 1, get: true}.dial},
+		{"DoH by HTTP/2 POST", wire.DoH, false, web{major: 2}.dial},
+		{"DoH by HTTP/2 GET", wire.DoH, false, web{major: 2, get: true}.dial},
+		{"DoH by HTTP/2 in cleartext", wire.DoH, true, web{major: 2, clear: true}.dial},
+		{"DoH3 by POST", wire.DoH3, false, web{major: 3}.dial},
+		{"DoH3 by GET", wire.DoH3, false, web{major: 3, get: true}.dial},
+		{"DoQ", wire.DoQ, false, dialDoQ},
+	}
+}
+
+// Dial connects from an address of this machine to a server that config trusts.
+func (w Way) Dial(ctx context.Context, from netip.Addr, to netip.AddrPort, config *tls.Config) (Asker, error) {
+	return w.dial(ctx, from, to, config.Clone())
+}
+
+// udp asks over UDP.
+type udp struct{ net.Conn }
+
+func dialUDP(ctx context.Context, from netip.Addr, to netip.AddrPort, _ *tls.Config) (Asker, error) {
+	d := net.Dialer{LocalAddr: net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, 0))}
+	c, err := d.DialContext(ctx, "udp", to.String())
+	return udp{c}, err
+}
+
+func (c udp) Ask(ctx context.Context, query []byte) ([]byte, error) {
+	if err := until(ctx, c); err != nil {
+		return nil, err
+	}
+	if _, err := c.Write(query); err != nil {
+		return nil, err
+	}
+	b := make([]byte, wire.MaxMsgSize)
+	n, err := c.Read(b)
+	return b[:n], err
+}
+
+// until gives c the deadline of ctx.
+func until(ctx context.Context, c net.Conn) error {
+	deadline, _ := ctx.Deadline()
+	return c.SetDeadline(deadline)
+}
+
+// stream asks over TCP, with TLS or without.
+type stream struct{ net.Conn }
+
+func tcpDialer(from netip.Addr) *net.Dialer {
+	return &net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))}
+}
+
+func dialTCP(ctx context.Context, from netip.Addr, to netip.AddrPort, _ *tls.Config) (Asker, error) {
+	c, err := tcpDialer(from).DialContext(ctx, "tcp", to.String())
+	return stream{c}, err
+}
+
+func dialDoT(ctx context.Context, from netip.Addr, to netip.AddrPort, config *tls.Config) (Asker, error) {
+	config.NextProtos = []string{"dot"}
+	c, err := (&tls.Dialer{NetDialer: tcpDialer(from), Config: config}).DialContext(ctx, "tcp", to.String())
+	return stream{c}, err
+}
+
+func (c stream) Ask(ctx context.Context, query []byte) ([]byte, error) {
+	if err := until(ctx, c); err != nil {
+		return nil, err
+	}
+	if _, err := c.Write(framed(query)); err != nil {
+		return nil, err
+	}
+	var size [2]byte
+	if _, err := io.ReadFull(c, size[:]); err != nil {
+		return nil, err
+	}
+	b := make([]byte, binary.BigEndian.Uint16(size[:]))
+	_, err := io.ReadFull(c, b)
+	return b, err
+}
+
+// framed returns a message behind its length (RFC 1035 §4.2.2).
+func framed(msg []byte) []byte {
+	return append(binary.BigEndian.AppendUint16(nil, uint16(len(msg))), msg...)
+}
+
+// web asks over HTTP.
+type web struct {
+	major      int
+	get, clear bool
+
+	url    string
+	client *http.Client
+	end    func() error
+}
+
+func (w web) dial(_ context.Context, from netip.Addr, to netip.AddrPort, config *tls.Config) (Asker, error) {
+	w.url = "https://" + to.String() + Path
+	if w.major == 3 {
+		socket, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, 0)))
+		if err != nil {
+			return nil, err
+		}
+		t := &quic.Transport{Conn: socket}
+		h := &http3.Transport{TLSClientConfig: config, Dial: func(ctx context.Context, _ string, config *tls.Config, conf *quic.Config) (*quic.Conn, error) {
+			return t.DialEarly(ctx, net.UDPAddrFromAddrPort(to), config, conf)
+		}}
+		w.client, w.end = &http.Client{Transport: h}, func() error { return errors.Join(h.Close(), t.Close(), socket.Close()) }
+		return w, nil
+	}
+	p := new(http.Protocols)
+	p.SetHTTP1(w.major == 1)
+	p.SetHTTP2(w.major == 2 && !w.clear)
+	p.SetUnencryptedHTTP2(w.clear)
+	if w.clear {
+		w.url = "http://" + to.String() + Path
+	}
+	h := &http.Transport{TLSClientConfig: config, Protocols: p, DialContext: tcpDialer(from).DialContext, DisableCompression: true}
+	w.client, w.end = &http.Client{Transport: h}, func() error { h.CloseIdleConnections(); return nil }
+	return w, nil
+}
+
+func (w web) Close() error { return w.end() }
+
+func (w web) Ask(ctx context.Context, query []byte) ([]byte, error) {
+	const media = "application/dns-message"
+	method, url, body := http.MethodPost, w.url, io.Reader(bytes.NewReader(query))
+	if w.get {
+		method, url, body = http.MethodGet, w.url+"?dns="+base64.RawURLEncoding.EncodeToString(query), nil
+	}
+	r, err := http.NewRequestWithContext(ctx, method, url, body)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Accept", media)
+	if !w.get {
+		r.Header.Set("Content-Type", media)
+	}
+	rsp, err := w.client.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rsp.Body.Close() }() // read to its end
+	msg, err := io.ReadAll(rsp.Body)
+	switch {
+	case err != nil:
+		return nil, err
+	case rsp.StatusCode != http.StatusOK || rsp.ProtoMajor != w.major || rsp.Header.Get("Content-Type") != media:
+		return nil, fmt.Errorf("%s %s, %s", rsp.Proto, rsp.Status, rsp.Header.Get("Content-Type"))
+	}
+	return msg, nil
+}
+
+// doq asks over QUIC.
+type doq struct {
+	conn *quic.Conn
+	end  func() error
+}
+
+func dialDoQ(ctx context.Context, from netip.Addr, to netip.AddrPort, config *tls.Config) (Asker, error) {
+	config.NextProtos, config.ServerName = []string{"doq"}, to.Addr().String()
+	socket, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, 0)))
+	if err != nil {
+		return nil, err
+	}
+	t := &quic.Transport{Conn: socket}
+	end := func() error { return errors.Join(t.Close(), socket.Close()) }
+	c, err := t.Dial(ctx, net.UDPAddrFromAddrPort(to), config, nil)
+	if err != nil {
+		return nil, errors.Join(err, end())
+	}
+	return doq{c, end}, nil
+}
+
+func (c doq) Close() error { return errors.Join(c.conn.CloseWithError(0, ""), c.end()) }
+
+// Ask sends query with the ID 0, and puts its own back into the response (RFC 9250
+// §4.2.1).
+func (c doq) Ask(ctx context.Context, query []byte) ([]byte, error) {
+	str, err := c.conn.OpenStreamSync(ctx)
+	if err != nil {
+		return nil, err
+	}
+	deadline, _ := ctx.Deadline()
+	if err := str.SetDeadline(deadline); err != nil {
+		return nil, err
+	}
+	msg := framed(query)
+	msg[2], msg[3] = 0, 0
+	if _, err := str.Write(msg); err != nil {
+		return nil, err
+	}
+	if err := str.Close(); err != nil {
+		return nil, err
+	}
+	rsp, err := io.ReadAll(str)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(rsp) < 4 || int(binary.BigEndian.Uint16(rsp)) != len(rsp)-2:
+		return nil, errors.New("a response of another length than it says")
+	}
+	copy(rsp[2:4], query)
+	return rsp[2:], nil
+}

@@ -1,0 +1,227 @@
+package transport
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"shirube/dnstap"
+	"shirube/internal/wire"
+)
+
+// Defaults for options of DoH and DoH3 that are left zero.
+const (
+	DefaultPath        = "/dns-query"     // that of every example in RFC 8484
+	DefaultStreams     = 100              // RFC 9113 §6.5.2: no less
+	DefaultDoHIdleTime = 30 * time.Second // Unbound's; browsers come back for the next page
+)
+
+// DoHOptions configures a [DoH]. A zero field but Handler means its default.
+type DoHOptions struct {
+	Handler Handler
+	Slots   *Slots // shared with the other transports; nil: DefaultSlots of its own
+	Conns   *Conns // shared with the other encrypted transports; nil: its own
+	UDPSize int    // octets, said to clients in OPT records
+
+	// TLS is for the protocols h2 and http/1.1, the better first.
+	TLS  *tls.Config
+	Path string // DefaultPath
+
+	// Proxies are believed whom they ask for, on listeners without TLS. Whoever
+	// comes by a unix socket is one.
+	Proxies []netip.Prefix
+
+	Timeout        time.Duration // for a deferred query, from its arrival
+	MessageTimeout time.Duration // for a handshake; for a request; for the client to take a response
+	IdleTimeout    time.Duration // since the last request
+	MaxStreams     int           // of HTTP/2, at once on a connection
+
+	Tap *dnstap.Tap  // is told of every query and response; nil: nobody is
+	Log *slog.Logger // nil: nowhere
+}
+
+// DoHStats is what a [DoH] has seen since it was made.
+type DoHStats struct {
+	WebCounts
+}
+
+// DoH serves DNS over HTTPS (RFC 8484), HTTP/1.1 and HTTP/2, and without TLS to
+// proxies that have it. Each request is answered on a goroutine of its own, of
+// which HTTP/2 has MaxStreams on a connection.
+type DoH struct {
+	web
+	opt    DoHOptions
+	server http.Server
+
+	mu      sync.Mutex // guards what is below it, and Start against Shutdown
+	doors   []*door
+	started bool
+	stopped bool
+	cancel  context.CancelFunc // ends the queries in flight
+	serving sync.WaitGroup     // listeners
+}
+
+// NewDoH returns a server without listeners.
+func NewDoH(opt DoHOptions) *DoH {
+	if opt.Conns == nil {
+		opt.Conns = NewConns(ConnsOptions{})
+	}
+	d := &DoH{opt: opt, cancel: func() {}}
+	d.init(newService(opt.Handler, opt.Slots, opt.Timeout, opt.UDPSize, opt.Log), wire.DoH, opt.Path)
+	d.tap, d.proxies = opt.Tap, opt.Proxies
+	d.configure(opt)
+	return d
+}
+
+// Add accepts on l too, which d owns from now on: at once, if d has been started.
+// After Shutdown it closes it. secure says that clients speak TLS there.
+func (d *DoH) Add(l net.Listener, secure bool) {
+	b := &door{Listener: l, conns: d.opt.Conns}
+	if secure {
+		b.config = d.opt.TLS
+	} else {
+		b.proxies = d.opt.Proxies
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.stopped {
+		_ = l.Close() // nobody was served on it
+		return
+	}
+	d.doors = append(d.doors, b)
+	if d.started {
+		d.listen(b)
+	}
+}
+
+// Remove closes l, if d has it. The connections that were accepted on it go on
+// until they end by themselves.
+func (d *DoH) Remove(l net.Listener) (err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.doors = slices.DeleteFunc(d.doors, func(b *door) bool {
+		if b.Listener != l {
+			return false
+		}
+		err = l.Close()
+		return true
+	})
+	return err
+}
+
+// configure sets up the HTTP server. Besides what is set here, package http holds
+// a client to 10,000 frames of control that are not taken (SETTINGS and PING
+// floods), to maxHeader over all CONTINUATION frames, and to 4 × MaxStreams
+// requests that were reset and are not over yet.
+func (d *DoH) configure(opt DoHOptions) {
+	message := orDefault(opt.MessageTimeout, DefaultMessageTimeout)
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true) // only the listeners without TLS have it
+	d.server = http.Server{
+		Handler:           &d.web,
+		Protocols:         protocols,
+		ReadHeaderTimeout: message, // also of a handshake
+		ReadTimeout:       message,
+		WriteTimeout:      d.timeout() + message, // from when the request was read
+		IdleTimeout:       orDefault(opt.IdleTimeout, DefaultDoHIdleTime),
+		MaxHeaderBytes:    maxHeader,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: orDefault(opt.MaxStreams, DefaultStreams),
+			// Room for one message for each stream, and some for all together: who
+			// posts more waits.
+			MaxReceiveBufferPerConnection: 256 << 10,
+			MaxReceiveBufferPerStream:     16 << 10,
+			MaxDecoderHeaderTableSize:     4 << 10,
+			MaxEncoderHeaderTableSize:     4 << 10,
+			WriteByteTimeout:              message,
+		},
+		ConnContext: d.connContext,
+		// What clients get wrong in a handshake is theirs to see.
+		ErrorLog: slog.NewLogLogger(d.log.log.Handler(), slog.LevelDebug),
+	}
+}
+
+// connContext puts into the context of c's requests what is known of c.
+func (d *DoH) connContext(ctx context.Context, c net.Conn) context.Context {
+	inner := c
+	t, secure := c.(*tls.Conn)
+	if secure {
+		inner = t.NetConn()
+	}
+	a := inner.(*admitted) // all listeners are doors
+	ends := func() webEnds {
+		return webEnds{addrPort(a.RemoteAddr()), addrPort(a.LocalAddr()), !secure && believed(a, d.proxies)}
+	}
+	return context.WithValue(ctx, webConnKey{}, &webConn{ends: ends, shook: a.shook, cut: func() { _ = a.Close() }})
+}
+
+// Start begins to accept. The end of ctx ends the queries in flight, but only
+// [DoH.Shutdown] ends the server. To start twice, or after Shutdown, does
+// nothing.
+func (d *DoH) Start(ctx context.Context) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.started || d.stopped {
+		return
+	}
+	d.started = true
+	ctx, d.cancel = context.WithCancel(ctx)
+	d.server.BaseContext = func(net.Listener) context.Context { return ctx }
+	for _, b := range d.doors {
+		d.listen(b)
+	}
+}
+
+// listen begins to accept at b. The caller holds mu, and has seen that d has been
+// started.
+func (d *DoH) listen(b *door) {
+	// Owner: d. End: Shutdown or Remove close b. Bound: one for each listener; the
+	// server has one for each connection, of which there are as many as Conns
+	// allows, and for each request that is being answered.
+	d.serving.Go(func() {
+		if err := d.server.Serve(b); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+			d.log.error("a DoH listener has ended", "listener", b.Addr().String(), "err", err)
+		}
+	})
+}
+
+// Drain has clients told that they had better go when they have their answers.
+func (d *DoH) Drain(on bool) { d.draining.Store(on) }
+
+// Shutdown stops accepting, tells clients to go (GOAWAY), and closes each
+// connection when its requests have their answers. When ctx is done first it
+// cancels what is still in flight, and returns ctx's error. It can be called
+// again.
+func (d *DoH) Shutdown(ctx context.Context) error {
+	d.mu.Lock()
+	d.stopped = true
+	var closed error
+	if !d.started { // or the server has them
+		for _, b := range d.doors {
+			closed = errors.Join(closed, b.Close())
+		}
+		d.doors = nil
+	}
+	d.mu.Unlock()
+	err := d.server.Shutdown(ctx)
+	d.cancel()
+	if err != nil && errors.Is(err, ctx.Err()) {
+		err = errors.Join(fmt.Errorf("%s requests were abandoned: %w", d.proto, err), d.server.Close())
+	}
+	d.serving.Wait()
+	return errors.Join(err, closed)
+}
+
+// Stats returns the current numbers. Each is exact; together they are not of one
+// moment.
+func (d *DoH) Stats() DoHStats { return DoHStats{d.n.counts()} }
