@@ -237,6 +237,7 @@ func TestRulesBite(t *testing.T) {
 		{"superseded", "resolver/infra/infra.go", "math/rand"},
 		{"test-frameworks", "cache/answers_test.go", "github.com/stretchr/testify/require"},
 		{"laboratory", "internal/daemon/daemon.go", "shirube/internal/lab"},
+		{"certs", "internal/certs/certs.go", "shirube/transport"},
 	}
 	seen := map[string]bool{}
 	for _, tt := range tests {

@@ -57,17 +57,11 @@ type Store struct {
 
 // Stats is what a [Store] has and has done.
 type Stats struct {
-	Taken        uint64        // pairs taken up, those at the start included
-	Failed       uint64        // changes of files that were not, for what was found there
-	Expires      int64         // when the first of Certificates does, as Unix seconds
-	Certificates []Certificate // in use, in the order of Options.Pairs
-}
-
-// Certificate is one certificate in use.
-type Certificate struct {
-	File    string `json:"file"`
-	Expires int64  `json:"expires"` // Unix seconds
-	Failing bool   `json:"failing"` // the file holds another one by now, that cannot be used
+	InUse   int    // certificates
+	Failing int    // of them, whose files hold others by now, that cannot be used
+	Expires int64  // when the first of them does, as Unix seconds
+	Taken   uint64 // pairs taken up, those at the start included
+	Failed  uint64 // changes of files that were not, for what was found there
 }
 
 // New reads all files. An error names the file. That a certificate has expired
@@ -193,10 +187,11 @@ func (s *Store) Leaves() []*tls.Certificate { return s.shown.Load().all }
 
 // Stats returns the current numbers.
 func (s *Store) Stats() Stats {
-	st := Stats{Taken: s.taken.Load(), Failed: s.failed.Load(), Certificates: s.shown.Load().said}
-	for _, c := range st.Certificates {
-		if st.Expires == 0 || c.Expires < st.Expires {
-			st.Expires = c.Expires
+	v := s.shown.Load()
+	st := Stats{InUse: len(v.all), Failing: v.failing, Taken: s.taken.Load(), Failed: s.failed.Load()}
+	for _, c := range v.all {
+		if expires := c.Leaf.NotAfter.Unix(); st.Expires == 0 || expires < st.Expires {
+			st.Expires = expires
 		}
 	}
 	return st

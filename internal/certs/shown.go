@@ -10,10 +10,11 @@ import (
 
 // shown is what handshakes choose from. It does not change.
 type shown struct {
-	all    []*tls.Certificate
+	all    []*tls.Certificate            // in the order of Options.Pairs
 	byName map[string][]*tls.Certificate // in lower case; `*.example.com` as it is
 	byAddr map[netip.Addr][]*tls.Certificate
-	said   []Certificate
+
+	failing int // pairs whose files hold what cannot be used
 }
 
 func newShown(pairs []*pair) *shown {
@@ -29,7 +30,9 @@ func newShown(pairs []*pair) *shown {
 				v.byAddr[a.Unmap()] = append(v.byAddr[a.Unmap()], p.cert)
 			}
 		}
-		v.said = append(v.said, Certificate{File: p.Certificate, Expires: p.cert.Leaf.NotAfter.Unix(), Failing: p.failing})
+		if p.failing {
+			v.failing++
+		}
 	}
 	return v
 }

@@ -11,6 +11,7 @@ import (
 // together. Values that are wrong already are not looked at again.
 func (d *decoder) contradictions(cfg *Config) {
 	d.listeners(cfg.Listen)
+	d.tls(cfg)
 	d.accessRules(cfg.AccessControl)
 	d.cookies(cfg)
 	d.identity(&cfg.Identity)
@@ -114,31 +115,37 @@ func (d *decoder) staleInTime(cfg *Config) {
 	}
 }
 
-// listeners reports transports of an address that are listed twice, which
-// could not be bound or would share their clients by chance.
+// listeners reports transports of an address that are listed twice or need the
+// same port, which could not be bound or would share their clients by chance.
 func (d *decoder) listeners(listeners []Listener) {
 	type socket struct {
-		address  netip.AddrPort
+		address   netip.AddrPort
+		datagrams bool
+	}
+	type taken struct {
+		listener int
 		protocol Protocol
 	}
-	first := map[socket]int{}
+	first := map[socket]taken{}
 	for i, l := range listeners {
-		path := fmt.Sprintf("listen[%d].address", i)
 		d.proxies(&l.ProxyProtocol, fmt.Sprintf("listen[%d].proxy_protocol.from", i))
 		if !l.Address.IsValid() {
 			continue
 		}
 		for _, p := range l.Protocols {
-			s := socket{l.Address, p}
-			j, again := first[s]
-			if !again {
-				first[s] = i
-				continue
+			s := socket{l.Address, p.datagrams()}
+			by, again := first[s]
+			switch {
+			case !again:
+				first[s] = taken{i, p}
+			case by.protocol == p && by.listener == i: // reported as an element that is there twice
+			case by.protocol == p:
+				d.contradiction(fmt.Sprintf("found %s for %s again; listen[%d] has it already", l.Address, p, by.listener),
+					fmt.Sprintf("listen[%d].address", i))
+			default:
+				d.contradiction(fmt.Sprintf("found %s for %s; listen[%d] has %s there, which needs the same port", p, l.Address, by.listener, by.protocol),
+					fmt.Sprintf("listen[%d].protocols", i))
 			}
-			if j == i {
-				continue // reported as an element that is there twice
-			}
-			d.contradiction(fmt.Sprintf("found %s for %s again; listen[%d] has it already", l.Address, p, j), path)
 		}
 	}
 }

@@ -24,6 +24,10 @@ type Config struct {
 	Listen []Listener `yaml:"listen" range:"1.."`
 	// How clients are served over UDP.
 	UDP UDP `yaml:"udp" reload:"restart"`
+	// Certificates for clients that come encrypted.
+	TLS TLS `yaml:"tls" reload:"restart"`
+	// How clients are served over HTTPS.
+	DoH DoH `yaml:"doh" reload:"restart"`
 	// Who may ask. The most specific prefix that holds the client's address
 	// decides; a client in none is refused. Giving this list replaces the
 	// default one.
@@ -78,7 +82,12 @@ type Listener struct {
 	// address that was asked. An IPv6 address needs quotes, for `[` opens a
 	// list in YAML.
 	Address netip.AddrPort `yaml:"address" required:"true"`
-	// Transports to serve on the address.
+	// Transports to serve on the address: `udp`; `tcp`; `dot`, DNS over TLS, whose
+	// port is 853; `doh`, DNS over HTTPS (HTTP/1.1 and HTTP/2), 443; `doh3`, the
+	// same over HTTP/3, 443; `doq`, DNS over QUIC, 853; and `doh_cleartext`, DNS
+	// over HTTP, for a proxy in front that has the certificate. One of `tcp`,
+	// `dot`, `doh` and `doh_cleartext`, and one of `udp`, `doh3` and `doq` can
+	// have an address and port.
 	Protocols []Protocol `yaml:"protocols" range:"1.."`
 	// Proxies that clients come by.
 	ProxyProtocol ProxyProtocol `yaml:"proxy_protocol"`
@@ -104,10 +113,19 @@ type Protocol string
 const (
 	ProtocolUDP Protocol = "udp"
 	ProtocolTCP Protocol = "tcp"
+	ProtocolDoT Protocol = "dot"
+	ProtocolDoH Protocol = "doh"
+
+	ProtocolDoH3         Protocol = "doh3"
+	ProtocolDoQ          Protocol = "doq"
+	ProtocolDoHCleartext Protocol = "doh_cleartext" // without TLS, to proxies
 )
 
 func (Protocol) values() []string {
-	return []string{string(ProtocolUDP), string(ProtocolTCP)}
+	return []string{
+		string(ProtocolUDP), string(ProtocolTCP), string(ProtocolDoT), string(ProtocolDoH), string(ProtocolDoH3), string(ProtocolDoQ),
+		string(ProtocolDoHCleartext),
+	}
 }
 
 // AccessRule says what clients of one prefix may do.
@@ -317,6 +335,26 @@ type Limits struct {
 	// half a second, when more than half of `tcp_connections` are open. Clients that
 	// ask are told (RFC 7828).
 	TCPIdleTimeout time.Duration `yaml:"tcp_idle_timeout" range:"100ms..10m"`
+	// Encrypted connections at once: those of DoT, DoH, DoH3 and DoQ together.
+	// One more is closed on arrival. (DoT has the limits of TCP besides.)
+	TLSConnections int `yaml:"tls_connections" range:"1..10000000" reload:"restart"`
+	// Encrypted connections at once from one client: an IPv4 address or an IPv6
+	// /64. At most `tls_connections`.
+	TLSConnectionsPerClient int `yaml:"tls_connections_per_client" range:"1..10000000" reload:"restart"`
+	// Full TLS handshakes that one client may make in a second on average, and
+	// four times as many at once. One more is closed on arrival. Those that
+	// resume a session do not count. 0: any number.
+	TLSHandshakesPerClient int `yaml:"tls_handshakes_per_client" range:"0..1000000" reload:"restart"`
+	// Requests of one connection of HTTP/2 or HTTP/3 at once.
+	DoHStreams int `yaml:"doh_streams" range:"1..10000" reload:"restart"`
+	// Between two requests of a connection of DoH or DoH3.
+	DoHIdleTimeout time.Duration `yaml:"doh_idle_timeout" range:"100ms..1h" reload:"restart"`
+	// Queries of one DoQ connection at once.
+	DoQStreams int `yaml:"doq_streams" range:"1..10000" reload:"restart"`
+	// From the first octet of a query or request of DoQ or DoH3 to its last.
+	DoQStreamTimeout time.Duration `yaml:"doq_stream_timeout" range:"100ms..1m" reload:"restart"`
+	// Between two queries of a DoQ connection.
+	DoQIdleTimeout time.Duration `yaml:"doq_idle_timeout" range:"100ms..1h" reload:"restart"`
 	// How long to wait for queries in flight when the server stops.
 	DrainTimeout time.Duration `yaml:"drain_timeout" range:"0..10m"`
 }

@@ -18,6 +18,8 @@ func Default() Config {
 			listener(netip.AddrPortFrom(netip.IPv6Loopback(), 5353)),
 		},
 		UDP: udp(),
+		TLS: TLS{Certificates: []Certificate{}},
+		DoH: DoH{Path: "/dns-query", TrustedProxies: []netip.Prefix{}},
 		AccessControl: []AccessRule{
 			{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8), Action: ActionAllow},
 			{Prefix: netip.PrefixFrom(netip.IPv6Loopback(), 128), Action: ActionAllow},
@@ -112,6 +114,14 @@ func defaultLimits() Limits {
 		TCPFirstByteTimeout:     3 * time.Second,
 		TCPMessageTimeout:       5 * time.Second,
 		TCPIdleTimeout:          10 * time.Second,
+		TLSConnections:          8192,
+		TLSConnectionsPerClient: 256,
+		TLSHandshakesPerClient:  50,
+		DoHStreams:              100,
+		DoHIdleTimeout:          30 * time.Second,
+		DoQStreams:              64,
+		DoQStreamTimeout:        3 * time.Second,
+		DoQIdleTimeout:          30 * time.Second,
 		DrainTimeout:            5 * time.Second,
 	}
 }

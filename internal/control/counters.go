@@ -67,10 +67,10 @@ func value(v reflect.Value, path string, words map[string][]string) any {
 }
 
 // snake returns a Go name in snake_case: InUse is in_use, SRTTMillis
-// srtt_millis.
+// srtt_millis, DoH3 doh3.
 func snake(name string) string {
 	var b strings.Builder
-	runes := []rune(strings.NewReplacer("IPv", "Ipv").Replace(name))
+	runes := []rune(strings.NewReplacer("IPv", "Ipv", "DoT", "Dot", "DoH", "Doh", "DoQ", "Doq").Replace(name))
 	for i, r := range runes {
 		lowerNext := i+1 < len(runes) && unicode.IsLower(runes[i+1])
 		if i > 0 && unicode.IsUpper(r) && (unicode.IsLower(runes[i-1]) || lowerNext) {

@@ -12,6 +12,7 @@ import (
 	"shirube/internal/metrics"
 	"shirube/internal/wire"
 	"shirube/resolver"
+	"shirube/transport"
 )
 
 // adminSocket is the name of the socket in the directory that systemd gives.
@@ -84,7 +85,7 @@ func (d *Daemon) snapshot() metrics.Snapshot {
 	m := metrics.Snapshot{
 		Version: d.Version, Started: d.control.begun,
 		Ready: p.Health.Ready(now), Causes: p.Health.Causes(),
-		UDP: s.UDP, Streams: []metrics.Stream{{Proto: wire.TCP, TCPStats: s.TCP}}, Slots: s.Slots, Frontend: s.Frontend, Shared: s.Shared,
+		UDP: s.UDP, Streams: streams(&s), Slots: s.Slots, Frontend: s.Frontend, Shared: s.Shared,
 		Answers: s.Answers, Memory: s.Memory, MemoryLimit: int64(p.Config.Cache.RRsetsSize),
 		Resolver: s.Resolver, Upstream: s.Upstream, Dnstap: s.Dnstap,
 	}
@@ -188,5 +189,17 @@ func (w rootWatch) ask(ctx context.Context, p *Pipeline) {
 		p.Health.End(health.NoRoot)
 	case ctx.Err() == nil: // not the server's end
 		p.Health.Begin(health.NoRoot, err.Error(), time.Duration(w), begun)
+	}
+}
+
+// streams returns what is counted of the transports on connections. What HTTP and
+// QUIC count of these is not what TCP does, so it is the queries alone.
+func streams(s *Stats) []metrics.Stream {
+	return []metrics.Stream{
+		{Proto: wire.TCP, TCPStats: s.TCP},
+		{Proto: wire.DoT, TCPStats: s.DoT},
+		{Proto: wire.DoH, TCPStats: transport.TCPStats{Counts: s.DoH.Counts}},
+		{Proto: wire.DoH3, TCPStats: transport.TCPStats{Counts: s.DoH3.Counts}},
+		{Proto: wire.DoQ, TCPStats: transport.TCPStats{Counts: s.DoQ.Counts}},
 	}
 }

@@ -178,8 +178,7 @@ func (d *Daemon) counters() map[string]any { return control.Counters(d.Stats(), 
 func counterWords() map[string][]string {
 	status := []string{"ok", "ignored", "malformed", "unsupported_opcode", "unsupported_version"} // wire.Status
 	words := map[string][]string{
-		"shared.rejected": shared.Reasons(),
-		"udp.status":      status, "tcp.status": status,
+		"shared.rejected":           shared.Reasons(),
 		"resolver.infra.failures":   {"timeout", "unreachable", "no_route", "malformed", "lame"}, // infra.Cause
 		"resolver.infra.family_out": {"ipv4", "ipv6"},
 	}
@@ -192,7 +191,13 @@ func counterWords() map[string][]string {
 	for i := range transport.NumCloseReasons {
 		words["tcp.closed"] = append(words["tcp.closed"], i.String())
 	}
-	for _, t := range []string{"udp", "tcp"} {
+	words["dot.closed"] = words["tcp.closed"]
+	for i := range transport.NumWebErrors {
+		words["doh.errors"] = append(words["doh.errors"], i.String())
+	}
+	words["doh3.errors"] = words["doh.errors"]
+	for _, t := range []string{"udp", "tcp", "dot", "doh", "doh3", "doq"} {
+		words[t+".status"] = status
 		for i := range transport.NumTypeClasses {
 			words[t+".types"] = append(words[t+".types"], i.String())
 		}

@@ -42,6 +42,9 @@ func controlled(t *testing.T, change func(*config.Config, *simnet.Net), test fun
 			slots: transport.NewSlots(0, 0), started: make(chan struct{}),
 		}
 		d.udp, d.tcp = transport.NewUDP(d.udpOptions(cfg)), transport.NewTCP(d.tcpOptions(cfg))
+		if err := d.newSecure(cfg); err != nil {
+			t.Fatal(err)
+		}
 		close(d.started)
 		ctx, cancel := context.WithCancel(t.Context())
 		d.ctx = ctx

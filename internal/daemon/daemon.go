@@ -34,6 +34,7 @@ type Daemon struct {
 	slots    *transport.Slots
 	udp      *transport.UDP
 	tcp      *transport.TCP
+	secure   secure
 	control  controller
 	admin    *admin.Server // nil: there is none
 	life     life
@@ -77,6 +78,10 @@ func New(cfg config.Config, log *slog.Logger) (*Daemon, error) {
 	}
 	d.udp, d.tcp = transport.NewUDP(d.udpOptions(&cfg)), transport.NewTCP(d.tcpOptions(&cfg))
 	d.ctx, d.cancel = context.WithCancel(context.Background())
+	if err := d.newSecure(&cfg); err != nil {
+		d.Close()
+		return nil, err
+	}
 	d.life.hastens = [2]chan struct{}{make(chan struct{}), make(chan struct{})}
 	d.tellHealth(Starting)
 	d.OnState(d.tellHealth)
@@ -182,6 +187,9 @@ func (d *Daemon) wanted(p *Pipeline) []task {
 	list := []task{{key: "sweep", run: d.sweep}}
 	if d.watchdog > 0 {
 		list = append(list, task{key: "watchdog", run: d.watch})
+	}
+	if store := d.secure.certs; store != nil {
+		list = append(list, task{key: store, run: store.Run})
 	}
 	if p.LocalRoot != nil {
 		list = append(list, task{key: p.LocalRoot, run: p.LocalRoot.Run})

@@ -16,7 +16,14 @@ const spareDescriptors = 256
 // take up: one for each question to a name server, one for each client's
 // connection, and sockets between two questions.
 func descriptorsNeeded(cfg *config.Config) uint64 {
-	return uint64(cfg.Limits.InFlight) + uint64(cfg.Limits.TCPConnections) + upstream.MaxKept + spareDescriptors
+	n := uint64(cfg.Limits.InFlight) + uint64(cfg.Limits.TCPConnections) + upstream.MaxKept + spareDescriptors
+	for _, e := range endpoints(cfg) {
+		switch e.proto {
+		case config.ProtocolDoT, config.ProtocolDoH, config.ProtocolDoHCleartext:
+			return n + uint64(cfg.Limits.TLSConnections) // together
+		}
+	}
+	return n
 }
 
 // checkDescriptors warns when the process may not open as many descriptors as

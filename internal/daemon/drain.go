@@ -83,10 +83,14 @@ type server interface {
 type farewell interface{ Drain(on bool) }
 
 // transports lists all of them.
-func (d *Daemon) transports() []server { return []server{d.udp, d.tcp} }
+func (d *Daemon) transports() []server {
+	s := &d.secure
+	return []server{d.udp, d.tcp, s.dot, s.doh, s.doh3, s.doq}
+}
 
 var (
 	_ farewell = (*transport.TCP)(nil)
+	_ farewell = (*transport.DoH)(nil)
 
 	errStopping = errors.New("the server is stopping")
 )

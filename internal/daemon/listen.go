@@ -109,6 +109,10 @@ func (d *Daemon) bind(ctx context.Context, e endpoint, cfg *config.Config) (list
 		return d.bindUDP(ctx, e, proxies, cfg)
 	case config.ProtocolTCP:
 		return d.bindTCP(ctx, e, proxies)
+	case config.ProtocolDoT, config.ProtocolDoH, config.ProtocolDoHCleartext:
+		return d.bindStream(ctx, e, proxies)
+	case config.ProtocolDoQ, config.ProtocolDoH3:
+		return d.bindQUIC(ctx, e, proxies, cfg)
 	}
 	return listening{}, fmt.Errorf("listen on %s: no such protocol", e)
 }

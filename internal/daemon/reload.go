@@ -207,6 +207,7 @@ func (d *Daemon) reloadLimits(r *reload) error {
 		d.slots.Resize(cfg.Limits.InFlight, portion(cfg.Limits.InFlightPerNetwork, cfg.Limits.InFlight))
 		d.udp.Configure(d.udpOptions(cfg))
 		d.tcp.Configure(d.tcpOptions(cfg))
+		d.secure.configure(d, cfg)
 	})
 	if before, need := descriptorsNeeded(&r.from.Config), descriptorsNeeded(cfg); need > before {
 		r.commit(func() { checkDescriptors(d.log, need) })

@@ -35,6 +35,10 @@ func otherValues(t *testing.T, d *reloadable) map[string]any {
 	}
 	return map[string]any{
 		"listen":                        append(slices.Clone(d.cfg.Listen), listenOn(freePort(t))),
+		"tls.certificates":              []config.Certificate{{CertFile: "testdata/none", KeyFile: "testdata/none"}},
+		"tls.ticket_secret_file":        "testdata/none",
+		"doh.path":                      "/query",
+		"doh.trusted_proxies":           []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 		"access_control":                []config.AccessRule{{Prefix: netip.MustParsePrefix("127.0.0.0/8"), Action: config.ActionAllowSnoop}},
 		"cookies.secrets":               []config.Secret{"000102030405060708090a0b0c0d0e0f"},
 		"cookies.secret_file":           write("secrets", "000102030405060708090a0b0c0d0e0f\n"),

@@ -6,6 +6,7 @@ import (
 	"shirube/cache"
 	"shirube/cache/shared"
 	"shirube/dnstap"
+	"shirube/internal/certs"
 	"shirube/internal/frontend"
 	"shirube/resolver"
 	"shirube/resolver/localroot"
@@ -18,6 +19,11 @@ type Stats struct {
 	Goroutines int
 	UDP        transport.UDPStats
 	TCP        transport.TCPStats
+	DoT        transport.TCPStats
+	DoH        transport.DoHStats
+	DoH3       transport.DoH3Stats
+	DoQ        transport.DoQStats
+	TLS        TLSStats
 	Slots      transport.SlotsStats
 	Frontend   frontend.Stats
 	Answers    cache.AnswersStats
@@ -27,6 +33,20 @@ type Stats struct {
 	LocalRoot  localroot.Stats // zero without one
 	Upstream   upstream.Stats
 	Dnstap     dnstap.Stats
+}
+
+// TLSStats is what all encrypted transports have in common.
+type TLSStats struct {
+	Connections  transport.ConnsStats
+	Certificates certs.Stats // zero without any
+}
+
+func (s *secure) stats() (st TLSStats) {
+	st.Connections = s.conns.Stats()
+	if s.certs != nil {
+		st.Certificates = s.certs.Stats()
+	}
+	return st
 }
 
 // Stats returns a snapshot. It waits until the server has started.
@@ -45,6 +65,11 @@ func (d *Daemon) Stats() Stats {
 		Goroutines: runtime.NumGoroutine(),
 		UDP:        d.udp.Stats(),
 		TCP:        d.tcp.Stats(),
+		DoT:        d.secure.dot.Stats(),
+		DoH:        d.secure.doh.Stats(),
+		DoH3:       d.secure.doh3.Stats(),
+		DoQ:        d.secure.doq.Stats(),
+		TLS:        d.secure.stats(),
 		Slots:      d.slots.Stats(),
 		Frontend:   p.Frontend.Stats(),
 		Answers:    p.Answers.Stats(),
@@ -70,6 +95,11 @@ func (d *Daemon) LogStats() {
 		"goroutines", s.Goroutines,
 		"udp", s.UDP,
 		"tcp", s.TCP,
+		"dot", s.DoT,
+		"doh", s.DoH,
+		"doh3", s.DoH3,
+		"doq", s.DoQ,
+		"tls", s.TLS,
 		"slots", s.Slots,
 		"frontend", s.Frontend,
 		"answers", s.Answers,

@@ -174,7 +174,7 @@ func TestSchemaRefusesWhatIsBadByItself(t *testing.T) {
 		"text-with-nul",
 		"zones-contradictory", "local-root-contradictory", "local-root-of-another-family",
 		"stale-answers-too-late", "debug-left-over",
-		"cookies-off-and-required", "nsid-both", "nsid-hex", "nsid-long",
+		"cookies-off-and-required", "nsid-both", "nsid-hex", "nsid-long", "tls",
 		"admin-for-everybody", "admin-halves", "health-root",
 		"shared-cache", "shared-cache-empty",
 	}

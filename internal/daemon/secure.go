@@ -1,0 +1,143 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"shirube/internal/certs"
+	"shirube/internal/config"
+	"shirube/internal/netx"
+	"shirube/internal/wire"
+	"shirube/transport"
+)
+
+// secure is what serves clients that come encrypted, and by HTTP.
+type secure struct {
+	certs *certs.Store // nil: no certificate is configured, and only cleartext is served
+	conns *transport.Conns
+	dot   *transport.TCP
+	doh   *transport.DoH
+	doh3  *transport.DoH3
+	doq   *transport.DoQ
+}
+
+// newSecure returns the transports of cfg, without listeners. It reads the
+// certificates.
+func (d *Daemon) newSecure(cfg *config.Config) error {
+	s := &d.secure
+	var err error
+	if s.certs, err = newCerts(cfg.TLS, d.log); err != nil {
+		return fmt.Errorf("tls: %w", err)
+	}
+	l := cfg.Limits
+	handshakes := l.TLSHandshakesPerClient
+	if handshakes == 0 {
+		handshakes = -1
+	}
+	s.conns = transport.NewConns(transport.ConnsOptions{Total: l.TLSConnections, PerClient: l.TLSConnectionsPerClient, Handshakes: handshakes})
+	s.dot = transport.NewTCP(d.dotOptions(cfg))
+	doh := transport.DoHOptions{
+		Handler: d.current, Slots: d.slots, Conns: s.conns, UDPSize: int(l.UDPSize),
+		Path: cfg.DoH.Path, Proxies: cfg.DoH.TrustedProxies,
+		Timeout: cfg.Resolver.Timeout + answerGrace, MessageTimeout: l.TCPMessageTimeout, IdleTimeout: l.DoHIdleTimeout,
+		MaxStreams: l.DoHStreams, Tap: d.tap, Log: d.log,
+	}
+	doq := transport.QUICOptions{
+		Handler: d.current, Slots: d.slots, Conns: s.conns, UDPSize: int(l.UDPSize),
+		Timeout: cfg.Resolver.Timeout + answerGrace, MessageTimeout: l.TCPMessageTimeout, IdleTimeout: l.DoQIdleTimeout,
+		StreamTime: l.DoQStreamTimeout, MaxStreams: l.DoQStreams, Tap: d.tap, Log: d.log,
+	}
+	doh3 := doq
+	doh3.Path, doh3.IdleTimeout, doh3.MaxStreams = cfg.DoH.Path, l.DoHIdleTimeout, l.DoHStreams
+	if s.certs != nil { // the names are IANA's
+		doh.TLS, doq.TLS, doh3.TLS = s.certs.Config("h2", "http/1.1"), s.certs.Config("doq"), s.certs.Config("h3")
+		if cfg.TLS.TicketSecretFile != "" { // all of the fleet have the same
+			doq.ResetKey, doq.TokenKey = s.certs.Derive("QUIC stateless reset"), s.certs.Derive("QUIC token")
+			doh3.ResetKey, doh3.TokenKey = doq.ResetKey, doq.TokenKey
+		}
+	}
+	s.doh, s.doh3, s.doq = transport.NewDoH(doh), transport.NewDoH3(doh3), transport.NewDoQ(doq)
+	return nil
+}
+
+func (d *Daemon) dotOptions(cfg *config.Config) transport.TCPOptions {
+	opt := d.tcpOptions(cfg)
+	opt.Proto = wire.DoT
+	return opt
+}
+
+// configure changes what can be changed of it without a restart.
+func (s *secure) configure(d *Daemon, cfg *config.Config) {
+	s.dot.Configure(d.dotOptions(cfg))
+	timeout, size := cfg.Resolver.Timeout+answerGrace, int(cfg.Limits.UDPSize)
+	s.doh.Change(timeout, size)
+	s.doh3.Change(timeout, size)
+	s.doq.Change(timeout, size)
+}
+
+// newCerts reads the certificates; nil if there are none.
+func newCerts(cfg config.TLS, log *slog.Logger) (*certs.Store, error) {
+	if len(cfg.Certificates) == 0 {
+		return nil, nil
+	}
+	opt := certs.Options{SecretFile: cfg.TicketSecretFile, Log: log}
+	for _, c := range cfg.Certificates {
+		opt.Pairs = append(opt.Pairs, certs.Pair{Certificate: c.CertFile, Key: c.KeyFile})
+	}
+	return certs.New(opt)
+}
+
+// errNoCertificate says that a listener cannot be bound for want of one.
+var errNoCertificate = errors.New("no certificate is configured: a change of tls needs a restart of the server")
+
+// bindStream binds an endpoint of DoT or DoH.
+func (d *Daemon) bindStream(ctx context.Context, e endpoint, proxies *transport.Proxies) (listening, error) {
+	s := &d.secure
+	if e.proto != config.ProtocolDoHCleartext && s.certs == nil {
+		return listening{}, fmt.Errorf("listen on %s: %w", e, errNoCertificate)
+	}
+	tcp, err := netx.ListenTCP(ctx, e.at)
+	if err != nil {
+		return listening{}, err
+	}
+	ln := proxies.Listener(tcp)
+	l := listening{endpoint: e, proxies: proxies, close: ln.Close}
+	if e.proto == config.ProtocolDoT {
+		secured := transport.Secure(ln, s.conns, s.certs.Config("dot")) // RFC 7858; IANA's name
+		l.serve = func() { s.dot.Add(secured) }
+		l.stop = func(context.Context) error { return s.dot.Remove(secured) }
+		return l, nil
+	}
+	l.serve = func() { s.doh.Add(ln, e.proto == config.ProtocolDoH) }
+	l.stop = func(context.Context) error { return s.doh.Remove(ln) }
+	return l, nil
+}
+
+// bindQUIC binds an endpoint of DoQ or DoH3: one socket, for clients may move, and
+// the kernel would take them to another one.
+func (d *Daemon) bindQUIC(ctx context.Context, e endpoint, proxies *transport.Proxies, cfg *config.Config) (listening, error) {
+	s := &d.secure
+	if s.certs == nil {
+		return listening{}, fmt.Errorf("listen on %s: %w", e, errNoCertificate)
+	}
+	conns, err := netx.ListenUDP(ctx, e.at, 1)
+	if err != nil {
+		return listening{}, err
+	}
+	socket := conns[0]
+	if err := d.tune(conns, cfg.UDP); err != nil {
+		return listening{}, errors.Join(err, socket.Close())
+	}
+	l := listening{
+		endpoint: e, proxies: proxies, close: socket.Close,
+		serve: func() { s.doq.Add(socket) },
+		stop:  func(ctx context.Context) error { return s.doq.Remove(ctx, socket) },
+	}
+	if e.proto == config.ProtocolDoH3 {
+		l.serve = func() { s.doh3.Add(socket) }
+		l.stop = func(ctx context.Context) error { return s.doh3.Remove(ctx, socket) }
+	}
+	return l, nil
+}
