@@ -5,7 +5,7 @@ TOOL    := go tool -modfile=tools/go.mod
 # Name servers are in sbin, which not everybody's PATH has.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help build run demo test replay race lint fmt fuzz bench bench-cold bench-dnstap bench-attack soak clean
+.PHONY: help build run demo test replay race lint fmt screenshots fuzz bench bench-cold bench-dnstap bench-attack soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,9 @@ lint: ## golangci-lint, as .golangci.yml says
 
 fmt: ## format the code as lint wants it
 	$(TOOL) golangci-lint fmt
+
+screenshots: ## take the pictures of the status page in docs (Chromium)
+	go test -tags screenshots -count=1 -run '^TestScreenshots$$' ./internal/admin
 
 fuzz: ## every fuzz target, 20 seconds each
 	tools/fuzz 20s

@@ -34,6 +34,7 @@ type Status struct {
 	Upstream map[string]uint64 `json:"upstream"`
 	Failures map[string]uint64 `json:"server_failures"`
 	DNSSEC   map[string]uint64 `json:"dnssec"`
+	Shared   map[string]uint64 `json:"shared"` // look-ups in the shared cache, by what came of them
 	Limits   map[string]uint64 `json:"limits"`
 
 	DeadZones int `json:"dead_zones"`
@@ -59,7 +60,10 @@ func (s *Snapshot) Status(now time.Time) Status {
 		},
 		Upstream: map[string]uint64{
 			"queries": s.Upstream.UDP.IPv4 + s.Upstream.UDP.IPv6 + s.Upstream.TCP.IPv4 + s.Upstream.TCP.IPv6,
-			"answers": s.Upstream.Answers, "timeouts": s.Upstream.Timeouts,
+			"answers": s.Upstream.Answers,
+		},
+		Shared: map[string]uint64{
+			"hit": s.Shared.Hits, "stale": s.Shared.Stale, "failure": s.Shared.Failures, "miss": s.Shared.Misses, "skipped": s.Shared.Skipped,
 		},
 		DNSSEC: map[string]uint64{"secure": s.Resolver.Secure, "insecure": s.Resolver.Insecure, "bogus": s.Resolver.Bogus},
 	}
