@@ -109,11 +109,10 @@ func fresh(t testing.TB, k Key) Entry {
 // eventually waits until it holds, for ten seconds at most.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for range 1000 {
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if holds() {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatalf("in ten seconds it has not come true: %s", what)
 }

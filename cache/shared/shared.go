@@ -63,7 +63,8 @@ type Cache struct {
 	changing sync.Mutex // held by who changes the servers
 	closed   bool
 
-	counts counters
+	flushes flushes
+	counts  counters
 }
 
 // counters are what a Cache counts, but for each server's own.
@@ -232,7 +233,13 @@ func (c *Cache) read(k Key, name string, value []byte) (Entry, error) {
 	if ahead := int64(e.Stored.Sub(now)); ahead > c.counts.skew.Load() {
 		c.counts.skew.Store(ahead)
 	}
-	return e, e.check(k, now)
+	if err := e.check(k, now); err != nil {
+		return e, err
+	}
+	if c.flushes.covers(k, &e) {
+		return e, errFlushed
+	}
+	return e, nil
 }
 
 // Set tells the fleet e about k. It does not wait: what cannot be written soon

@@ -340,9 +340,15 @@ func (d *Daemon) trace(ctx context.Context, q wire.Question, tell func(any)) (co
 
 // flush forgets what is remembered of names: first what answers are made of,
 // then the answers.
-func (d *Daemon) flush(f control.Flush) control.Flushed {
+func (d *Daemon) flush(f control.Flush) control.Flushed { return d.Pipeline().flush(f) }
+
+// flush forgets what f is about. What the fleet has shared of it so far is not
+// taken any more by this server; it stays with the others.
+func (p *Pipeline) flush(f control.Flush) control.Flushed {
 	s := cache.Scope{Name: f.Name, Below: f.Below, Type: f.Type}
-	p := d.Pipeline()
+	if p.Shared != nil { // first: who asks meanwhile is not to bring it back
+		p.Shared.Flush(shared.Flush{Name: f.Name, Below: f.Below, Type: f.Type, Until: p.Clock.Now()})
+	}
 	m := p.Memory.Flush(s)
 	a := p.Answers.Flush(s)
 	return control.Flushed{Answers: a.Answers, Failures: a.Failures, RRsets: m.Sets, Cuts: m.Cuts, Links: m.Links, Denials: m.Denials}

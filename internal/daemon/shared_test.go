@@ -17,6 +17,7 @@ import (
 
 	"shirube/cache/shared"
 	"shirube/internal/config"
+	"shirube/internal/control"
 	"shirube/internal/memcached"
 	"shirube/internal/simnet"
 	"shirube/internal/wire"
@@ -105,6 +106,26 @@ func TestFleetResolvesANameOnce(t *testing.T) {
 	}
 	if s := b.Frontend.Stats().Shared; s.Hits != uint64(len(questions)) {
 		t.Errorf("%+v, %+v", s, b.Shared.Stats())
+	}
+}
+
+func TestFlushedNamesDoNotComeBackFromTheFleet(t *testing.T) {
+	mc := memcached.Start(t)
+	a, b := newMember(t, fleetConfig(t, mc)), newMember(t, fleetConfig(t, mc))
+	ask(t, a.Pipeline, "www.example.com. A")
+	a.written(t)
+	for _, m := range []*member{b, a} {
+		m.net.ResetLog()
+		ask(t, m.Pipeline, "www.example.com. A")
+		if sent := m.net.Log().Questions(); len(sent) > 0 {
+			t.Errorf("asked %q before the order", sent)
+		}
+		m.flush(control.Flush{Name: wire.MustParseName("example.com."), Below: true})
+		got := ask(t, m.Pipeline, "www.example.com. A")
+		if sent := m.net.Log().Questions(); len(sent) == 0 || len(got.Answer) != 2 {
+			t.Errorf("asked %q after the order; got\n%v", sent, got)
+		}
+		m.written(t)
 	}
 }
 
