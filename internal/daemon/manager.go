@@ -56,6 +56,9 @@ func (d *Daemon) tellState(s State) {
 // while there is no process waits for the next one.
 func (d *Daemon) store(list []listening) {
 	for _, l := range list {
+		if len(l.sockets) == 0 {
+			continue
+		}
 		if err := d.manager.Store(l.storedAs(), l.sockets...); err != nil {
 			d.log.Warn("cannot leave sockets with the service manager: a restart will lose queries", "listen", l.endpoint, "error", err)
 		}

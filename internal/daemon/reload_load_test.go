@@ -106,7 +106,7 @@ func hold(t *testing.T, d *Daemon) held {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return held{runtime.NumGoroutine(), len(files) - int(d.upstream.Stats().Sockets.Kept), m.HeapAlloc}
+	return held{runtime.NumGoroutine(), len(files) - d.upstream.Stats().Sockets.Kept, m.HeapAlloc}
 }
 
 // TestReloadUnderLoadLosesNothing reloads all the time, with files that are bad
