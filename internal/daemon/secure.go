@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"syscall"
 
 	"shirube/internal/certs"
 	"shirube/internal/config"
-	"shirube/internal/netx"
 	"shirube/internal/wire"
 	"shirube/transport"
 )
@@ -98,12 +98,12 @@ func (d *Daemon) bindStream(ctx context.Context, e endpoint, proxies *transport.
 	if e.proto != config.ProtocolDoHCleartext && s.certs == nil {
 		return listening{}, fmt.Errorf("listen on %s: %w", e, errNoCertificate)
 	}
-	tcp, err := netx.ListenTCP(ctx, e.at)
+	tcp, err := d.passed.ListenTCP(ctx, e.at)
 	if err != nil {
 		return listening{}, err
 	}
 	ln := proxies.Listener(tcp)
-	l := listening{endpoint: e, proxies: proxies, close: ln.Close}
+	l := listening{endpoint: e, proxies: proxies, sockets: []syscall.Conn{tcp}, close: ln.Close}
 	if e.proto == config.ProtocolDoT {
 		secured := transport.Secure(ln, s.conns, s.certs.Config("dot")) // RFC 7858; IANA's name
 		l.serve = func() { s.dot.Add(secured) }
@@ -122,16 +122,20 @@ func (d *Daemon) bindQUIC(ctx context.Context, e endpoint, proxies *transport.Pr
 	if s.certs == nil {
 		return listening{}, fmt.Errorf("listen on %s: %w", e, errNoCertificate)
 	}
-	conns, err := netx.ListenUDP(ctx, e.at, 1)
+	conns, err := d.passed.ListenUDP(ctx, e.at, 1)
 	if err != nil {
 		return listening{}, err
 	}
 	socket := conns[0]
+	if err := closeAll(conns[1:]); err != nil { // those of an endpoint for UDP that was there before
+		return listening{}, errors.Join(err, socket.Close())
+	}
+	conns = conns[:1]
 	if err := d.tune(conns, cfg.UDP); err != nil {
 		return listening{}, errors.Join(err, socket.Close())
 	}
 	l := listening{
-		endpoint: e, proxies: proxies, close: socket.Close,
+		endpoint: e, proxies: proxies, sockets: rawConns(conns), close: socket.Close,
 		serve: func() { s.doq.Add(socket) },
 		stop:  func(ctx context.Context) error { return s.doq.Remove(ctx, socket) },
 	}
