@@ -88,6 +88,7 @@ func (d *Daemon) snapshot() metrics.Snapshot {
 		UDP: s.UDP, Streams: streams(&s), Slots: s.Slots, Frontend: s.Frontend, Shared: s.Shared,
 		Answers: s.Answers, Memory: s.Memory, MemoryLimit: int64(p.Config.Cache.RRsetsSize),
 		Resolver: s.Resolver, Upstream: s.Upstream, Dnstap: s.Dnstap,
+		Certificates: s.TLS.Certificates,
 	}
 	if p.LocalRoot != nil {
 		m.LocalRoot = &s.LocalRoot

@@ -19,6 +19,7 @@ import (
 	"shirube/cache"
 	"shirube/cache/shared"
 	"shirube/dnstap"
+	"shirube/internal/certs"
 	"shirube/internal/frontend"
 	"shirube/internal/health"
 	"shirube/internal/hist"
@@ -52,6 +53,8 @@ type Snapshot struct {
 	Upstream  upstream.Stats
 	Anchors   *Anchors // nil: nothing is validated
 	Dnstap    dnstap.Stats
+
+	Certificates certs.Stats // zero without any
 }
 
 // Stream is a transport on connections.
@@ -108,6 +111,7 @@ func Table() []Group {
 		{"DNSSEC", dnssecMetrics()},
 		{"Name servers", upstreamMetrics()},
 		{"dnstap", dnstapMetrics()},
+		{"Certificates", certificateMetrics()},
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"shirube/cache"
 	"shirube/cache/shared"
 	"shirube/dnstap"
+	"shirube/internal/certs"
 	"shirube/internal/health"
 	"shirube/internal/hist"
 	"shirube/internal/wire"
@@ -35,6 +36,8 @@ func full() Snapshot {
 		LocalRoot: new(localroot.Stats),
 		Anchors:   &Anchors{States: map[string]int{"valid": 0}},
 		Dnstap:    dnstap.Stats{{Name: "collector"}},
+
+		Certificates: certs.Stats{InUse: 1},
 	}
 }
 
@@ -152,7 +155,8 @@ func walk(v reflect.Value, path string, see func(path string, change, restore fu
 	case reflect.Uint64, reflect.Uint32:
 		see(path, func() { v.SetUint(7) }, func() { v.SetUint(0) })
 	case reflect.Int, reflect.Int64:
-		see(path, func() { v.SetInt(7) }, func() { v.SetInt(0) })
+		was := v.Int()
+		see(path, func() { v.SetInt(7) }, func() { v.SetInt(was) })
 	case reflect.Float64:
 		see(path, func() { v.SetFloat(7) }, func() { v.SetFloat(0) })
 	case reflect.Bool:

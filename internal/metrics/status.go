@@ -38,6 +38,8 @@ type Status struct {
 	Limits   map[string]uint64 `json:"limits"`
 
 	DeadZones int `json:"dead_zones"`
+
+	CertificateExpires int64 `json:"certificate_expires"` // the first one, in Unix seconds; 0: there is none
 }
 
 // CacheStatus is how full a part of memory is.
@@ -53,7 +55,7 @@ func (s *Snapshot) Status(now time.Time) Status {
 	st := Status{
 		Version: s.Version, Started: s.Started, Now: now, Ready: s.Ready,
 		Sources: s.Sources(), Limits: s.Limits(), Skew: s.UDP.Skew, Lost: s.UDP.Overflow,
-		InFlight: s.Slots.InUse, InFlightLimit: s.Slots.Limit, DeadZones: s.Resolver.DeadZones,
+		InFlight: s.Slots.InUse, InFlightLimit: s.Slots.Limit, DeadZones: s.Resolver.DeadZones, CertificateExpires: s.Certificates.Expires,
 		Connections: make(map[string]int), Failures: make(map[string]uint64),
 		Policy: map[string]uint64{
 			"denied": s.Frontend.Denied, "refused": s.Frontend.Refused, "rejected": s.Frontend.Rejected, "cookieless": s.Frontend.Cookieless,
