@@ -35,6 +35,7 @@ func (t Type) isClient() bool { return t == ClientQuery || t == ClientResponse }
 type Message struct {
 	Type   Type
 	Proto  wire.Proto
+	HTTP   uint8 // the major version, where Proto leaves it open; 0: the usual one
 	Policy wire.Policy
 
 	Query    netip.AddrPort // who asks; the zero AddrPort: nobody knows
@@ -104,8 +105,18 @@ var socketProtocols = [wire.NumProtos]byte{
 	wire.UDP: 1, wire.TCP: 2, wire.DoT: 3, wire.DoH: 4, wire.DoH3: 4, wire.DoQ: 7,
 }
 
-// httpProtocols are the values of enum HttpProtocol; 0 is none.
+// httpProtocols are the usual values of enum HttpProtocol, which are the versions;
+// 0 is none.
 var httpProtocols = [wire.NumProtos]byte{wire.DoH: 2, wire.DoH3: 3}
+
+// http returns m's value of enum HttpProtocol.
+func (m *Message) http() byte {
+	usual := httpProtocols[m.Proto]
+	if usual == 0 || m.HTTP < 1 || m.HTTP > 3 {
+		return usual
+	}
+	return m.HTTP
+}
 
 // Values of enums Policy.Action and Policy.Match.
 const (
@@ -176,7 +187,7 @@ func (m *Message) size() int {
 	if p := policies[m.Policy]; p != "" {
 		n += bytesLen(len(p))
 	}
-	if httpProtocols[m.Proto] != 0 {
+	if m.http() != 0 {
 		n += 3
 	}
 	return n
@@ -221,7 +232,7 @@ func (m *Message) appendTo(b []byte, querier netip.Addr) []byte {
 	if p := policies[m.Policy]; p != "" {
 		b = append(append(b, tagPolicy, byte(len(p))), p...)
 	}
-	if v := httpProtocols[m.Proto]; v != 0 {
+	if v := m.http(); v != 0 {
 		b = append(binary.AppendUvarint(b, tagHTTPProtocol), v)
 	}
 	return b

@@ -162,7 +162,7 @@ func TestSizeIsWhatIsAppended(t *testing.T) {
 	for range 20_000 {
 		m := Message{
 			Type: ResolverQuery + Type(random.IntN(6)), Proto: wire.Proto(random.IntN(int(wire.NumProtos))),
-			Policy:    wire.Policy(random.IntN(int(wire.NumPolicies))),
+			HTTP: uint8(random.IntN(5)), Policy: wire.Policy(random.IntN(int(wire.NumPolicies))),
 			Query:     netip.AddrPortFrom(addresses[random.IntN(len(addresses))], uint16(random.Uint32())),
 			Response:  netip.AddrPortFrom(addresses[random.IntN(len(addresses))], uint16(random.IntN(200))),
 			QueryTime: time.Unix(random.Int64N(1<<34), random.Int64N(1e9)), ResponseTime: time.Unix(random.Int64N(1<<34), 0),
@@ -170,6 +170,21 @@ func TestSizeIsWhatIsAppended(t *testing.T) {
 		}
 		if got, want := len(m.appendTo(nil, m.Query.Addr())), m.size(); got != want {
 			t.Fatalf("%d octets, and %d expected, of %+v", got, want, m)
+		}
+	}
+}
+
+func TestVersionOfHTTPIsSaidOfHTTPOnly(t *testing.T) {
+	for _, tt := range []struct {
+		proto wire.Proto
+		http  uint8
+		want  uint64
+	}{{wire.DoH, 0, 2}, {wire.DoH, 1, 1}, {wire.DoH, 2, 2}, {wire.DoH3, 0, 3}, {wire.DoH, 9, 2}, {wire.DoT, 1, 0}, {wire.UDP, 3, 0}} {
+		m := message(ClientQuery, 1)
+		m.Proto, m.HTTP = tt.proto, tt.http
+		got := emitToFile(t, Options{}, Output{Filter: all()}, m)[0].GetMessage()
+		if v := unknown(t, got)[16]; v != tt.want {
+			t.Errorf("%v, version %d: %d, want %d", tt.proto, tt.http, v, tt.want)
 		}
 	}
 }

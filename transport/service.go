@@ -148,7 +148,7 @@ func (s *service) emit(n *counters, typ dnstap.Type, q *wire.Query, msg []byte) 
 		lane = int(q.Client.Port())
 	}
 	s.tap.Emit(lane, &dnstap.Message{
-		Type: typ, Proto: q.Proto, Policy: q.Policy,
+		Type: typ, Proto: q.Proto, HTTP: q.HTTP, Policy: q.Policy,
 		Query: q.Client, Response: q.Local, QueryTime: q.Received,
 		Msg: msg,
 	})

@@ -88,7 +88,7 @@ const (
 
 // Query is one request, read in place. It borrows the message it was parsed
 // from: whoever owns that buffer decides how long the Query is good for. The
-// transport fills the first six fields, and whoever answers Policy;
+// transport fills the first six fields and HTTP, and whoever answers Policy;
 // [Query.Parse] leaves them alone.
 type Query struct {
 	Client   netip.AddrPort // who asks; the port may be 0 behind a proxy
@@ -98,6 +98,7 @@ type Query struct {
 	Proto    Proto
 	Idle     time.Duration // how long the query's connection may be silent; on TCP and DoT
 	Policy   Policy        // that acted on the query
+	HTTP     uint8         // the major version of HTTP; 0: the usual one of Proto, or none
 
 	Type  Type
 	Class uint16
