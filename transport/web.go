@@ -186,6 +186,7 @@ func (h *web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	var rsp []byte
 	if failure == webOK {
+		x.q.HTTP = uint8(r.ProtoMajor)
 		rsp, failure = h.exchange(r.Context(), x, client, c.local, cut)
 	}
 	switch {

@@ -1,9 +1,12 @@
 package daemon
 
 import (
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -17,6 +20,7 @@ import (
 	"shirube/internal/config"
 	"shirube/internal/control"
 	"shirube/internal/wire"
+	"shirube/transport/asktest"
 )
 
 // tapConfig returns a configuration whose server tells a file of all messages.
@@ -207,5 +211,52 @@ func sendFrom(t *testing.T, from string, to netip.AddrPort, query string, answer
 		if _, err := c.Read(make([]byte, 4096)); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestTapIsToldOverEveryTransport asks a whole server once in each way.
+func TestTapIsToldOverEveryTransport(t *testing.T) {
+	file := ""
+	s := serveEverywhere(t, func(cfg *config.Config) {
+		var tapped config.Config
+		tapped, file = tapConfig(t)
+		cfg.Dnstap = tapped.Dnstap
+	})
+	from, query := netip.MustParseAddr("127.0.0.1"), []byte("\x00\x00\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x09localhost\x00\x00\x01\x00\x01")
+	want := map[string]int{}
+	for _, w := range asktest.Ways() {
+		to := netip.AddrPortFrom(from, s.port(w))
+		c, err := w.Dial(t.Context(), from, to, &tls.Config{RootCAs: s.authority.Pool(), MinVersion: tls.VersionTLS12})
+		if err != nil {
+			t.Fatal(w.Name, err)
+		}
+		if _, err := c.Ask(t.Context(), query); err != nil {
+			t.Error(w.Name, err)
+		}
+		if err := c.Close(); err != nil {
+			t.Error(w.Name, err)
+		}
+		http := 0
+		for version, name := range []string{1: "HTTP/1.1", 2: "HTTP/2", 3: "DoH3"} {
+			if name != "" && strings.Contains(w.Name, name) {
+				http = version
+			}
+		}
+		socket := map[wire.Proto]int{wire.UDP: 1, wire.TCP: 2, wire.DoT: 3, wire.DoH: 4, wire.DoH3: 4, wire.DoQ: 7}[w.Proto]
+		for typ := range 2 {
+			want[fmt.Sprintf("%d: socket %d, HTTP %d, to %v", 5+typ, socket, http, to)]++
+		}
+	}
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	got := map[string]int{}
+	for _, r := range readTap(t, file) {
+		if r.Type >= 5 {
+			got[fmt.Sprintf("%d: socket %d, HTTP %d, to %v", r.Type, r.SocketProtocol, r.HTTPProtocol, r.Response)]++
+		}
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("found    %v\nexpected %v", got, want)
 	}
 }
