@@ -35,14 +35,14 @@ func NewDoH3(opt QUICOptions) *DoH3 {
 	d.config.MaxIncomingUniStreams = quicControlStreams
 	d.bye = quic.ApplicationErrorCode(http3.ErrCodeNoError)
 	d.open = d.openHTTP
-	d.quicServer.serve = d.request
+	d.serve = d.request
 	d.http = http3.Server{Handler: &d.web, MaxHeaderBytes: maxHeader, ConnContext: d.connContext}
 	return d
 }
 
 // Stats returns the current numbers. Each is exact; together they are not of one
 // moment.
-func (d *DoH3) Stats() DoH3Stats { return DoH3Stats{d.web.n.counts(), d.stats()} }
+func (d *DoH3) Stats() DoH3Stats { return DoH3Stats{d.n.counts(), d.stats()} }
 
 // connContext puts into the context of a connection's requests what is known of
 // it.

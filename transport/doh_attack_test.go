@@ -164,7 +164,7 @@ func TestDoHEndsHeadersWithoutEnd(t *testing.T) {
 	if d.Stats().Requests != 0 {
 		t.Error("it was taken for a request")
 	}
-	_ = c.Conn.Close()
+	_ = c.Close()
 	unharmed(t, d, to, goroutines)
 }
 
@@ -196,7 +196,7 @@ func TestDoHEndsFloodsOfControl(t *testing.T) {
 			if grown := int64(after.HeapInuse) - int64(before.HeapInuse); grown > 32<<20 {
 				t.Errorf("%d octets were kept", grown)
 			}
-			_ = c.Conn.Close()
+			_ = c.Close()
 			unharmed(t, d, to, goroutines)
 		})
 	}

@@ -76,7 +76,7 @@ func listenTCP(tb testing.TB, addr string) net.Listener {
 }
 
 // startDoH starts a server on loopback, with and without TLS.
-func startDoH(tb testing.TB, opt DoHOptions) (d *DoH, secure, clear netip.AddrPort) {
+func startDoH(tb testing.TB, opt DoHOptions) (d *DoH, secure, plain netip.AddrPort) {
 	tb.Helper()
 	if opt.TLS == nil {
 		opt.TLS = trusted(tb).server("h2", "http/1.1")
@@ -112,11 +112,11 @@ func (w webWay) client(tb testing.TB) *http.Client {
 }
 
 // url returns where the server is for w.
-func (w webWay) url(secure, clear netip.AddrPort) string {
+func (w webWay) url(secure, plain netip.AddrPort) string {
 	if w.tls {
 		return "https://" + secure.String() + DefaultPath
 	}
-	return "http://" + clear.String() + DefaultPath
+	return "http://" + plain.String() + DefaultPath
 }
 
 // getURL returns the URL to ask msg by GET.
@@ -125,7 +125,7 @@ func getURL(url string, msg []byte) string {
 }
 
 // do makes a request, and returns the response with its body.
-func do(t *testing.T, c *http.Client, method, url, media string, body io.Reader, fields ...string) (*http.Response, []byte) {
+func do(t *testing.T, c *http.Client, method, url, media string, body io.Reader, fields ...string) (*webResponse, []byte) {
 	t.Helper()
 	rsp, raw, err := try(t.Context(), c, method, url, media, body, fields...)
 	if err != nil {
@@ -134,7 +134,7 @@ func do(t *testing.T, c *http.Client, method, url, media string, body io.Reader,
 	return rsp, raw
 }
 
-func try(ctx context.Context, c *http.Client, method, url, media string, body io.Reader, fields ...string) (*http.Response, []byte, error) {
+func try(ctx context.Context, c *http.Client, method, url, media string, body io.Reader, fields ...string) (*webResponse, []byte, error) {
 	r, err := http.NewRequestWithContext(ctx, method, url, body)
 	if err != nil {
 		return nil, nil, err
@@ -151,7 +151,15 @@ func try(ctx context.Context, c *http.Client, method, url, media string, body io
 	}
 	defer func() { _ = rsp.Body.Close() }()
 	raw, err := io.ReadAll(rsp.Body)
-	return rsp, raw, err
+	return &webResponse{rsp.Status, rsp.Proto, rsp.StatusCode, rsp.ProtoMajor, rsp.Header, rsp.ContentLength}, raw, err
+}
+
+// webResponse is what a response says besides its body, which was read.
+type webResponse struct {
+	Status, Proto          string
+	StatusCode, ProtoMajor int
+	Header                 http.Header
+	ContentLength          int64
 }
 
 // askWeb sends a query for label by POST, and returns the answer.
@@ -165,10 +173,10 @@ func askWeb(t *testing.T, c *http.Client, url, label string) *dns.Msg {
 }
 
 func TestDoHAnswersByGetAndPost(t *testing.T) {
-	d, secure, clear := startDoH(t, DoHOptions{Handler: newScripted()})
+	d, secure, plain := startDoH(t, DoHOptions{Handler: newScripted()})
 	for _, way := range webWays {
 		t.Run(way.name, func(t *testing.T) {
-			c, url := way.client(t), way.url(secure, clear)
+			c, url := way.client(t), way.url(secure, plain)
 			for _, label := range []string{"hit", "miss", "big", "bigmiss"} {
 				msg := packQuery(t, 0, label)
 				for _, method := range []string{http.MethodPost, http.MethodGet} {
@@ -203,7 +211,7 @@ func TestDoHAnswersByGetAndPost(t *testing.T) {
 
 // TestDoHTellsWhatIsNoMessage asks in every way that is not RFC 8484's.
 func TestDoHTellsWhatIsNoMessage(t *testing.T) {
-	d, secure, clear := startDoH(t, DoHOptions{Handler: newScripted()})
+	d, secure, plain := startDoH(t, DoHOptions{Handler: newScripted()})
 	msg := packQuery(t, 0, "hit")
 	response := bytes.Clone(msg)
 	response[2] |= 0x80
@@ -238,13 +246,13 @@ func TestDoHTellsWhatIsNoMessage(t *testing.T) {
 	}
 	for _, way := range webWays {
 		t.Run(way.name, func(t *testing.T) {
-			c, base := way.client(t), strings.TrimSuffix(way.url(secure, clear), DefaultPath)
+			c, base := way.client(t), strings.TrimSuffix(way.url(secure, plain), DefaultPath)
 			for _, r := range requests {
 				rsp, _ := do(t, c, r.method, base+r.path, r.media, bytes.NewReader(r.body))
 				if rsp.StatusCode != r.status {
 					t.Errorf("%s, %s: %s, want %d", r.method, r.what, rsp.Status, r.status)
 				}
-				if rsp.StatusCode == 405 && rsp.Header.Get("Allow") == "" {
+				if rsp.StatusCode == http.StatusMethodNotAllowed && rsp.Header.Get("Allow") == "" {
 					t.Error("405 without Allow")
 				}
 			}
@@ -259,8 +267,8 @@ func TestDoHTellsWhatIsNoMessage(t *testing.T) {
 // TestDoHChecksHeadersBeforeAnythingElse sends what UDP and TCP answer by
 // themselves.
 func TestDoHChecksHeadersBeforeAnythingElse(t *testing.T) {
-	_, secure, clear := startDoH(t, DoHOptions{Handler: newScripted()})
-	c, url := webWays[0].client(t), webWays[0].url(secure, clear)
+	_, secure, plain := startDoH(t, DoHOptions{Handler: newScripted()})
+	c, url := webWays[0].client(t), webWays[0].url(secure, plain)
 	for _, m := range []struct {
 		what  string
 		edit  func(msg []byte) []byte
@@ -279,9 +287,9 @@ func TestDoHChecksHeadersBeforeAnythingElse(t *testing.T) {
 }
 
 func TestDoHSaysNothingWhereNothingIsToBeSaid(t *testing.T) {
-	d, secure, clear := startDoH(t, DoHOptions{Handler: newScripted()})
+	d, secure, plain := startDoH(t, DoHOptions{Handler: newScripted()})
 	for _, way := range webWays {
-		c, url := way.client(t), way.url(secure, clear)
+		c, url := way.client(t), way.url(secure, plain)
 		for _, label := range []string{"drop", "none"} {
 			rsp, _, err := try(t.Context(), c, http.MethodPost, url, mediaType, bytes.NewReader(packQuery(t, 0, label)))
 			if err == nil {
@@ -346,9 +354,9 @@ func TestDoHBelievesOnlyProxies(t *testing.T) {
 		{"not an address", "", false, proxies, []string{"X-Forwarded-For", "unknown"}},
 	} {
 		seen := make(chan netip.AddrPort, 1)
-		_, secure, clear := startDoH(t, DoHOptions{Handler: watching{newScripted(), seen}, Proxies: c.proxies})
+		_, secure, plain := startDoH(t, DoHOptions{Handler: watching{newScripted(), seen}, Proxies: c.proxies})
 		way := webWay{major: 2, tls: c.secure}
-		rsp, _ := do(t, way.client(t), http.MethodPost, way.url(secure, clear), mediaType, bytes.NewReader(packQuery(t, 0, "hit")), c.fields...)
+		rsp, _ := do(t, way.client(t), http.MethodPost, way.url(secure, plain), mediaType, bytes.NewReader(packQuery(t, 0, "hit")), c.fields...)
 		if c.want == "" {
 			if rsp.StatusCode != http.StatusBadRequest {
 				t.Errorf("%s: %s", c.what, rsp.Status)
@@ -395,9 +403,9 @@ func TestDoHOnAUnixSocket(t *testing.T) {
 }
 
 func TestDoHLimitsHeaders(t *testing.T) {
-	_, secure, clear := startDoH(t, DoHOptions{Handler: newScripted()})
+	_, secure, plain := startDoH(t, DoHOptions{Handler: newScripted()})
 	for _, way := range webWays {
-		c, url := way.client(t), way.url(secure, clear)
+		c, url := way.client(t), way.url(secure, plain)
 		rsp, _, err := try(t.Context(), c, http.MethodPost, url, mediaType, bytes.NewReader(packQuery(t, 0, "hit")), "X-Long", strings.Repeat("x", maxHeader+8<<10))
 		if err == nil && rsp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
 			t.Errorf("%s: %s", way.name, rsp.Status)
@@ -496,8 +504,8 @@ func TestDoHShutdownAnswersWhatIsInFlight(t *testing.T) {
 	for _, way := range webWays {
 		t.Run(way.name, func(t *testing.T) {
 			h := newScripted()
-			d, secure, clear := startDoH(t, DoHOptions{Handler: h})
-			c, url := way.client(t), way.url(secure, clear)
+			d, secure, plain := startDoH(t, DoHOptions{Handler: h})
+			c, url := way.client(t), way.url(secure, plain)
 			answered := make(chan error, 1)
 			go func() {
 				rsp, _, err := try(t.Context(), c, http.MethodPost, url, mediaType, bytes.NewReader(packQuery(t, 0, "slow")))
@@ -530,8 +538,8 @@ func TestDoHShutdownAnswersWhatIsInFlight(t *testing.T) {
 
 func TestDoHShutdownAbandonsWhenItsContextEnds(t *testing.T) {
 	h := newScripted()
-	d, secure, clear := startDoH(t, DoHOptions{Handler: h})
-	c, url := webWays[0].client(t), webWays[0].url(secure, clear)
+	d, secure, plain := startDoH(t, DoHOptions{Handler: h})
+	c, url := webWays[0].client(t), webWays[0].url(secure, plain)
 	var asking sync.WaitGroup
 	asking.Go(func() {
 		if _, _, err := try(t.Context(), c, http.MethodPost, url, mediaType, bytes.NewReader(packQuery(t, 0, "slow"))); err == nil {
@@ -553,8 +561,8 @@ func TestDoHShutdownAbandonsWhenItsContextEnds(t *testing.T) {
 func TestDoHShedsWithoutASlot(t *testing.T) {
 	h := newScripted()
 	defer close(h.release)
-	d, secure, clear := startDoH(t, DoHOptions{Handler: h, Slots: NewSlots(1, 0)})
-	c, url := webWays[0].client(t), webWays[0].url(secure, clear)
+	d, secure, plain := startDoH(t, DoHOptions{Handler: h, Slots: NewSlots(1, 0)})
+	c, url := webWays[0].client(t), webWays[0].url(secure, plain)
 	go func() {
 		_, _, _ = try(t.Context(), c, http.MethodPost, url, mediaType, bytes.NewReader(packQuery(t, 0, "slow")))
 	}()
@@ -569,9 +577,9 @@ func TestDoHShedsWithoutASlot(t *testing.T) {
 // TestDoHConnectionsAreReused holds the server to one connection for all requests
 // of a client, also after errors.
 func TestDoHConnectionsAreReused(t *testing.T) {
-	d, secure, clear := startDoH(t, DoHOptions{Handler: newScripted()})
+	d, secure, plain := startDoH(t, DoHOptions{Handler: newScripted()})
 	for _, way := range webWays {
-		c, url := way.client(t), way.url(secure, clear)
+		c, url := way.client(t), way.url(secure, plain)
 		for i, label := range []string{"hit", "miss", "big", "panic", "hit"} {
 			ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 				if info.Reused != (i > 0) {
@@ -590,9 +598,9 @@ func TestDoHConnectionsAreReused(t *testing.T) {
 
 // TestDoHTellsClientsToGo drains a server, and takes a listener from it.
 func TestDoHTellsClientsToGo(t *testing.T) {
-	d, secure, clear := startDoH(t, DoHOptions{Handler: newScripted()})
+	d, secure, plain := startDoH(t, DoHOptions{Handler: newScripted()})
 	for _, way := range webWays {
-		c, url := way.client(t), way.url(secure, clear)
+		c, url := way.client(t), way.url(secure, plain)
 		askWeb(t, c, url, "hit")
 		before := d.opt.Conns.Stats().Accepted
 		d.Drain(true)

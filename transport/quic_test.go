@@ -162,7 +162,7 @@ func TestDoQAnswers(t *testing.T) {
 	}
 	s := d.Stats()
 	wantBalance(t, s.Counts, 0)
-	if s.QUICStats.Accepted != 1 || s.ProtocolErrors != 0 || s.Panics != 2 {
+	if s.Accepted != 1 || s.ProtocolErrors != 0 || s.Panics != 2 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -513,8 +513,8 @@ func TestDoH3AnswersByGetAndPost(t *testing.T) {
 		t.Error(rsp.Status)
 	}
 	s := d.Stats()
-	wantBalance(t, s.WebCounts.Counts, 0)
-	if s.Requests != 11 || s.QUICStats.Accepted == 0 {
+	wantBalance(t, s.Counts, 0)
+	if s.Requests != 11 || s.Accepted == 0 {
 		t.Errorf("%+v", s)
 	}
 }

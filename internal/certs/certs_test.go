@@ -105,7 +105,7 @@ func TestCertificateIsChosenByNameAndDefault(t *testing.T) {
 		{"nobody.example", "first.example"},
 		{"", "first.example"},
 	} {
-		state, err := handshake(t, s, &tls.Config{ServerName: c.asked, InsecureSkipVerify: true}) //nolint:gosec // what is shown is looked at
+		state, err := handshake(t, s, &tls.Config{ServerName: c.asked, InsecureSkipVerify: true})
 		if err != nil {
 			t.Fatalf("%q: %v", c.asked, err)
 		}
@@ -151,7 +151,7 @@ func TestCertificateWithoutANameIsThatOfTheAddress(t *testing.T) {
 
 func TestOnlyAEADAndTheHybridKeyExchangeByDefault(t *testing.T) {
 	s := newStore(t, Options{Pairs: []Pair{issue(t, authority(t), t.TempDir(), "a", ca.Leaf{Names: []string{"a.example"}})}})
-	client := func() *tls.Config { return &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"dot"}} } //nolint:gosec // not about trust
+	client := func() *tls.Config { return &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"dot"}} }
 	state, err := handshake(t, s, client())
 	if err != nil || state.Version != tls.VersionTLS13 || state.CurveID != tls.X25519MLKEM768 || state.NegotiatedProtocol != "dot" {
 		t.Errorf("%x, %v, %q: %v", state.Version, state.CurveID, state.NegotiatedProtocol, err)
@@ -166,7 +166,7 @@ func TestOnlyAEADAndTheHybridKeyExchangeByDefault(t *testing.T) {
 		t.Error("a suite without AEAD was taken")
 	}
 	old = client()
-	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 //nolint:gosec // to be turned away
+	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
 	if _, err = handshake(t, s, old); err == nil {
 		t.Error("TLS 1.1 was taken")
 	}
@@ -344,7 +344,7 @@ func TestLateRenewalIsToldOnce(t *testing.T) {
 // resumes reports whether a second handshake resumes the session of the first.
 func resumes(t *testing.T, first, second *Store) bool {
 	t.Helper()
-	client := &tls.Config{InsecureSkipVerify: true, ServerName: "a.example", ClientSessionCache: tls.NewLRUClientSessionCache(1)} //nolint:gosec // not about trust
+	client := &tls.Config{InsecureSkipVerify: true, ServerName: "a.example", ClientSessionCache: tls.NewLRUClientSessionCache(1)}
 	if _, err := handshakeWith(first.Config("dot"), client); err != nil {
 		t.Fatal(err)
 	}
@@ -399,7 +399,7 @@ func TestTicketKeysRotate(t *testing.T) {
 			defer run(t, s)()
 			config := s.Config("dot")
 			client := func() *tls.Config {
-				return &tls.Config{InsecureSkipVerify: true, ServerName: "a.example", ClientSessionCache: tls.NewLRUClientSessionCache(1)} //nolint:gosec // not about trust
+				return &tls.Config{InsecureSkipVerify: true, ServerName: "a.example", ClientSessionCache: tls.NewLRUClientSessionCache(1)}
 			}
 			for _, c := range []struct {
 				age  time.Duration

@@ -27,6 +27,7 @@ var needs = []struct{ program, apt string }{
 	{"dig", "bind9-dnsutils"},
 	{"kdig", "knot-dnsutils"},
 	{"curl", "curl"},
+	{"openssl", "openssl"},
 	{"dnsperf", "dnsperf"},
 	{"nsd", "nsd"},
 	{"knotd", "knot"},

@@ -23,6 +23,7 @@ type settings struct {
 	listen []string // addresses; default 127.0.0.1 and ::1
 	hints  string   // of another world, whose servers are on
 	port   int      // this port; default: those of the world
+	extra  string   // YAML of further listeners
 	behind string   // prefixes of the proxies that alone may use the listeners; default: none
 
 	access, cache, resolver, limits, dnssec string
@@ -39,6 +40,7 @@ func (c settings) yaml(hints string, port int) string {
 	for _, a := range c.listen {
 		fmt.Fprintf(&b, "  - address: %q\n    proxy_protocol: {from: [%s]}\n", netip.AddrPortFrom(netip.MustParseAddr(a), uint16(port)), c.behind)
 	}
+	b.WriteString(c.extra)
 	b.WriteString("builtin_zones:\n  except: [127.in-addr.arpa]\n") // where the lab is
 	if c.dnssec == "" {
 		c.dnssec = "validation: false" // what is asked for is compared with what the servers say

@@ -13,7 +13,8 @@ func Freshness(msg []byte) uint32 {
 	if rcode := RcodeOf(msg); rcode != NoError && rcode != NXDomain {
 		return 0
 	}
-	off, ok := HeaderLen, true
+	off := HeaderLen
+	var ok bool
 	for range binary.BigEndian.Uint16(msg[4:]) {
 		if off, ok = skipName(msg, off); !ok {
 			return 0

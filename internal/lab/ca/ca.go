@@ -83,7 +83,11 @@ func (a *Authority) Issue(l Leaf) (Issued, error) {
 	if l.Life == 0 {
 		l.Life = DefaultLife
 	}
-	c, err := template("", l.From, l.Life)
+	name := ""
+	if len(l.Names) > 0 {
+		name = l.Names[0] // there are clients that want one
+	}
+	c, err := template(name, l.From, l.Life)
 	if err != nil {
 		return Issued{}, err
 	}
