@@ -13,6 +13,7 @@ func TestFlagsThatMakeNoSenseAreRefused(t *testing.T) {
 		"warm -names 0", "warm -names 10 -zones 11", "warm -rounds 0", "warm -time 1500ms", "warm -time 0s", "soak -time 10ms",
 		"soak -rounds 3", "warm -names many", "idle -connections 0", "idle -time 0s", "cold -tcp", "idle -rounds 3",
 		"cold -clients 0", "cold -delay -1s", "cold -rounds 0", "cold -time 1s", "warm -faults",
+		"profile -rounds 3", "profile -time 0s",
 	} {
 		f := strings.Fields(args)
 		if set, err := parseFlags(f[0], f[1:]); err == nil {
@@ -25,6 +26,9 @@ func TestFlagsHaveDefaults(t *testing.T) {
 	set, err := parseFlags("warm", nil)
 	if err != nil || set.names != 10_000 || set.rounds != 5 || set.run != 10*time.Second || set.peers != "unbound,shirube" {
 		t.Errorf("warm: %+v, %v", set, err)
+	}
+	if set, err := parseFlags("profile", nil); err != nil || set.names != 200_000 || set.out != "bench/out" || set.run != 10*time.Second {
+		t.Errorf("profile: %+v, %v", set, err)
 	}
 	if set, err := parseFlags("idle", nil); err != nil || set.conns != 100_000 {
 		t.Errorf("idle: %+v, %v", set, err)

@@ -227,5 +227,5 @@ limits:
 %slog:
   level: info
   format: text
-`, addr, l.hints, dnssec, threads, l.limits)
+%s`, addr, l.hints, dnssec, threads, l.limits, l.admin)
 }

@@ -20,6 +20,7 @@ type lab struct {
 	faults    *faults // nil: none
 	tcp       bool    // what servers are loaded with comes over TCP
 	limits    string  // lines below limits in Shirube's configuration
+	admin     string  // lines of it for its admin listener
 }
 
 // startLab writes the zones and starts three NSD, one for each tier. The caller

@@ -50,17 +50,18 @@ type settings struct {
 	ports   string        // that the system gives to sockets: the first and the last
 }
 
-const usage = `usage: bench warm|cold|attack|idle|soak [flags]
+const usage = `usage: bench warm|cold|attack|idle|soak|profile [flags]
 
 warm compares servers over warm UDP or TCP; idle measures what connections that wait cost; cold compares them on names that they have
-to resolve; attack measures what hostile signed zones cost others; soak loads Shirube and looks for errors and leaks. "bench warm -h"
+to resolve; attack measures what hostile signed zones cost others; soak loads Shirube and looks for errors and leaks;
+profile samples what Shirube does. "bench warm -h"
 lists the flags of warm.
 `
 
 // subcommands are what the first argument may be, and what each does inside
 // the namespaces.
 var subcommands = map[string]func(ctx context.Context, dir string, set settings) error{
-	"warm": warm, "cold": cold, "soak": soak, "attack": attack, "idle": idle,
+	"warm": warm, "cold": cold, "soak": soak, "attack": attack, "idle": idle, "profile": profile,
 }
 
 // run is main with an exit code: 0 for success, 1 for a failure, 2 for wrong
@@ -103,7 +104,11 @@ func inSandbox(ctx context.Context, name, dir string, set settings) error {
 func parseFlags(name string, args []string) (settings, error) {
 	var set settings
 	fs := flag.NewFlagSet("bench "+name, flag.ContinueOnError)
-	fs.IntVar(&set.names, "names", 10_000, "names to ask for")
+	names := 10_000
+	if name == "profile" { // as many as are resolved while it samples
+		names = 200_000
+	}
+	fs.IntVar(&set.names, "names", names, "names to ask for")
 	fs.IntVar(&set.zones, "zones", 300, "zones they lie in")
 	fs.StringVar(&set.shirube, "shirube", "bin/shirube", "the `binary` to measure")
 	fs.StringVar(&set.ports, "ports", "1024 65535", "`range` of the ports that the system gives to sockets (net.ipv4.ip_local_port_range)")
@@ -113,6 +118,9 @@ func parseFlags(name string, args []string) (settings, error) {
 		set.run = time.Minute
 	case "idle":
 		fs.IntVar(&set.conns, "connections", 100_000, "connections to open; both programs need a descriptor for each (ulimit -n)")
+	case "profile":
+		fs.StringVar(&set.out, "out", "bench/out", "`directory` for the profiles")
+		fs.BoolVar(&set.signed, "signed", false, "all zones are signed (ECDSA P-256, NSEC), and the server validates")
 	default:
 		fs.IntVar(&set.rounds, "rounds", 5, "runs of each server, in turn")
 		fs.StringVar(&set.peers, "peers", "unbound,shirube", "`servers` to compare: unbound, shirube, shirube=BINARY, shirube-tap, shirube-tap100, shirube-tapstopped; the first is the measure")
@@ -149,7 +157,7 @@ func (s *settings) check(name string) error {
 		return errors.New("-zones must be between 1 and the number of names, and at most 10,000")
 	case s.run < time.Second || s.run%time.Second != 0:
 		return errors.New("-time must be whole seconds, at least one")
-	case name != "soak" && name != "idle" && (s.rounds < 1 || s.rounds > 1000):
+	case name != "soak" && name != "idle" && name != "profile" && (s.rounds < 1 || s.rounds > 1000):
 		return errors.New("-rounds must be between 1 and 1000")
 	case name == "idle" && (s.conns < 1 || s.conns > 1_000_000):
 		return errors.New("-connections must be between 1 and 1,000,000")

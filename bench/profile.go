@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// profileAdmin is where Shirube's profiles are fetched from, in the namespaces.
+const profileAdmin = "127.0.0.1:9153"
+
+// profile writes CPU profiles of Shirube's to the directory of results: of names
+// that it has to resolve, and then of the same from memory. They are what the
+// compiler is given to know what matters (cmd/shirube/default.pgo).
+func profile(ctx context.Context, dir string, set settings) error {
+	l, err := startLab(ctx, dir, set)
+	defer l.stop()
+	if err != nil {
+		return err
+	}
+	l.admin = "admin:\n  enabled: true\n  profiles: true\n  listen:\n    - address: " + profileAdmin + "\n"
+	servers, err := startContestants(ctx, l, "shirube", set.shirube)
+	defer func() { stopContestants(servers) }()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(set.out, 0o755); err != nil {
+		return err
+	}
+	kind := "unsigned"
+	if set.signed {
+		kind = "signed"
+	}
+	c := servers[0]
+	cold := func(ctx context.Context) error {
+		_, err := closedLoop(ctx, netip.AddrPortFrom(c.addr, 53), l.net.questions, profileClients)
+		return err
+	}
+	if err := profiled(ctx, filepath.Join(set.out, kind+"-cold.pprof"), set.run, cold); err != nil {
+		return err
+	}
+	warm := func(ctx context.Context) error {
+		_, err := measure(ctx, l, c, set.run)
+		return err
+	}
+	return profiled(ctx, filepath.Join(set.out, kind+"-warm.pprof"), set.run, warm)
+}
+
+// profileClients is how many clients ask for cold names.
+const profileClients = 50
+
+// profiled has what the server does during load, at most for the given time,
+// written to file.
+func profiled(ctx context.Context, file string, most time.Duration, load func(context.Context) error) error {
+	loaded := make(chan error, 1)
+	// Owner: profiled. End: with the load. Bound: one.
+	go func() { loaded <- load(ctx) }()
+	octets, err := fetchProfile(ctx, most)
+	if err = errors.Join(err, <-loaded); err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "%d octets written to %s\n", len(octets), file)
+	return os.WriteFile(file, octets, 0o644)
+}
+
+// fetchProfile returns a CPU profile of the server, of the given time.
+func fetchProfile(ctx context.Context, most time.Duration) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, most+time.Minute)
+	defer cancel()
+	url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", profileAdmin, int(most.Seconds()))
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	octets, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s: %s", url, resp.Status, octets)
+	}
+	return octets, err
+}
