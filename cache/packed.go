@@ -89,7 +89,8 @@ func packCommon(s rrset.Set) []byte {
 	msg := make([]byte, wire.HeaderLen, wire.HeaderLen+len(s.Name)+len(s.RRs)*address+len(s.Sigs)*signature)
 	binary.BigEndian.PutUint16(msg[6:], uint16(len(s.RRs)))
 	binary.BigEndian.PutUint16(msg[8:], uint16(len(s.Sigs)))
-	owner, ok := string(s.Name), true
+	owner := string(s.Name)
+	var ok bool
 	for _, rr := range s.RRs {
 		h := rr.Header()
 		if msg, ok = rrset.AppendRecord(msg, owner, rr, h.Ttl); !ok || wire.Type(h.Rrtype) != s.Type || !s.Name.Spells(h.Name) {

@@ -72,7 +72,8 @@ func canonicalAddresses(s *rrset.Set) (canonical, bool) {
 			return canonical{}, false
 		}
 		h := rr.Header()
-		start, ok := len(all), false
+		start := len(all)
+		var ok bool
 		if all, ok = rrset.AppendRDATA(all, rr); !ok || wire.Type(h.Rrtype) != s.Type || h.Class != dns.ClassINET || !s.Name.Spells(h.Name) {
 			return canonical{}, false
 		}

@@ -81,11 +81,7 @@ func (r *Resolver) askServers(ctx context.Context, q wire.Question, s *search, w
 		case rep != nil:
 			s.heard = true
 			r.rememberApex(s.authority, rep)
-			if s.shared {
-				own := *rep
-				rep = &own
-			}
-			return rep, nil
+			return s.own(rep), nil
 		}
 		if s.silences > 0 && !s.heard && !s.probe { // what others found out meanwhile
 			if s.probe, err = r.dead.admit(zoneKey{s.cut.Zone, s.conf}, r.opt.Clock.Now()); err != nil {
@@ -93,6 +89,15 @@ func (r *Resolver) askServers(ctx context.Context, q wire.Question, s *search, w
 			}
 		}
 	}
+}
+
+// own returns rep, which was found last, for the caller alone.
+func (s *search) own(rep *reply) *reply {
+	if !s.shared {
+		return rep
+	}
+	own := *rep
+	return &own
 }
 
 // askNext asks the server at index i, and whom fly asks with it. It returns

@@ -85,6 +85,13 @@ func (c *crew) rest(w *udpWorker) bool {
 	return true
 }
 
+// resting returns how many workers are idle.
+func (c *crew) resting() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.idle)
+}
+
 // dismiss ends the workers, all of which are idle.
 func (c *crew) dismiss() {
 	c.mu.Lock()

@@ -14,11 +14,9 @@ func TestDeferredQueriesShareWorkers(t *testing.T) {
 	for i := range 100 {
 		askUDP(t, c, uint16(i), fmt.Sprintf("miss%d", i)) // the answer holds what was asked
 	}
-	r := u.readers[0]
 	eventually(t, "a few workers rest", func() bool { // one that has just sent its answer may not rest yet
-		r.crew.mu.Lock()
-		defer r.crew.mu.Unlock()
-		return 1 <= len(r.crew.idle) && len(r.crew.idle) <= 5
+		n := u.Stats().Resting
+		return 1 <= n && n <= 5
 	})
 }
 
@@ -40,11 +38,8 @@ func TestNoMoreThanMaxIdleWorkersWait(t *testing.T) {
 	if len(ids) != queries {
 		t.Errorf("%d of %d queries were answered", len(ids), queries)
 	}
-	r := u.readers[0]
 	eventually(t, "the others end", func() bool {
-		r.crew.mu.Lock()
-		defer r.crew.mu.Unlock()
-		return len(r.crew.idle) == maxIdleWorkers && runtime.NumGoroutine() <= before+maxIdleWorkers
+		return u.Stats().Resting == maxIdleWorkers && runtime.NumGoroutine() <= before+maxIdleWorkers
 	})
 	if err := u.Shutdown(t.Context()); err != nil {
 		t.Error(err)

@@ -200,7 +200,8 @@ func packCommon(q wire.Question, ans *resolver.Answer, do bool, now time.Time) [
 	buf = append(buf, q.Name...)
 	buf = append(buf, byte(q.Type>>8), byte(q.Type), 0, dns.ClassINET)
 	const owner = "\xC0\x0C" // RFC 1035 §4.1.4: a pointer to the question's name
-	ttl, ok := s.TTL(now), true
+	ttl := s.TTL(now)
+	var ok bool
 	for _, rr := range s.RRs {
 		if buf, ok = rrset.AppendRecord(buf, owner, rr, ttl); !ok || wire.Type(rr.Header().Rrtype) != s.Type {
 			return nil

@@ -167,6 +167,11 @@ func udpMetrics() []Metric {
 			func(s *Snapshot, e *emitter) { e.count(s.UDP.ReadErrors) },
 		},
 		{
+			"shirube_udp_resting_workers", Gauge, nil,
+			"Goroutines that wait for a UDP query that takes longer",
+			func(s *Snapshot, e *emitter) { e.add(float64(s.UDP.Resting)) },
+		},
+		{
 			"shirube_udp_send_errors_total", Counter,
 			[]string{"reason"},
 			"Responses that could not be sent",
