@@ -167,7 +167,7 @@ type experience struct {
 func New(opt Options) (*Resolver, error) {
 	e := &experience{infra: infra.New(infra.Options{Log: opt.Log}), dead: deadZones{limit: maxDeadZones}}
 	e.lately.seed = maphash.MakeSeed()
-	e.crypto = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
+	e.crypto = make(chan struct{}, runtime.GOMAXPROCS(0))
 	return build(opt, e, nil)
 }
 

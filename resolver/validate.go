@@ -3,6 +3,7 @@ package resolver
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"time"
 
@@ -489,8 +490,8 @@ func (r *Resolver) sigTime() time.Time {
 }
 
 // compute does what takes time on a processor when one of the places for that
-// is free. They are fewer than there are processors, so that those who answer
-// from memory need not wait for others' computations to end.
+// is free. They are as many as there are processors: who wants to answer from
+// memory waits for one computation to end, and not for a queue of them.
 func (r *Resolver) compute(ctx context.Context, w *work, do func() error) error {
 	w.proves()
 	select {
@@ -502,7 +503,10 @@ func (r *Resolver) compute(ctx context.Context, w *work, do func() error) error 
 			return ctx.Err()
 		}
 	}
-	defer func() { <-r.crypto }()
+	defer func() {
+		<-r.crypto
+		runtime.Gosched() // who is woken by that is not to go before those who read queries
+	}()
 	err := do()
 	r.stats.proved(w)
 	return err
