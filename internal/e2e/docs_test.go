@@ -324,6 +324,7 @@ func TestSignalsAreThoseOfTheManual(t *testing.T) {
 		"SIGTERM": {syscall.SIGTERM, "msg=stopping", true},
 		"SIGINT":  {syscall.SIGINT, "msg=stopping", true},
 		"SIGUSR1": {syscall.SIGUSR1, "msg=statistics", false},
+		"SIGHUP":  {syscall.SIGHUP, "msg=reloaded", false},
 	}
 	if len(rows) != len(signals) {
 		t.Errorf("docs/operations.md has the signals %v; tested are %d", rows, len(signals))

@@ -49,7 +49,7 @@ func TestSocketIsUsedAgainFromThePortThatWasDrawn(t *testing.T) {
 				fds = descriptors(t)
 			}
 		}
-		if got := c.Stats().Sockets; got.Kept != 1 || got.Reused != queries-1 {
+		if got := c.Stats(); got.Sockets.Kept != 1 || got.Sockets.Reused != queries-1 {
 			t.Errorf("%s: %+v", host, got)
 		}
 		if now := descriptors(t); now != fds {

@@ -82,7 +82,11 @@ func (s *socket) open(p *poller, server netip.AddrPort, port uint16) (op string,
 	} else {
 		op, err = s.bindAndConnect(port)
 	}
-	if err != nil {
+	switch {
+	case err != nil && s.watched && op == "bind": // as good as before
+		p.kept.put(s.fd, s.family)
+		p.inUse.remove(port)
+	case err != nil:
 		s.discard()
 	}
 	return op, err
