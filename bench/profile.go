@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -42,22 +45,22 @@ func profile(ctx context.Context, dir string, set settings) error {
 		_, err := closedLoop(ctx, netip.AddrPortFrom(c.addr, 53), l.net.questions, profileClients)
 		return err
 	}
-	if err := profiled(ctx, filepath.Join(set.out, kind+"-cold.pprof"), set.run, cold); err != nil {
+	if err := profiled(ctx, filepath.Join(set.out, kind+"-cold.pprof"), set.shirube, set.run, cold); err != nil {
 		return err
 	}
 	warm := func(ctx context.Context) error {
 		_, err := measure(ctx, l, c, set.run)
 		return err
 	}
-	return profiled(ctx, filepath.Join(set.out, kind+"-warm.pprof"), set.run, warm)
+	return profiled(ctx, filepath.Join(set.out, kind+"-warm.pprof"), set.shirube, set.run, warm)
 }
 
 // profileClients is how many clients ask for cold names.
 const profileClients = 50
 
 // profiled has what the server does during load, at most for the given time,
-// written to file.
-func profiled(ctx context.Context, file string, most time.Duration, load func(context.Context) error) error {
+// written to file. binary is the server's.
+func profiled(ctx context.Context, file, binary string, most time.Duration, load func(context.Context) error) error {
 	loaded := make(chan error, 1)
 	// Owner: profiled. End: with the load. Bound: one.
 	go func() { loaded <- load(ctx) }()
@@ -65,8 +68,37 @@ func profiled(ctx context.Context, file string, most time.Duration, load func(co
 	if err = errors.Join(err, <-loaded); err != nil {
 		return err
 	}
+	octets, err = withoutPath(octets, binary)
+	if err != nil {
+		return fmt.Errorf("a profile: %w", err)
+	}
 	fmt.Fprintf(os.Stderr, "%d octets written to %s\n", len(octets), file)
 	return os.WriteFile(file, octets, 0o644)
+}
+
+// withoutPath returns a profile that does not say where on this machine the
+// binary was: it is for everybody. The lengths in it stay true.
+func withoutPath(octets []byte, binary string) ([]byte, error) {
+	path, err := filepath.Abs(binary)
+	if err != nil {
+		return nil, err
+	}
+	r, err := gzip.NewReader(bytes.NewReader(octets))
+	if err != nil {
+		return nil, err
+	}
+	plain, err := io.ReadAll(r)
+	if err != nil {
+		return nil, err
+	}
+	name := filepath.Base(path)
+	plain = bytes.ReplaceAll(plain, []byte(path), []byte(strings.Repeat("/", len(path)-len(name))+name))
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	if _, err = w.Write(plain); err == nil {
+		err = w.Close()
+	}
+	return out.Bytes(), err
 }
 
 // fetchProfile returns a CPU profile of the server, of the given time.
