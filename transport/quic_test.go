@@ -284,43 +284,6 @@ func TestDoQShedsWithoutASlot(t *testing.T) {
 	}
 }
 
-// TestDoQTakesQueriesEarly resumes a session, and asks before the handshake is
-// over (RFC 9250 §4.5).
-func TestDoQTakesQueriesEarly(t *testing.T) {
-	d, at := startDoQ(t, QUICOptions{Handler: newScripted()})
-	config := quicClient(t, "doq")
-	config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
-	first, err := dialQUIC(t, at, config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	askDoQ(t, first, "hit") // the ticket has come by now
-	_ = first.CloseWithError(0, "")
-
-	update := packQuery(t, 0, "hit")
-	update[2] |= 5 << 3
-	for _, q := range []struct {
-		msg   []byte
-		rcode wire.Rcode
-	}{{packQuery(t, 0, "hit"), wire.NoError}, {update, wire.NotImp}} {
-		c, err := quic.DialAddrEarly(t.Context(), at.String(), config, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		str := sendDoQ(t, c, frame(q.msg))
-		raw, err := receiveDoQ(str)
-		if err != nil || wire.RcodeOf(raw) != q.rcode {
-			t.Errorf("%x, %v, want %v", raw, err, q.rcode)
-		}
-		<-c.HandshakeComplete()
-		if !c.ConnectionState().Used0RTT {
-			t.Error("0-RTT was not used")
-		}
-		_ = c.CloseWithError(0, "")
-	}
-	eventually(t, "both have come early", func() bool { return d.Stats().Early == 2 && d.opt.Conns.Stats().Resumed == 2 })
-}
-
 // TestQUICAsksForTheAddressUnderLoad has so many handshakes under way that a client
 // has to show its address first.
 func TestQUICAsksForTheAddressUnderLoad(t *testing.T) {
