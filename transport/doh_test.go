@@ -11,11 +11,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httptrace"
 	"net/netip"
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/miekg/dns"
@@ -261,6 +263,22 @@ func TestDoHTellsWhatIsNoMessage(t *testing.T) {
 	want := [NumWebErrors]uint64{WebBadRequest: 9 * 4, WebNotFound: 2 * 4, WebMethod: 4, WebTooLarge: 4, WebURITooLong: 4, WebMediaType: 2 * 4}
 	if s := d.Stats(); s.Errors != want {
 		t.Errorf("%v, want %v", s.Errors, want)
+	}
+}
+
+// TestDoHReadsABodyAfterAnEmptyVariable asks with memory that a GET has used which
+// decoded nothing.
+func TestDoHReadsABodyAfterAnEmptyVariable(t *testing.T) {
+	x := new(webExchange)
+	if cut, failure := x.readURL("dns="); cut || failure != webOK || len(x.msg) != 0 {
+		t.Fatalf("dns=: %v, %v, %d octets", cut, failure, len(x.msg))
+	}
+	msg := packQuery(t, 0, "hit")
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, DefaultPath, bytes.NewReader(msg))
+	r.Header.Set("Content-Type", mediaType)
+	r.Body = io.NopCloser(iotest.OneByteReader(r.Body))
+	if cut, failure := x.readBody(r); cut || failure != webOK || !bytes.Equal(x.msg, msg) {
+		t.Errorf("a body: %v, %v, %x", cut, failure, x.msg)
 	}
 }
 

@@ -330,7 +330,9 @@ func (x *webExchange) readBody(r *http.Request) (cut bool, failure WebError) {
 	x.msg = x.msg[:0]
 	for {
 		if len(x.msg) == cap(x.msg) {
-			x.msg = slices.Grow(x.msg, len(x.msg))
+			// Never by nothing: a GET may have left no memory at all, and to read
+			// into none would go on for ever.
+			x.msg = slices.Grow(x.msg, max(len(x.msg), wire.MinUDPSize))
 		}
 		n, err := r.Body.Read(x.msg[len(x.msg):cap(x.msg)])
 		x.msg = x.msg[:len(x.msg)+n]
