@@ -233,7 +233,7 @@ func (d *denial) lacks(types bitmap, t wire.Type, p Proof) (Proof, error) {
 // lacksDS is lacks for the DS set of a name that is below the zone's apex. It
 // says what there is instead.
 func (d *denial) lacksDS(types bitmap) (DSDenial, Proof, error) {
-	p := Proof{Trust: rrset.Secure, NXName: types.nxname()}
+	p := Proof{Trust: rrset.Secure}
 	switch {
 	case types.has(wire.TypeDS):
 		return 0, Proof{}, unproven("there is a DS set at %s, its denial says", d.name)

@@ -91,9 +91,4 @@ type Proof struct {
 	// for a set that stands in the zone itself. Then it still has to be proven
 	// that there is no closer match (RFC 4035 §5.3.4): [DenyCloser].
 	Wildcard wire.Name
-
-	// NXName is set when the zone denies a type at the name asked for, and says
-	// by the pseudo-type NXNAME that the name does not exist at all (RFC 9824
-	// §3.1): what it answers NOERROR to can be given back as NXDOMAIN.
-	NXName bool
 }

@@ -21,7 +21,7 @@ func (d *denial) find(name wire.Name) (span *Span, says Standing) {
 func (d *denial) nsecName() (Proof, error) {
 	s, st := d.find(d.name)
 	if st == Owner && s.types.nxname() { // RFC 9824 §5: NXDOMAIN, proven like NODATA
-		return Proof{Trust: rrset.Secure, NXName: true}, nil
+		return Proof{Trust: rrset.Secure}, nil
 	}
 	if st != Absent {
 		return Proof{}, unproven("no NSEC record proves that %s does not exist", d.name)
@@ -38,7 +38,7 @@ func (d *denial) nsecType(t wire.Type) (Proof, error) {
 	s, st := d.find(d.name)
 	switch st {
 	case Owner:
-		return d.lacks(s.types, t, Proof{Trust: rrset.Secure, NXName: s.types.nxname()})
+		return d.lacks(s.types, t, Proof{Trust: rrset.Secure})
 	case Empty:
 		return Proof{Trust: rrset.Secure}, nil
 	case Absent:

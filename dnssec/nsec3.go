@@ -75,7 +75,7 @@ func (d *denial) nsec3Name(b *Budget) (Proof, error) {
 	}
 	if match != nil {
 		if match.types.nxname() { // RFC 9824 §5
-			return Proof{Trust: rrset.Secure, NXName: true}, nil
+			return Proof{Trust: rrset.Secure}, nil
 		}
 		return Proof{}, unproven("%s exists, its NSEC3 record says", d.name)
 	}
@@ -100,7 +100,7 @@ func (d *denial) nsec3Type(t wire.Type, b *Budget) (Proof, error) {
 		return Proof{}, err
 	}
 	if match != nil {
-		return d.lacks(match.types, t, Proof{Trust: rrset.Secure, NXName: match.types.nxname()})
+		return d.lacks(match.types, t, Proof{Trust: rrset.Secure})
 	}
 	ce, closer, err := d.enclose(b)
 	if err != nil {
