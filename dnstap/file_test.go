@@ -104,22 +104,10 @@ func TestFullDiskCutsNoFrame(t *testing.T) {
 	if err := r.begin(); err != nil {
 		t.Fatal(err)
 	}
-	o, err := newOutput(&Options{Log: quiet()}, &Output{File: &r.conf, Filter: all()}, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
 	const n = 100
-	for i := range n {
-		m := message(ClientQuery, uint16(i))
-		o.emit(0, m, m.size())
-	}
-	o.lanes[0].flush(o.queue)
-	if !o.next() {
-		t.Fatal("nothing to send")
-	}
-	length := len(o.pending.b) / n
+	o, length := filled(t, Output{File: &r.conf}, n)
 	full := limitFileSize(t, uint64(r.size)+uint64(10*length+length/2))
-	err = o.send(r)
+	err := o.send(r)
 	full()
 	if !errors.Is(err, syscall.EFBIG) || o.Stats().Sent != 10 {
 		t.Errorf("%v after %d frames", err, o.Stats().Sent)

@@ -61,6 +61,26 @@ func message(typ Type, id uint16) *Message {
 	return m
 }
 
+// filled returns an output of everything, with n frames that are about to be sent,
+// and their length.
+func filled(t *testing.T, conf Output, n int) (o *output, length int) {
+	t.Helper()
+	conf.Filter = all()
+	o, err := newOutput(&Options{Log: quiet()}, &conf, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		m := message(ClientQuery, uint16(i))
+		o.emit(0, m, m.size())
+	}
+	o.lanes[0].flush(o.queue)
+	if !o.next() {
+		t.Fatal("nothing to send")
+	}
+	return o, len(o.pending.b) / n
+}
+
 // start returns a Tap that runs until the test ends.
 func start(t *testing.T, opt Options) *Tap {
 	t.Helper()

@@ -228,20 +228,8 @@ func TestCollectorMayDieFiftyTimes(t *testing.T) {
 
 // A frame that was cut when the collector stalled is sent again, whole.
 func TestStalledCollectorGetsWholeFrames(t *testing.T) {
-	o, err := newOutput(&Options{Log: quiet()}, &Output{Stream: &Stream{Network: "unix", Address: "x"}, Filter: all()}, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
 	const n = 10
-	for i := range n {
-		m := message(ClientQuery, uint16(i))
-		o.emit(0, m, m.size())
-	}
-	o.lanes[0].flush(o.queue)
-	if !o.next() {
-		t.Fatal("nothing to send")
-	}
-	length := len(o.pending.b) / n
+	o, length := filled(t, Output{Stream: &Stream{Network: "unix", Address: "x"}}, n)
 	for _, cut := range []int{0, 3, length, length - 1, 2*length + 1, length - 1} {
 		if err := o.send(cutSink{cut}); err == nil {
 			t.Fatal("no error")

@@ -1,61 +1,17 @@
 package transport
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"shirube/dnstap"
+	"shirube/dnstap/dnstaptest"
 	"shirube/internal/wire"
 )
-
-// newTap returns a Tap of all messages, and a function that closes it and says
-// what it was told, in order.
-func newTap(t *testing.T) (*dnstap.Tap, func() []dnstap.Record) {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "tap")
-	var f dnstap.Filter
-	for typ := range f.Sample {
-		f.Sample[typ] = 1
-	}
-	tap, err := dnstap.New(dnstap.Options{Outputs: []dnstap.Output{{File: &dnstap.File{Path: path}, Filter: f}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	tap.Start()
-	return tap, func() (records []dnstap.Record) {
-		if err := tap.Close(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		file, err := os.Open(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer file.Close()
-		r, err := dnstap.NewReader(file)
-		for err == nil {
-			var b []byte
-			if b, err = r.Next(); err == nil {
-				var rec dnstap.Record
-				if err := rec.Decode([]byte(string(b))); err != nil {
-					t.Fatal(err)
-				}
-				records = append(records, rec)
-			}
-		}
-		if !errors.Is(err, io.EOF) {
-			t.Fatal(err)
-		}
-		return records
-	}
-}
 
 // told returns records as words: what it is, the ID, and the rcode of a response.
 func told(records []dnstap.Record) (words []string) {
@@ -75,7 +31,7 @@ func told(records []dnstap.Record) (words []string) {
 func TestTapIsToldOfEveryQueryAndResponse(t *testing.T) {
 	for _, network := range []string{"udp", "tcp"} {
 		t.Run(network, func(t *testing.T) {
-			tap, end := newTap(t)
+			tap, end := dnstaptest.Record(t)
 			h := newScripted()
 			slots := NewSlots(1, 0)
 			var at netip.AddrPort
@@ -145,7 +101,7 @@ func wantEnds(t *testing.T, r *dnstap.Record, network string, client, server net
 func addrOf(a net.Addr) netip.AddrPort { return netip.MustParseAddrPort(a.String()) }
 
 func TestTapIsNotToldOfLateAnswers(t *testing.T) {
-	tap, end := newTap(t)
+	tap, end := dnstaptest.Record(t)
 	h := newScripted()
 	u, at := startUDP(t, UDPOptions{Handler: h, Tap: tap, DiscardTimeout: time.Millisecond}, "127.0.0.1:0")
 	c := dial(t, "udp", at)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"shirube/dnstap/dnstaptest"
 	"shirube/internal/netx"
 	"shirube/internal/wire"
 )
@@ -51,7 +52,7 @@ func TestUDPHitAllocatesNothing(t *testing.T) {
 
 // Nor with a tap that takes everything.
 func TestTappedHitAllocatesNothing(t *testing.T) {
-	tap, end := newTap(t)
+	tap, end := dnstaptest.Record(t)
 	_, at := startUDP(t, UDPOptions{Handler: newScripted(), Tap: tap}, "0.0.0.0:0")
 	c := dial(t, "udp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), at.Port()))
 	wantNoAllocations(t, c, packQuery(t, 1, "hit"))

@@ -21,19 +21,12 @@ import (
 	"time"
 
 	"shirube/dnstap"
+	"shirube/dnstap/dnstaptest"
 	"shirube/internal/wire"
 )
 
 // patience is how long a test waits for what has to happen.
 const patience = 20 * time.Second
-
-// everything is a filter that takes all messages.
-func everything() (f dnstap.Filter) {
-	for typ := range f.Sample {
-		f.Sample[typ] = 1
-	}
-	return f
-}
 
 const query = "\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03wWw\x07example\x03com\x00\x00\x1c\x00\x01"
 
@@ -76,7 +69,7 @@ func frame(t testing.TB, m *dnstap.Message) []byte {
 	path := filepath.Join(t.TempDir(), "one")
 	tap, err := dnstap.New(dnstap.Options{
 		Identity: "tokyo-1", Version: "shirube 1",
-		Outputs: []dnstap.Output{{File: &dnstap.File{Path: path}, Filter: everything()}},
+		Outputs: []dnstap.Output{{File: &dnstap.File{Path: path}, Filter: dnstaptest.All()}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -86,20 +79,7 @@ func frame(t testing.TB, m *dnstap.Message) []byte {
 	if err := tap.Close(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	file, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	r, err := dnstap.NewReader(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := r.Next()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return bytes.Clone(b)
+	return dnstaptest.Frames(t, path)[0]
 }
 
 // stream returns a file with frames.
@@ -148,7 +128,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // sender returns a tap that sends to a stream, and a function that ends it.
 func sender(t *testing.T, to dnstap.Stream) (*dnstap.Tap, func()) {
 	t.Helper()
-	tap, err := dnstap.New(dnstap.Options{Outputs: []dnstap.Output{{Stream: &to, Filter: everything(), QueueSize: 64 << 20}}})
+	tap, err := dnstap.New(dnstap.Options{Outputs: []dnstap.Output{{Stream: &to, Filter: dnstaptest.All(), QueueSize: 64 << 20}}})
 	if err != nil {
 		t.Fatal(err)
 	}

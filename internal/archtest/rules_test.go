@@ -248,6 +248,7 @@ var rules = []rule{
 		name: "laboratory", in: []string{"..."}, not: []string{"cmd/...", "bench/...", "internal/lab/...", "internal/simnet/...", "internal/rpl/..."},
 		deny: []string{
 			module + "/internal/lab/...", module + "/internal/simnet/...", module + "/internal/rpl/...", module + "/internal/memcached/...",
+			module + "/dnstap/dnstaptest",
 		},
 		reason: "laboratories are for tests and the demo: the server does not depend on them",
 	},

@@ -2,14 +2,11 @@ package daemon
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +14,7 @@ import (
 	"time"
 
 	"shirube/dnstap"
+	"shirube/dnstap/dnstaptest"
 	"shirube/internal/config"
 	"shirube/internal/control"
 	"shirube/internal/wire"
@@ -32,31 +30,6 @@ func tapConfig(t *testing.T) (config.Config, string) {
 		t.Fatal(err)
 	}
 	return cfg, file
-}
-
-// readTap returns what a file was told.
-func readTap(t *testing.T, path string) (records []dnstap.Record) {
-	t.Helper()
-	file, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	r, err := dnstap.NewReader(file)
-	for err == nil {
-		var b []byte
-		if b, err = r.Next(); err == nil {
-			var rec dnstap.Record
-			if err := rec.Decode([]byte(string(b))); err != nil {
-				t.Fatal(err)
-			}
-			records = append(records, rec)
-		}
-	}
-	if !errors.Is(err, io.EOF) {
-		t.Fatal(err)
-	}
-	return records
 }
 
 // TestTapKnowsWhichPolicyActed asks a whole server from addresses that it treats
@@ -102,7 +75,7 @@ func TestTapKnowsWhichPolicyActed(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []string
-	for _, r := range readTap(t, file) {
+	for _, r := range dnstaptest.Read(t, file) {
 		words := []string{map[uint32]string{5: "query", 6: "response"}[r.Type], r.Query.Addr().String(), string(r.Policy.Type)}
 		got = append(got, strings.Join(words, " "))
 		if string(r.Identity) != "tokyo-1" || string(r.Version) != "shirube 1.2.3" || r.Response != to {
@@ -251,7 +224,7 @@ func TestTapIsToldOverEveryTransport(t *testing.T) {
 		t.Error(err)
 	}
 	got := map[string]int{}
-	for _, r := range readTap(t, file) {
+	for _, r := range dnstaptest.Read(t, file) {
 		if r.Type >= 5 {
 			got[fmt.Sprintf("%d: socket %d, HTTP %d, to %v", r.Type, r.SocketProtocol, r.HTTPProtocol, r.Response)]++
 		}

@@ -1,61 +1,17 @@
 package upstream
 
 import (
-	"errors"
-	"io"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
 
 	"shirube/dnstap"
+	"shirube/dnstap/dnstaptest"
 	"shirube/internal/exchange"
 	"shirube/internal/wire"
 )
-
-// newTap returns a Tap of all messages, and a function that closes it and says
-// what it was told, in order.
-func newTap(t *testing.T) (*dnstap.Tap, func() []dnstap.Record) {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "tap")
-	var f dnstap.Filter
-	for typ := range f.Sample {
-		f.Sample[typ] = 1
-	}
-	tap, err := dnstap.New(dnstap.Options{Outputs: []dnstap.Output{{File: &dnstap.File{Path: path}, Filter: f}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	tap.Start()
-	return tap, func() (records []dnstap.Record) {
-		if err := tap.Close(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		file, err := os.Open(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer file.Close()
-		r, err := dnstap.NewReader(file)
-		for err == nil {
-			var b []byte
-			if b, err = r.Next(); err == nil {
-				var rec dnstap.Record
-				if err := rec.Decode([]byte(string(b))); err != nil {
-					t.Fatal(err)
-				}
-				records = append(records, rec)
-			}
-		}
-		if !errors.Is(err, io.EOF) {
-			t.Fatal(err)
-		}
-		return records
-	}
-}
 
 func TestTapIsToldOfQueriesAndReplies(t *testing.T) {
 	udp := serveUDP(t, "127.0.0.1", replies(good))
@@ -84,7 +40,7 @@ func TestTapIsToldOfQueriesAndReplies(t *testing.T) {
 		{"forwarder over TLS", overTLS(secure, "ns.example."), []dnstap.Type{3, 4}, []uint32{3, 3}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			tap, end := newTap(t)
+			tap, end := dnstaptest.Record(t)
 			c := newClient(t, Options{Tap: tap, RootCAs: roots(ca), Cookies: true, CaseRandomisation: true})
 			begun := time.Now()
 			resp := exchangeOK(t, c, tt.req)
@@ -116,7 +72,7 @@ func TestTapIsToldOfQueriesAndReplies(t *testing.T) {
 }
 
 func TestTapIsNotToldOfForgeries(t *testing.T) {
-	tap, end := newTap(t)
+	tap, end := dnstaptest.Record(t)
 	server := serveUDP(t, "127.0.0.1", replies(octets(0, 0xff, 1, 0xff), good))
 	c := newClient(t, Options{Tap: tap})
 	exchangeOK(t, c, request(server))

@@ -1,0 +1,74 @@
+// Package dnstaptest records what a tap is told, for tests.
+package dnstaptest
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"shirube/dnstap"
+)
+
+// All returns a filter that takes every message.
+func All() (f dnstap.Filter) {
+	for typ := range f.Sample {
+		f.Sample[typ] = 1
+	}
+	return f
+}
+
+// Record returns a Tap that is told of everything, and a function that closes it
+// and says what it was told, in order.
+func Record(t testing.TB) (tap *dnstap.Tap, end func() []dnstap.Record) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "tap")
+	tap, err := dnstap.New(dnstap.Options{Outputs: []dnstap.Output{{File: &dnstap.File{Path: path}, Filter: All()}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tap.Start()
+	return tap, func() []dnstap.Record {
+		t.Helper()
+		if err := tap.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return Read(t, path)
+	}
+}
+
+// Read returns the records of a file, which has to be whole.
+func Read(t testing.TB, path string) []dnstap.Record {
+	t.Helper()
+	frames := Frames(t, path)
+	records := make([]dnstap.Record, len(frames))
+	for i, frame := range frames {
+		if err := records[i].Decode(frame); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return records
+}
+
+// Frames returns the frames of a file, which has to be whole.
+func Frames(t testing.TB, path string) (frames [][]byte) {
+	t.Helper()
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }() // only read
+	r, err := dnstap.NewReader(file)
+	for err == nil {
+		var frame []byte
+		if frame, err = r.Next(); err == nil {
+			frames = append(frames, bytes.Clone(frame))
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	return frames
+}
