@@ -96,6 +96,19 @@ func (c *ctl) do(cmd *cobra.Command, r request) error {
 	return err
 }
 
+// exchange returns what a command does that sends one request and shows the
+// document that answers it. The arguments, if any, are the name that it is about.
+func exchange[T any](c *ctl, method, path string, show func(*bytes.Buffer, T)) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		var doc T
+		r := request{method: method, path: path, doc: &doc, show: func(out *bytes.Buffer) { show(out, doc) }}
+		if len(args) > 0 {
+			r.query = url.Values{"name": args}
+		}
+		return c.do(cmd, r)
+	}
+}
+
 // someArgs returns a check for so many arguments, with what they are.
 func someArgs(least, most int, what string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
@@ -112,14 +125,8 @@ func (c *ctl) status() *cobra.Command {
 		Short:   "Say what the server is and how it is doing",
 		Example: "  shirube ctl status\n  shirube ctl status --json | jq .state",
 		Args:    noArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return c.doStatus(cmd, http.MethodGet, "/v1/status") },
+		RunE:    exchange(c, http.MethodGet, "/v1/status", showStatus),
 	}
-}
-
-// doStatus sends a request whose answer is the status.
-func (c *ctl) doStatus(cmd *cobra.Command, method, path string) error {
-	var s control.Status
-	return c.do(cmd, request{method: method, path: path, doc: &s, show: func(out *bytes.Buffer) { showStatus(out, &s, time.Now()) }})
 }
 
 func (c *ctl) stats() *cobra.Command {
@@ -145,13 +152,7 @@ their addresses: the round-trip time, whether it is dead, lame or has to be aske
 in a special way. Nobody is asked by this.`,
 		Example: "  shirube ctl lookup www.example.com",
 		Args:    someArgs(1, 1, "one name"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			var l control.Lookup
-			return c.do(cmd, request{
-				method: http.MethodGet, path: "/v1/lookup", query: url.Values{"name": args},
-				doc: &l, show: func(out *bytes.Buffer) { showLookup(out, &l, time.Now()) },
-			})
-		},
+		RunE:    exchange(c, http.MethodGet, "/v1/lookup", showLookup),
 	}
 }
 
@@ -161,10 +162,7 @@ func (c *ctl) flights() *cobra.Command {
 		Short:   "List the questions that are being resolved",
 		Example: "  shirube ctl flights",
 		Args:    noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var f control.Flights
-			return c.do(cmd, request{method: http.MethodGet, path: "/v1/flights", doc: &f, show: func(out *bytes.Buffer) { showFlights(out, &f) }})
-		},
+		RunE:    exchange(c, http.MethodGet, "/v1/flights", showFlights),
 	}
 }
 
@@ -213,10 +211,7 @@ func (c *ctl) anchors() *cobra.Command {
 		Short:   "List the trust anchors, and what became of their zones' keys",
 		Example: "  shirube ctl anchors",
 		Args:    noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var a []control.Anchor
-			return c.do(cmd, request{method: http.MethodGet, path: "/v1/trust-anchors", doc: &a, show: func(out *bytes.Buffer) { showAnchors(out, a) }})
-		},
+		RunE:    exchange(c, http.MethodGet, "/v1/trust-anchors", showAnchors),
 	}
 }
 
@@ -246,10 +241,7 @@ func (c *ctl) ntaList() *cobra.Command {
 		Short:   "List the negative trust anchors",
 		Example: "  shirube ctl nta list",
 		Args:    noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var n []control.Negative
-			return c.do(cmd, request{method: http.MethodGet, path: negativePath, doc: &n, show: func(out *bytes.Buffer) { showNegatives(out, n, time.Now()) }})
-		},
+		RunE:    exchange(c, http.MethodGet, negativePath, showNegatives),
 	}
 }
 
@@ -269,7 +261,7 @@ func (c *ctl) ntaAdd() *cobra.Command {
 			return c.do(cmd, request{
 				method: http.MethodPost, path: negativePath,
 				body: control.NegativeRequest{Name: args[0], ForSeconds: int64(d / time.Second), Reason: reason},
-				doc:  &n, show: func(out *bytes.Buffer) { showNegatives(out, []control.Negative{n}, time.Now()) },
+				doc:  &n, show: func(out *bytes.Buffer) { showNegatives(out, []control.Negative{n}) },
 			})
 		},
 	}
@@ -285,13 +277,7 @@ func (c *ctl) ntaRemove() *cobra.Command {
 		Example:           "  shirube ctl nta remove example.com",
 		Args:              someArgs(1, 1, "one name"),
 		ValidArgsFunction: c.completeNegative,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			var n []control.Negative
-			return c.do(cmd, request{
-				method: http.MethodDelete, path: negativePath, query: url.Values{"name": args},
-				doc: &n, show: func(out *bytes.Buffer) { showNegatives(out, n, time.Now()) },
-			})
-		},
+		RunE:              exchange(c, http.MethodDelete, negativePath, showNegatives),
 	}
 }
 
@@ -305,10 +291,7 @@ with it, or a key has changed that needs a restart, nothing changes at all, the
 problems are printed and the exit code is 1.`,
 		Example: "  shirube ctl reload",
 		Args:    noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var r control.Reloaded
-			return c.do(cmd, request{method: http.MethodPost, path: "/v1/reload", doc: &r, show: func(out *bytes.Buffer) { showReloaded(out, r) }})
-		},
+		RunE:    exchange(c, http.MethodPost, "/v1/reload", showReloaded),
 	}
 }
 
@@ -322,7 +305,7 @@ Whoever still comes is served. It lasts until 'shirube ctl undrain', and a serve
 that is stopped meanwhile need not wait for drain.delay again.`,
 		Example: "  shirube ctl drain",
 		Args:    noArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return c.doStatus(cmd, http.MethodPost, "/v1/drain") },
+		RunE:    exchange(c, http.MethodPost, "/v1/drain", showStatus),
 	}
 }
 
@@ -332,7 +315,7 @@ func (c *ctl) undrain() *cobra.Command {
 		Short:   "End what drain began",
 		Example: "  shirube ctl undrain",
 		Args:    noArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return c.doStatus(cmd, http.MethodPost, "/v1/undrain") },
+		RunE:    exchange(c, http.MethodPost, "/v1/undrain", showStatus),
 	}
 }
 

@@ -26,7 +26,8 @@ func table(out *bytes.Buffer, rows func(w io.Writer)) {
 // seconds.
 func since(t, now time.Time) string { return now.Sub(t).Abs().Round(time.Second).String() }
 
-func showStatus(out *bytes.Buffer, s *control.Status, now time.Time) {
+func showStatus(out *bytes.Buffer, s control.Status) {
+	now := time.Now()
 	table(out, func(w io.Writer) {
 		fmt.Fprintf(w, "version\t%s\n", s.Version)
 		fmt.Fprintf(w, "state\t%s, process %d\n", s.State, s.PID)
@@ -105,7 +106,8 @@ func flatten(flat map[string]string, path string, v any) {
 	}
 }
 
-func showLookup(out *bytes.Buffer, l *control.Lookup, now time.Time) {
+func showLookup(out *bytes.Buffer, l control.Lookup) {
+	now := time.Now()
 	table(out, func(w io.Writer) {
 		fmt.Fprintf(w, "zone\t%s (%s)\n", l.Zone, l.Kind)
 		if l.Expires != nil {
@@ -166,7 +168,7 @@ func showServer(w io.Writer, s *control.NameServer, now time.Time) {
 	fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", cell(s.Host), cell(s.Address), rtt, timeout, cell(strings.Join(remarks, ", ")))
 }
 
-func showFlights(out *bytes.Buffer, f *control.Flights) {
+func showFlights(out *bytes.Buffer, f control.Flights) {
 	table(out, func(w io.Writer) {
 		fmt.Fprintf(w, "QUESTION\tTYPE\tAGE\tWAITERS\n")
 		for _, fl := range f.Flights {
@@ -215,7 +217,8 @@ func showAnchors(out *bytes.Buffer, anchors []control.Anchor) {
 	})
 }
 
-func showNegatives(out *bytes.Buffer, negatives []control.Negative, now time.Time) {
+func showNegatives(out *bytes.Buffer, negatives []control.Negative) {
+	now := time.Now()
 	table(out, func(w io.Writer) {
 		fmt.Fprintf(w, "NAME\tFOR\tUNTIL\tREASON\n")
 		for _, n := range negatives {
