@@ -209,12 +209,17 @@ func parseType(text string, other wire.Type) (wire.Type, error) {
 	return typ, nil
 }
 
-func (s *Server) lookup(r *http.Request) (any, error) {
+// nameParam reads the name of a request that has no other parameter.
+func nameParam(r *http.Request) (wire.Name, error) {
 	v, err := params(r, "name")
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	n, err := parseName("name", v.Get("name"))
+	return parseName("name", v.Get("name"))
+}
+
+func (s *Server) lookup(r *http.Request) (any, error) {
+	n, err := nameParam(r)
 	if err != nil {
 		return nil, err
 	}
@@ -288,11 +293,7 @@ func (s *Server) addNegative(r *http.Request) (any, error) {
 const maxSeconds = 365 * 24 * 3600
 
 func (s *Server) removeNegative(r *http.Request) (any, error) {
-	v, err := params(r, "name")
-	if err != nil {
-		return nil, err
-	}
-	n, err := parseName("name", v.Get("name"))
+	n, err := nameParam(r)
 	if err != nil {
 		return nil, err
 	}
