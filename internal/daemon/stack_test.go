@@ -6,8 +6,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -16,7 +14,6 @@ import (
 
 	"github.com/miekg/dns"
 
-	"shirube/internal/config"
 	"shirube/internal/exchange"
 	"shirube/internal/lab"
 	"shirube/internal/simnet"
@@ -61,22 +58,12 @@ func stackOfColdQuestions(t *testing.T, world *lab.World, validate bool) uint64 
 	if err != nil {
 		t.Fatal(err)
 	}
-	hints := filepath.Join(t.TempDir(), "root.hints")
-	if err := os.WriteFile(hints, []byte(world.Hints()), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	hints := labHints(t, world)
 	var size uint64
 	synctest.Test(t, func(t *testing.T) {
 		n := simnet.New()
-		if err := world.Install(n); err != nil {
-			t.Fatal(err)
-		}
 		cfg := scenarioConfig(t)
-		cfg.BuiltinZones.Except = lab.Reverse()
-		cfg.Resolver.RootHints, cfg.Resolver.DoNotQueryLocalhost, cfg.Resolver.PrimeRoot = hints, false, true
-		if cfg.DNSSEC.Validation = validate; validate {
-			cfg.DNSSEC.RootTrustAnchor, cfg.DNSSEC.TrustAnchors = false, []config.TrustAnchor{config.TrustAnchor(world.Anchor())}
-		}
+		inLab(t, &cfg, n, world, hints, validate)
 		p, err := NewPipeline(cfg, elsewhere{n}, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)

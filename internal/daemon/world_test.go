@@ -50,6 +50,29 @@ func TestPipelineValidatesEveryNameOfTheSignedLab(t *testing.T) {
 	answersEveryName(t, lab.NewSignedWorld(1), true)
 }
 
+// labHints writes the hints of world to a file.
+func labHints(t *testing.T, world *lab.World) string {
+	t.Helper()
+	hints := filepath.Join(t.TempDir(), "root.hints")
+	if err := os.WriteFile(hints, []byte(world.Hints()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return hints
+}
+
+// inLab installs world in n, and has cfg begin there.
+func inLab(t *testing.T, cfg *config.Config, n *simnet.Net, world *lab.World, hints string, validate bool) {
+	t.Helper()
+	if err := world.Install(n); err != nil {
+		t.Fatal(err)
+	}
+	cfg.BuiltinZones.Except = lab.Reverse() // its servers are on loopback addresses
+	cfg.Resolver.RootHints, cfg.Resolver.DoNotQueryLocalhost, cfg.Resolver.PrimeRoot = hints, false, true
+	if cfg.DNSSEC.Validation = validate; validate {
+		cfg.DNSSEC.RootTrustAnchor, cfg.DNSSEC.TrustAnchors = false, []config.TrustAnchor{config.TrustAnchor(world.Anchor())}
+	}
+}
+
 // answersEveryName asks for every name of world, and compares the answer with
 // the world's own, and AD with the trust that its zones deserve.
 func answersEveryName(t *testing.T, world *lab.World, validate bool) {
@@ -61,19 +84,9 @@ func answersEveryName(t *testing.T, world *lab.World, validate bool) {
 	if len(names) < 5000 {
 		t.Fatalf("the lab has only %d names", len(names))
 	}
-	hints := filepath.Join(t.TempDir(), "root.hints")
-	if err := os.WriteFile(hints, []byte(world.Hints()), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	hints := labHints(t, world)
 	inBubble(t, func(cfg *config.Config, n *simnet.Net) {
-		if err := world.Install(n); err != nil {
-			t.Fatal(err)
-		}
-		cfg.BuiltinZones.Except = lab.Reverse() // its servers are on loopback addresses
-		cfg.Resolver.RootHints, cfg.Resolver.DoNotQueryLocalhost, cfg.Resolver.PrimeRoot = hints, false, true
-		if cfg.DNSSEC.Validation = validate; validate {
-			cfg.DNSSEC.RootTrustAnchor, cfg.DNSSEC.TrustAnchors = false, []config.TrustAnchor{config.TrustAnchor(world.Anchor())}
-		}
+		inLab(t, cfg, n, world, hints, validate)
 	}, func(t *testing.T, p *Pipeline, n *simnet.Net) {
 		for _, name := range names {
 			m := ask(t, p, fmt.Sprintf("%v %v +tcp +ad", name.Question.Name, name.Question.Type))

@@ -150,17 +150,9 @@ func TestScenarioAlone(t *testing.T) {
 // replayOutside plays the scenario in file to the server binary.
 func replayOutside(t *testing.T, file, binary string) outcome {
 	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return outcome{err: err}
-	}
-	sc, err := Read(filepath.Base(file), bytes.NewReader(text))
-	if err != nil {
-		return outcome{err: err}
-	}
-	p, err := planOf(t, sc)
-	if err != nil || len(p.reasons) > 0 {
-		return outcome{err: err, skipped: p.reasons}
+	sc, p, out := load(t, file)
+	if p == nil {
+		return out
 	}
 	if err := everyAddressIsLocal(t.Context()); err != nil {
 		return outcome{err: err}

@@ -22,20 +22,29 @@ type outcome struct {
 	sent    string   // the queries of one that failed
 }
 
-// replay plays the scenario in file to a whole pipeline.
-func replay(t *testing.T, file string) (out outcome) {
+// load reads the scenario in file, and plans how it is played. The plan is nil if
+// it is not to be, and out says why.
+func load(t *testing.T, file string) (sc *Scenario, p *plan, out outcome) {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return outcome{err: err}
+		return nil, nil, outcome{err: err}
 	}
-	sc, err := Read(filepath.Base(file), bytes.NewReader(text))
-	if err != nil {
-		return outcome{err: err}
+	if sc, err = Read(filepath.Base(file), bytes.NewReader(text)); err != nil {
+		return nil, nil, outcome{err: err}
 	}
-	p, err := planOf(t, sc)
-	if err != nil || len(p.reasons) > 0 {
-		return outcome{err: err, skipped: p.reasons}
+	if p, err = planOf(t, sc); err != nil || len(p.reasons) > 0 {
+		return nil, nil, outcome{err: err, skipped: p.reasons}
+	}
+	return sc, p, outcome{}
+}
+
+// replay plays the scenario in file to a whole pipeline.
+func replay(t *testing.T, file string) outcome {
+	t.Helper()
+	sc, p, out := load(t, file)
+	if p == nil {
+		return out
 	}
 	synctest.Test(t, func(t *testing.T) {
 		world := NewWorld(sc)
