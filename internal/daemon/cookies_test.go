@@ -95,7 +95,7 @@ func TestSecretsFollowTheirFile(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { // ends with ctx
-			followSecrets(ctx, c, file, slog.New(slog.NewTextHandler(&log, nil)))
+			cookieSecrets(file, c).follow(ctx, slog.New(slog.NewTextHandler(&log, nil)))
 			close(done)
 		}()
 		client, now := netip.MustParseAddr("192.0.2.1"), time.Now()

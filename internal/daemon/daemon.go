@@ -198,7 +198,7 @@ func (d *Daemon) wanted(p *Pipeline) []task {
 		list = append(list, task{key: p.Tracker, run: p.Tracker.Run})
 	}
 	if file := p.Config.Cookies.SecretFile; p.Cookies != nil && file != "" {
-		list = append(list, task{key: p.Cookies, run: func(ctx context.Context) { followSecrets(ctx, p.Cookies, file, d.log) }})
+		list = append(list, task{key: p.Cookies, run: func(ctx context.Context) { cookieSecrets(file, p.Cookies).follow(ctx, d.log) }})
 	}
 	if grace := p.Config.Health.RootGrace; grace > 0 {
 		w := rootWatch(grace)

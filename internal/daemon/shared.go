@@ -1,13 +1,11 @@
 package daemon
 
 import (
-	"bufio"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -81,85 +79,39 @@ func sharedSecrets(cfg config.SharedCache, log *slog.Logger) (shared.Secrets, er
 			"Whoever can reach a memcached decides what this server answers")
 		return shared.Secrets{}, nil
 	}
-	return readSharedSecrets(cfg.SecretFile)
+	return fleetSecrets(cfg.SecretFile, nil).read()
 }
 
-// readSharedSecrets returns the secrets in file. Its error does not show them.
-func readSharedSecrets(file string) (shared.Secrets, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return shared.Secrets{}, fmt.Errorf("secret_file: %w", err)
+// fleetSecrets returns the file of secrets for c, which may be nil to read it
+// only.
+func fleetSecrets(file string, c *shared.Cache) *secretFile[shared.Secrets] {
+	return &secretFile[shared.Secrets]{
+		file: file, of: "shared_cache", parse: parseSharedSecrets,
+		use: func(s shared.Secrets) (bool, error) { return c.UseSecrets(s) },
 	}
-	defer func() { _ = f.Close() }() // only read
-	s, err := parseSharedSecrets(f)
-	if err != nil {
-		return shared.Secrets{}, fmt.Errorf("secret_file: %s: %w", file, err)
-	}
-	return s, nil
 }
 
 // parseSharedSecrets reads the secrets of a file.
 func parseSharedSecrets(r io.Reader) (s shared.Secrets, err error) {
-	text, err := io.ReadAll(io.LimitReader(r, maxSecretFile+1))
-	switch {
-	case err != nil:
-		return s, err
-	case len(text) > maxSecretFile:
-		return s, fmt.Errorf("longer than %d octets", maxSecretFile)
-	}
-	lines := bufio.NewScanner(strings.NewReader(string(text)))
-	for n := 1; lines.Scan(); n++ {
-		line := strings.TrimSpace(lines.Text())
-		if line == "" || line[0] == '#' {
-			continue
-		}
+	err = eachSecret(r, func(line string) error {
 		digits, names := strings.CutPrefix(line, "names ")
-		secret, err := hex.DecodeString(strings.TrimSpace(digits))
+		secret, err := parseSecret(digits, shared.SecretLen)
 		switch {
-		case err != nil || len(secret) != shared.SecretLen:
-			return s, fmt.Errorf("line %d: found %d characters; expected %d hexadecimal digits", n, len(digits), 2*shared.SecretLen)
+		case err != nil:
+			return err
 		case names && s.Names != nil:
-			return s, fmt.Errorf("line %d: found a second secret for names; expected one", n)
+			return errors.New("found a second secret for names; expected one")
 		case names:
 			s.Names = secret
 		default:
 			s.Values = append(s.Values, secret)
 		}
+		return nil
+	})
+	if err == nil && (len(s.Values) == 0 || len(s.Values) > shared.MaxSecrets) {
+		err = fmt.Errorf("found %d secrets; expected 1 to %d", len(s.Values), shared.MaxSecrets)
 	}
-	if len(s.Values) == 0 || len(s.Values) > shared.MaxSecrets {
-		return s, fmt.Errorf("found %d secrets; expected 1 to %d", len(s.Values), shared.MaxSecrets)
-	}
-	return s, lines.Err()
-}
-
-// followSharedSecrets has the shared cache take up the secrets in its file when
-// it has changed, until ctx ends. While the file is bad, those that were good
-// stay, and log is told once.
-func followSharedSecrets(ctx context.Context, c *shared.Cache, file string, log *slog.Logger) {
-	tick := time.NewTicker(pollSecrets)
-	defer tick.Stop()
-	told := ""
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		changed := false
-		secrets, err := readSharedSecrets(file) // a short file: no need to look whether it has changed
-		if err == nil {
-			changed, err = c.UseSecrets(secrets)
-		}
-		switch {
-		case err == nil:
-			if told = ""; changed {
-				log.Info("the secrets of the shared cache have changed", "file", file)
-			}
-		case err.Error() != told:
-			told = err.Error()
-			log.Warn("cannot read the secrets of the shared cache; going on with those before", "error", err)
-		}
-	}
+	return s, err
 }
 
 // sharedTasks returns what keeps the shared cache of p current.
@@ -172,7 +124,7 @@ func sharedTasks(p *Pipeline, log *slog.Logger) []task {
 		type secretsOf struct{ *shared.Cache }
 		list = append(list, task{
 			key: secretsOf{p.Shared},
-			run: func(ctx context.Context) { followSharedSecrets(ctx, p.Shared, file, log) },
+			run: func(ctx context.Context) { fleetSecrets(file, p.Shared).follow(ctx, log) },
 		})
 	}
 	return list
@@ -191,7 +143,7 @@ func reloadShared(r *reload) error {
 			r.retire(from.Close)
 		}
 	case to != nil && r.to.Config.SharedCache.SecretFile != "":
-		secrets, err := readSharedSecrets(r.to.Config.SharedCache.SecretFile)
+		secrets, err := fleetSecrets(r.to.Config.SharedCache.SecretFile, nil).read()
 		if err != nil {
 			return err
 		}
