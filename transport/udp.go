@@ -48,6 +48,7 @@ type UDPStats struct {
 	NoProxy    uint64                // datagrams from proxies that did not say for whom they ask
 	Overflow   uint64                // datagrams that the kernel threw away, as nobody had read those before them
 	ReadErrors uint64                // ICMP errors of earlier responses included
+	Joined     uint64                // responses that went to their client in one piece with others
 	Resting    int                   // goroutines that wait for a query that takes longer, now
 	SendErrors [NumSendErrors]uint64 // responses that were not sent, by what went wrong
 

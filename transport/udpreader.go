@@ -276,6 +276,7 @@ func (r *udpReader) addTo(sum *UDPStats) {
 	sum.NoProxy += r.n.noProxy.Load()
 	sum.Overflow += r.overflow()
 	sum.ReadErrors += r.n.readErrors.Load()
+	sum.Joined += r.batch.Joined()
 	sum.Resting += r.crew.resting()
 	for i := range r.n.sendErrors {
 		sum.SendErrors[i] += r.n.sendErrors[i].Load()

@@ -153,6 +153,11 @@ func udpMetrics() []Metric {
 			func(s *Snapshot, e *emitter) { e.count(s.UDP.BadSource) },
 		},
 		{
+			"shirube_udp_joined_responses_total", Counter, nil,
+			"Responses that went through the network stack in one piece with others to the same client, but for the first of each piece",
+			func(s *Snapshot, e *emitter) { e.count(s.UDP.Joined) },
+		},
+		{
 			"shirube_udp_proxy_errors_total", Counter,
 			[]string{"reason"},
 			"Datagrams that were dropped where proxies are expected: `unlisted`, from somebody else; `no_header`, from a proxy that did not say for whom it asks",

@@ -42,7 +42,10 @@ type Batch struct {
 	iovs       []unix.Iovec
 	txControls [][ControlSize]byte
 	queued     int // of tx, by Reply
-	sent       int // of them, by Flush
+	joiner     joiner
+	joined     atomic.Uint64 // see Joined
+	out        []mmsghdr     // what Flush sends
+	sent       int           // of them
 
 	sendings sync.Pool // of *sending: Send is called by many at once
 
@@ -78,6 +81,7 @@ func NewBatch(c *net.UDPConn, opt BatchOptions) *Batch {
 		infos:    make([]PacketInfo, size),
 		tx:       make([]mmsghdr, size),
 		iovs:     make([]unix.Iovec, 2*size),
+		joiner:   newJoiner(size),
 		sendmmsg: sendmmsg,
 
 		txControls: make([][ControlSize]byte, size),
@@ -166,7 +170,7 @@ func (b *Batch) Receive() (int, error) {
 	for i := range b.got {
 		b.reset(i)
 	}
-	b.got, b.queued, b.sent = 0, 0, 0
+	b.got, b.queued = 0, 0
 	if b.rawErr != nil {
 		return 0, b.rawErr
 	}
@@ -213,7 +217,7 @@ func (b *Batch) Poll() (int, error) {
 	for i := range b.got {
 		b.reset(i)
 	}
-	b.got, b.queued, b.sent = 0, 0, 0
+	b.got, b.queued = 0, 0
 	if b.rawErr != nil {
 		return 0, b.rawErr
 	}
@@ -294,31 +298,69 @@ func (b *Batch) Reply(i int, msg []byte) {
 }
 
 // Flush sends the replies that are queued. What goes wrong with one costs that
-// one: lost is called with the error.
+// one: lost is called with the error. Those to one client may arrive in another
+// order, for they are joined where that saves work.
 func (b *Batch) Flush(lost func(error)) {
-	for b.sent < b.queued {
+	if b.queued == 0 {
+		return
+	}
+	out := b.joiner.join(b.tx[:b.queued])
+	if n := b.queued - len(out); n > 0 {
+		b.joined.Add(uint64(n))
+	}
+	b.queued = 0
+	b.flush(out, lost)
+}
+
+// Joined returns how many replies did without a passage through the network stack
+// of their own, as they went along with others to the same client. Anybody may
+// ask.
+func (b *Batch) Joined() uint64 { return b.joined.Load() }
+
+// flush sends out.
+func (b *Batch) flush(out []mmsghdr, lost func(error)) {
+	b.out, b.sent = out, 0
+	for b.sent < len(b.out) {
 		err := b.raw.Control(b.try)
 		if err == nil && b.errno == unix.EAGAIN {
 			err = b.await(b.wait)
 		}
 		switch {
 		case err != nil: // closed, or no room for too long
-			for ; b.sent < b.queued; b.sent++ {
-				lost(err)
+			for ; b.sent < len(b.out); b.sent++ {
+				for range b.out[b.sent].hdr.Iovlen {
+					lost(err)
+				}
 			}
 		case b.errno == 0:
 			b.sent += b.n
-		case b.errno != unix.EINTR:
+		case b.errno == unix.EINTR:
+		case isJoined(&b.out[b.sent]):
+			b.apart(lost)
+		default:
 			lost(b.errno)
 			b.sent++
 		}
 	}
-	b.queued, b.sent = 0, 0
+}
+
+// apart deals with a piece that could not be sent because of errno.
+func (b *Batch) apart(lost func(error)) {
+	piece, rest := &b.out[b.sent], b.out[b.sent+1:]
+	b.joined.Add(-(piece.hdr.Iovlen - 1))
+	if refused(b.errno) {
+		b.flush(b.joiner.split(piece), lost) // none of which is joined
+	} else {
+		for range piece.hdr.Iovlen {
+			lost(b.errno)
+		}
+	}
+	b.out, b.sent = rest, 0
 }
 
 // tryOn sends what fits into the send buffer now. An error is that of the first
 // reply (sendmmsg(2)).
-func (b *Batch) tryOn(fd uintptr) { b.n, b.errno = b.sendmmsg(fd, b.tx[b.sent:b.queued]) }
+func (b *Batch) tryOn(fd uintptr) { b.n, b.errno = b.sendmmsg(fd, b.out[b.sent:]) }
 
 // waitOn is tryOn for the poller: it reports false if that has to wait.
 func (b *Batch) waitOn(fd uintptr) bool {

@@ -45,6 +45,9 @@ func (b *Batch) Interrupt() {
 	_ = b.conn.SetReadDeadline(time.Unix(1, 0))
 }
 
+// Joined returns 0: there is nothing to join replies with.
+func (*Batch) Joined() uint64 { return 0 }
+
 // Receive waits for datagrams and returns how many came: one at least, and those
 // that were there already. The last ones are gone, and their replies that were
 // not flushed.
