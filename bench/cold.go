@@ -49,7 +49,7 @@ func cold(ctx context.Context, dir string, set settings) error {
 	for round := range set.rounds {
 		for i := range kinds {
 			i = (i + round) % len(kinds) // not always the same one first
-			s, err := coldQuiet(ctx, l, kinds, i, set)
+			s, err := quietest(func() (*coldSample, error) { return coldRun(ctx, l, kinds, i, set) })
 			if err != nil {
 				return err
 			}
@@ -61,25 +61,6 @@ func cold(ctx context.Context, dir string, set settings) error {
 	}
 	rep.summarise(kinds)
 	return rep.write(set.out)
-}
-
-// coldQuiet runs the i-th of kinds, again a few times at most while others are
-// busy on the machine, and returns the run that was disturbed least.
-func coldQuiet(ctx context.Context, l *lab, kinds []string, i int, set settings) (*coldSample, error) {
-	var best *coldSample
-	for range attempts {
-		s, err := coldRun(ctx, l, kinds, i, set)
-		if err != nil {
-			return nil, err
-		}
-		if best == nil || s.Strangers < best.Strangers {
-			best = s
-		}
-		if best.Strangers <= strangersAllowed {
-			break
-		}
-	}
-	return best, nil
 }
 
 // coldRun starts a server, lets it resolve every name, and stops it.
@@ -149,6 +130,9 @@ func (l *lab) newColdSample(ctx context.Context, c *contestant, t *loopTally, be
 		Strangers: strangers.Seconds() / wall.Seconds() / float64(runtime.NumCPU()),
 	}, nil
 }
+
+// disturbance implements [disturbed].
+func (s *coldSample) disturbance() float64 { return s.Strangers }
 
 // coldUsage is what was used up to a moment: by the server, by all processes of
 // the benchmark, and by the whole machine.

@@ -2,10 +2,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
@@ -211,25 +208,8 @@ func (r *coldReport) lastRun(server string) string {
 	return "no run"
 }
 
-// write prints the report and keeps it, for people and for programs.
+// write prints the report and keeps it.
 func (r *coldReport) write(dir string) error {
-	text := r.markdown()
-	fmt.Print(text)
-	data, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
 	_, slug := r.title()
-	base := filepath.Join(dir, r.Date.Format(time.DateOnly)+"-"+slug)
-	if err := os.WriteFile(base+".md", []byte(text), 0o644); err != nil {
-		return err
-	}
-	if err := os.WriteFile(base+".json", append(data, '\n'), 0o644); err != nil {
-		return err
-	}
-	fmt.Fprintf(os.Stderr, "written to %s.md and %s.json\n", base, base)
-	return nil
+	return keep(dir, r.Date.Format(time.DateOnly)+"-"+slug, r.markdown(), r)
 }

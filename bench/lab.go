@@ -127,7 +127,7 @@ func nsdConf(dir string, addrs []netip.Addr, zones []zone) string {
 	return b.String()
 }
 
-// writeFiles writes files that did not exist.
+// writeFiles writes files, by their names.
 func writeFiles(files map[string]string) error {
 	for name, text := range files {
 		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {

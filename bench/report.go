@@ -178,22 +178,24 @@ func (r *report) markdown() string {
 	return b.String()
 }
 
-// write prints the report and keeps it, for people and for programs.
+// write prints the report and keeps it.
 func (r *report) write(dir string) error {
-	text := r.markdown()
+	return keep(dir, r.Date.Format(time.DateOnly)+"-warm-"+r.transport(), r.markdown(), r)
+}
+
+// keep prints a report and writes it to a directory, as text for people and as
+// JSON for programs.
+func keep(dir, base, text string, rep any) error {
 	fmt.Print(text)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	data, err := json.MarshalIndent(r, "", "  ")
+	data, err := json.MarshalIndent(rep, "", "  ")
 	if err != nil {
 		return err
 	}
-	base := filepath.Join(dir, r.Date.Format(time.DateOnly)+"-warm-"+r.transport())
-	if err := os.WriteFile(base+".md", []byte(text), 0o644); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile(base+".json", append(data, '\n'), 0o644); err != nil {
+	base = filepath.Join(dir, base)
+	if err := writeFiles(map[string]string{base + ".md": text, base + ".json": string(data) + "\n"}); err != nil {
 		return err
 	}
 	fmt.Fprintf(os.Stderr, "written to %s.md and %s.json\n", base, base)

@@ -19,6 +19,9 @@ type sample struct {
 	tally
 }
 
+// disturbance implements [disturbed].
+func (s *sample) disturbance() float64 { return s.Strangers }
+
 // warm compares servers that have every answer in memory, over UDP or TCP.
 func warm(ctx context.Context, dir string, set settings) error {
 	l, err := startLab(ctx, dir, set)
@@ -39,7 +42,7 @@ func warm(ctx context.Context, dir string, set settings) error {
 	rep := newReport(time.Now().UTC(), set, servers)
 	for round := range set.rounds {
 		for _, c := range servers {
-			s, err := measureQuiet(ctx, l, c, set.run)
+			s, err := quietest(func() (*sample, error) { return measure(ctx, l, c, set.run) })
 			if err != nil {
 				return err
 			}
@@ -94,32 +97,6 @@ func usageNow(pid int) (usageAt, error) {
 	}
 	busy, err := busyTime()
 	return usageAt{when: time.Now(), server: server, busy: busy}, err
-}
-
-const (
-	// strangersAllowed is the share of the machine that others may use in a run.
-	strangersAllowed = 0.05
-	// attempts is how often a run is tried for the sake of quiet.
-	attempts = 3
-)
-
-// measureQuiet measures again, a few times at most, while others are busy on
-// the machine, and returns the run that was disturbed least.
-func measureQuiet(ctx context.Context, l *lab, c *contestant, length time.Duration) (*sample, error) {
-	var best *sample
-	for range attempts {
-		s, err := measure(ctx, l, c, length)
-		if err != nil {
-			return nil, err
-		}
-		if best == nil || s.Strangers < best.Strangers {
-			best = s
-		}
-		if best.Strangers <= strangersAllowed {
-			break
-		}
-	}
-	return best, nil
 }
 
 // measure runs dnsperf against a server once. A wrong answer is an error; lost
