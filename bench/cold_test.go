@@ -217,7 +217,7 @@ func TestSlowServerAnswersLater(t *testing.T) {
 
 func TestColdReportComparesWithTheFirstServer(t *testing.T) {
 	r := &coldReport{
-		Date: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC), Names: 100, Rounds: 2,
+		testbed: testbed{Date: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)}, Names: 100, Rounds: 2,
 		Faults:   &faultReport{Servers: 200, Dead: 2, Slow: 10, Delay: 300, DeadNames: 7, SlowNames: 9},
 		versions: map[string]string{"unbound": "unbound 1.17.1", "shirube": "shirube v0"},
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"strings"
 	"time"
 )
@@ -29,11 +28,7 @@ type coldRow struct {
 
 // coldReport is what a comparison on cold names found, and on what.
 type coldReport struct {
-	Date    time.Time    `json:"date"`
-	CPU     string       `json:"cpu"`
-	Cores   int          `json:"cores"`
-	Kernel  string       `json:"kernel"`
-	NSD     string       `json:"nsd"`
+	testbed
 	Names   int          `json:"names"`
 	Zones   int          `json:"zones"`
 	Rounds  int          `json:"rounds"`
@@ -59,12 +54,11 @@ type faultReport struct {
 
 func newColdReport(ctx context.Context, now time.Time, set settings, l *lab) (*coldReport, error) {
 	r := &coldReport{
-		Date: now, CPU: cpuModel(), Cores: runtime.NumCPU(), Kernel: kernel(),
 		Names: set.names, Zones: set.zones, Rounds: set.rounds, Clients: set.clients, Signed: set.signed, Ports: set.ports,
 		versions: make(map[string]string),
 	}
 	var err error
-	if r.NSD, err = firstLine(ctx, "nsd", "-v"); err != nil {
+	if r.testbed, err = newTestbed(ctx, now); err != nil {
 		return nil, err
 	}
 	for kind := range strings.SplitSeq(set.peers, ",") {
@@ -165,16 +159,12 @@ func (r *coldReport) markdown() string {
 		fmt.Fprintf(&b, "%s's CPU spreads over %.1f %% of its median, while strangers used up to %.1f %% of the machine;\n",
 			w.Server, 100*w.CPU.width(), 100*w.Strangers)
 	}
-	fmt.Fprintf(&b, "a run in which they used more than %g %% was tried up to %d times, and the quietest kept. A difference smaller than\n"+
-		"the spread says nothing.\n\n", 100*strangersAllowed, attempts)
-	fmt.Fprintf(&b, "Machine: %s, %d cores, Linux %s. Authorities: %s. Servers: ", r.CPU, r.Cores, r.Kernel, r.NSD)
+	b.WriteString(noiseRule())
+	versions := make([]string, len(r.Rows))
 	for i := range r.Rows {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteString(r.Rows[i].Version)
+		versions[i] = r.Rows[i].Version
 	}
-	b.WriteString(".\n")
+	b.WriteString(r.describe("", versions))
 	return b.String()
 }
 

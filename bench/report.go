@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -59,40 +58,34 @@ type row struct {
 
 // report is what a comparison found, and on what.
 type report struct {
-	Date     time.Time `json:"date"`
-	CPU      string    `json:"cpu"`
-	Cores    int       `json:"cores"`
-	Kernel   string    `json:"kernel"`
-	Dnsperf  string    `json:"dnsperf"`
-	NSD      string    `json:"nsd"`
-	Names    int       `json:"names"`
-	Zones    int       `json:"zones"`
-	Rounds   int       `json:"rounds"`
-	Seconds  float64   `json:"seconds_of_a_run"`
-	TCP      bool      `json:"tcp"` // else UDP
-	Rows     []row     `json:"servers"`
-	Runs     []sample  `json:"runs"`
+	testbed
+	Dnsperf  string   `json:"dnsperf"`
+	Names    int      `json:"names"`
+	Zones    int      `json:"zones"`
+	Rounds   int      `json:"rounds"`
+	Seconds  float64  `json:"seconds_of_a_run"`
+	TCP      bool     `json:"tcp"` // else UDP
+	Rows     []row    `json:"servers"`
+	Runs     []sample `json:"runs"`
 	versions map[string]string
 }
 
-func newReport(now time.Time, set settings, servers []*contestant) *report {
+func newReport(ctx context.Context, now time.Time, set settings, servers []*contestant) (*report, error) {
 	r := &report{
-		Date: now, CPU: cpuModel(), Cores: runtime.NumCPU(), Kernel: kernel(),
-		Names: set.names, Zones: set.zones, Rounds: set.rounds, Seconds: set.run.Seconds(), TCP: set.tcp,
+		Dnsperf: dnsperfVersion(ctx),
+		Names:   set.names, Zones: set.zones, Rounds: set.rounds, Seconds: set.run.Seconds(), TCP: set.tcp,
 		versions: make(map[string]string),
 	}
 	for _, c := range servers {
 		r.versions[c.name] = c.version
 	}
-	return r
+	var err error
+	r.testbed, err = newTestbed(ctx, now)
+	return r, err
 }
 
 // finish adds what is known at the end only.
-func (r *report) finish(ctx context.Context, servers []*contestant) (err error) {
-	if r.NSD, err = firstLine(ctx, "nsd", "-v"); err != nil {
-		return err
-	}
-	r.Dnsperf = dnsperfVersion(ctx)
+func (r *report) finish(servers []*contestant) (err error) {
 	r.summarise()
 	for i, c := range servers {
 		if r.Rows[i].Resident, err = residentBytes(c.proc.pid()); err != nil {
@@ -164,17 +157,12 @@ func (r *report) markdown() string {
 		fmt.Fprintf(&b, "%s's runs spread over %.1f %% of the median in q/s and %.1f %% in CPU, while strangers used up to %.1f %% of the machine;\n",
 			w.Server, 100*w.PerSecond.width(), 100*w.CPU.width(), 100*w.Strangers)
 	}
-	fmt.Fprintf(&b, "a run in which they used more than %g %% was tried up to %d times, and the quietest kept. A difference smaller than\n"+
-		"the spread says nothing.\n\n", 100*strangersAllowed, attempts)
-	fmt.Fprintf(&b, "Machine: %s, %d cores, Linux %s. ", r.CPU, r.Cores, r.Kernel)
-	fmt.Fprintf(&b, "Load: dnsperf %s. Authorities: %s. Servers: ", r.Dnsperf, r.NSD)
+	b.WriteString(noiseRule())
+	versions := make([]string, len(r.Rows))
 	for i := range r.Rows {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteString(r.Rows[i].Version)
+		versions[i] = r.Rows[i].Version
 	}
-	b.WriteString(".\n")
+	b.WriteString(r.describe("Load: dnsperf "+r.Dnsperf+". ", versions))
 	return b.String()
 }
 

@@ -50,8 +50,8 @@ func TestSampleSharesOutTheCPU(t *testing.T) {
 // exampleReport is a report of two servers and three rounds.
 func exampleReport() *report {
 	r := &report{
-		Date: time.Date(2026, 11, 22, 1, 2, 3, 0, time.UTC), CPU: "A CPU", Cores: 2, Kernel: "6.1", Dnsperf: "2.10.0",
-		NSD: "NSD version 4.6.1", Names: 10_000, Zones: 300, Rounds: 3, Seconds: 10,
+		testbed: testbed{Date: time.Date(2026, 11, 22, 1, 2, 3, 0, time.UTC), CPU: "A CPU", Cores: 2, Kernel: "6.1", NSD: "NSD version 4.6.1"},
+		Dnsperf: "2.10.0", Names: 10_000, Zones: 300, Rounds: 3, Seconds: 10,
 		versions: map[string]string{"unbound": "unbound 1.17.1", "shirube": "shirube v0"},
 	}
 	for i, v := range []struct{ rate, cpu float64 }{{100_000, 6}, {110_000, 7}, {90_000, 8}} {

@@ -39,7 +39,10 @@ func warm(ctx context.Context, dir string, set settings) error {
 			return err
 		}
 	}
-	rep := newReport(time.Now().UTC(), set, servers)
+	rep, err := newReport(ctx, time.Now().UTC(), set, servers)
+	if err != nil {
+		return err
+	}
 	for round := range set.rounds {
 		for _, c := range servers {
 			s, err := quietest(func() (*sample, error) { return measure(ctx, l, c, set.run) })
@@ -52,7 +55,7 @@ func warm(ctx context.Context, dir string, set settings) error {
 				s.Round, s.Server, s.PerSecond, s.CPU, s.Lost, 100*s.Strangers)
 		}
 	}
-	if err := rep.finish(ctx, servers); err != nil {
+	if err := rep.finish(servers); err != nil {
 		return err
 	}
 	return rep.write(set.out)
