@@ -78,15 +78,17 @@ func TestEveryToolIsAccountedFor(t *testing.T) {
 
 func TestEveryTestPackageIsAccountedFor(t *testing.T) {
 	text := readFile(t, manual)
-	_, list, _ := strings.Cut(readFile(t, "tools/install-test-deps"), "\nneeds=(\n")
-	list, _, ok := strings.Cut(list, "\n)\n")
-	packages := regexp.MustCompile(`(?m)^\t\S+:(\S+)`).FindAllStringSubmatch(list, -1)
-	if !ok || len(packages) == 0 {
-		t.Fatal("tools/install-test-deps names no package: is it read right?")
-	}
-	for _, p := range packages {
-		if !strings.Contains(text, "`"+p[1]+"`") {
-			t.Errorf("tools/install-test-deps installs %s, of which %s says nothing", p[1], manual)
+	for _, script := range []string{"tools/install-test-deps", "tools/install-bench-deps"} {
+		_, list, _ := strings.Cut(readFile(t, script), "\nneeds=(\n")
+		list, _, ok := strings.Cut(list, "\n)\n")
+		packages := regexp.MustCompile(`(?m)^\t\S+:(\S+)`).FindAllStringSubmatch(list, -1)
+		if !ok || len(packages) == 0 {
+			t.Fatalf("%s names no package: is it read right?", script)
+		}
+		for _, p := range packages {
+			if !strings.Contains(text, "`"+p[1]+"`") {
+				t.Errorf("%s installs %s, of which %s says nothing", script, p[1], manual)
+			}
 		}
 	}
 }
