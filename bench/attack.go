@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"net/netip"
@@ -15,6 +16,8 @@ import (
 
 	"shirube/internal/simnet"
 )
+
+func attackFlags(fs *flag.FlagSet, set *settings) { comparisonFlags(fs, set) }
 
 // attack measures what hostile signed zones cost those who do not ask for them:
 // the latency of cached answers, in rounds of three: in peace, while names of a
@@ -32,7 +35,7 @@ func attack(ctx context.Context, dir string, set settings) error {
 		return err
 	}
 	defer enemy.stop()
-	servers, err := startContestants(ctx, l, set.peers, set.shirube)
+	servers, err := startContestants(ctx, l, set)
 	defer func() { stopContestants(servers) }()
 	if err != nil {
 		return err

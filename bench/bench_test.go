@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -13,33 +12,33 @@ func TestFlagsThatMakeNoSenseAreRefused(t *testing.T) {
 		"warm -names 0", "warm -names 10 -zones 11", "warm -rounds 0", "warm -time 1500ms", "warm -time 0s", "soak -time 10ms",
 		"soak -rounds 3", "warm -names many", "idle -connections 0", "idle -time 0s", "cold -tcp", "idle -rounds 3",
 		"cold -clients 0", "cold -delay -1s", "cold -rounds 0", "cold -time 1s", "warm -faults",
-		"profile -rounds 3", "profile -time 0s",
+		"profile -rounds 3", "profile -time 0s", "cold -delay 6s", "warm -time 2s3", "warm -threads 0", "warm now", "echo -names 3", "echo -threads 65",
 	} {
 		f := strings.Fields(args)
-		if set, err := parseFlags(f[0], f[1:]); err == nil {
+		if _, set, err := parseArgs(f); err == nil {
 			t.Errorf("%s: accepted as %+v", args, set)
 		}
 	}
 }
 
 func TestFlagsHaveDefaults(t *testing.T) {
-	set, err := parseFlags("warm", nil)
+	_, set, err := parseArgs([]string{"warm"})
 	if err != nil || set.names != 10_000 || set.rounds != 5 || set.run != 10*time.Second || set.peers != "unbound,shirube" {
 		t.Errorf("warm: %+v, %v", set, err)
 	}
-	if set, err := parseFlags("profile", nil); err != nil || set.names != 200_000 || set.out != "bench/out" || set.run != 10*time.Second {
+	if _, set, err := parseArgs([]string{"profile"}); err != nil || set.names != 200_000 || set.out != "bench/out" || set.run != 10*time.Second {
 		t.Errorf("profile: %+v, %v", set, err)
 	}
-	if set, err := parseFlags("idle", nil); err != nil || set.conns != 100_000 {
+	if _, set, err := parseArgs([]string{"idle"}); err != nil || set.conns != 100_000 {
 		t.Errorf("idle: %+v, %v", set, err)
 	}
-	if set, err := parseFlags("warm", []string{"-tcp"}); err != nil || !set.tcp {
+	if _, set, err := parseArgs([]string{"warm", "-tcp"}); err != nil || !set.tcp {
 		t.Errorf("warm -tcp: %+v, %v", set, err)
 	}
-	if set, err := parseFlags("cold", nil); err != nil || set.names != 10_000 || set.rounds != 5 || set.clients != 50 || set.faults {
+	if _, set, err := parseArgs([]string{"cold"}); err != nil || set.names != 10_000 || set.rounds != 5 || set.clients != 50 || set.faults {
 		t.Errorf("cold: %+v, %v", set, err)
 	}
-	if set, err := parseFlags("soak", nil); err != nil || set.run != time.Minute || set.names != 10_000 {
+	if _, set, err := parseArgs([]string{"soak"}); err != nil || set.run != time.Minute || set.names != 10_000 {
 		t.Errorf("soak: %+v, %v", set, err)
 	}
 }
@@ -78,16 +77,7 @@ func TestOnlyAnAnswerCountsAsReady(t *testing.T) {
 	}
 }
 
-func TestConfigurationsNameTheAddressAndTheHints(t *testing.T) {
-	addr := netip.MustParseAddr("127.0.1.2")
-	if c := unboundConf(&lab{dir: "/d", hints: "/d/root.hints"}, addr); !strings.Contains(c, "interface: 127.0.1.2@53\n") ||
-		!strings.Contains(c, "root-hints: \"/d/root.hints\"\n") || !strings.Contains(c, "do-not-query-localhost: no\n") {
-		t.Error(c)
-	}
-	if c := shirubeConf(&lab{hints: "/d/root.hints"}, addr); !strings.Contains(c, "- address: 127.0.1.2:53\n") ||
-		!strings.Contains(c, "root_hints: /d/root.hints\n") || !strings.Contains(c, "do_not_query_localhost: false\n") {
-		t.Error(c)
-	}
+func TestConfigurationOfNSDNamesTheAddressAndTheZones(t *testing.T) {
 	c := nsdConf("/d/tld", tldAddrs[:1], []zone{{name: "com."}})
 	if !strings.Contains(c, "ip-address: 127.10.1.1\n") || !strings.Contains(c, "zonefile: \"/d/tld/00000.zone\"\n") {
 		t.Error(c)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net/netip"
 	"os"
@@ -10,7 +11,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -33,6 +33,16 @@ type coldSample struct {
 // answer takes by default.
 const settleTime = time.Second
 
+func coldFlags(fs *flag.FlagSet, set *settings) {
+	comparisonFlags(fs, set)
+	signedFlag(fs, set)
+	count(fs, &set.clients, "clients", 50, 1, 1000, "clients, each of which waits for its answer before it asks again")
+	fs.BoolVar(&set.faults, "faults", false, "of the zones' 200 name servers 2 are dead and 10 slow")
+	set.delay = 300 * time.Millisecond
+	fs.Var(spell{&set.delay, 0, 5 * time.Second, time.Millisecond}, "delay", "how much `later` the slow ones answer")
+	fs.StringVar(&set.perf, "perf", "", "keep what perf(1) samples of each run in this `directory`; it costs CPU")
+}
+
 // cold compares servers that know nothing: each is started, asked for every
 // name once, and stopped.
 func cold(ctx context.Context, dir string, set settings) error {
@@ -41,15 +51,18 @@ func cold(ctx context.Context, dir string, set settings) error {
 	if err != nil {
 		return err
 	}
-	kinds := strings.Split(set.peers, ",")
-	rep, err := newColdReport(ctx, time.Now().UTC(), set, l)
+	servers, err := newContestants(ctx, set)
+	if err != nil {
+		return err
+	}
+	rep, err := newColdReport(ctx, time.Now().UTC(), set, l, servers)
 	if err != nil {
 		return err
 	}
 	for round := range set.rounds {
-		for i := range kinds {
-			i = (i + round) % len(kinds) // not always the same one first
-			s, err := quietest(func() (*coldSample, error) { return coldRun(ctx, l, kinds, i, set) })
+		for i := range servers {
+			c := servers[(i+round)%len(servers)] // not always the same one first
+			s, err := quietest(func() (*coldSample, error) { return coldRun(ctx, l, c, set) })
 			if err != nil {
 				return err
 			}
@@ -59,21 +72,20 @@ func cold(ctx context.Context, dir string, set settings) error {
 				s.Round, s.Server, s.PerSecond, s.CPU, s.Packets, s.P50, s.P99, s.Max, s.Failed, 100*s.Strangers)
 		}
 	}
-	rep.summarise(kinds)
+	rep.summarise(servers)
 	return rep.write(set.out)
 }
 
 // coldRun starts a server, lets it resolve every name, and stops it.
-func coldRun(ctx context.Context, l *lab, kinds []string, i int, set settings) (*coldSample, error) {
+func coldRun(ctx context.Context, l *lab, c *contestant, set settings) (*coldSample, error) {
 	untouched, err := l.upstream(ctx)
 	if err != nil {
 		return nil, err
 	}
-	c := &contestant{name: peerName(kinds, i), addr: netip.AddrFrom4([4]byte{127, 0, 1, byte(i + 1)})}
-	if err := c.start(ctx, l, kinds[i], set.shirube); err != nil {
+	defer c.stop()
+	if err := c.start(ctx, l); err != nil {
 		return nil, err
 	}
-	defer c.proc.stop()
 	if err := c.proc.awaitAlive(ctx, c.addr); err != nil {
 		return nil, err
 	}
@@ -85,7 +97,7 @@ func coldRun(ctx context.Context, l *lab, kinds []string, i int, set settings) (
 		return nil, err
 	}
 	defer stopPerf()
-	before, err := coldUsageNow(c.proc.pid())
+	before, err := coldUsageNow(c)
 	if err != nil {
 		return nil, err
 	}
@@ -93,10 +105,10 @@ func coldRun(ctx context.Context, l *lab, kinds []string, i int, set settings) (
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(sleep(ctx, settleTime), c.proc.alive()); err != nil {
+	if err := errors.Join(sleep(ctx, settleTime), c.alive()); err != nil {
 		return nil, err
 	}
-	after, err := coldUsageNow(c.proc.pid())
+	after, err := coldUsageNow(c)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +128,7 @@ func (l *lab) newColdSample(ctx context.Context, c *contestant, t *loopTally, be
 	if err != nil {
 		return nil, err
 	}
-	resident, err := residentBytes(c.proc.pid())
+	resident, err := c.resident()
 	if err != nil {
 		return nil, err
 	}
@@ -142,28 +154,12 @@ type coldUsage struct {
 	drops             int64
 }
 
-func coldUsageNow(pid int) (coldUsage, error) {
-	server, err1 := cpuClock(pid)
+func coldUsageNow(c *contestant) (coldUsage, error) {
+	server, err1 := c.cpuClock()
 	own, err2 := ownTime()
 	busy, err3 := busyTime()
 	drops, err4 := udpDrops()
 	return coldUsage{when: time.Now(), server: server, own: own, busy: busy, drops: drops}, errors.Join(err1, err2, err3, err4)
-}
-
-// peerName returns the name of the i-th of kinds, numbered if there are several
-// of its kind.
-func peerName(kinds []string, i int) string {
-	kind, _ := kindOf(kinds[i], "")
-	n := 1
-	for _, k := range kinds[:i] {
-		if k, _ := kindOf(k, ""); k == kind {
-			n++
-		}
-	}
-	if n > 1 {
-		return fmt.Sprintf("%s-%d", kind, n)
-	}
-	return kind
 }
 
 // awaitAlive waits until a server answers at all, for at most 30 s. It asks

@@ -218,8 +218,7 @@ func TestSlowServerAnswersLater(t *testing.T) {
 func TestColdReportComparesWithTheFirstServer(t *testing.T) {
 	r := &coldReport{
 		testbed: testbed{Date: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)}, Names: 100, Rounds: 2,
-		Faults:   &faultReport{Servers: 200, Dead: 2, Slow: 10, Delay: 300, DeadNames: 7, SlowNames: 9},
-		versions: map[string]string{"unbound": "unbound 1.17.1", "shirube": "shirube v0"},
+		Faults: &faultReport{Servers: 200, Dead: 2, Slow: 10, Delay: 300, DeadNames: 7, SlowNames: 9},
 	}
 	for i := range 2 {
 		for j, name := range []string{"unbound", "shirube"} {
@@ -229,7 +228,7 @@ func TestColdReportComparesWithTheFirstServer(t *testing.T) {
 			})
 		}
 	}
-	r.summarise([]string{"unbound", "shirube"})
+	r.summarise([]*contestant{{name: "unbound", version: "unbound 1.17.1"}, {name: "shirube", version: "shirube v0"}})
 	w := r.Rows[1]
 	if w.CPURatio != 2 || w.PacketsRatio != 0.5 || w.Failed != 2 || w.Asked != 200 || math.Abs(w.CPU.Median-90) > 1e-9 {
 		t.Errorf("row %+v", w)
@@ -243,15 +242,6 @@ func TestColdReportComparesWithTheFirstServer(t *testing.T) {
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the report lacks %q:\n%s", want, text)
-		}
-	}
-}
-
-func TestPeersOfOneKindAreNumbered(t *testing.T) {
-	kinds := []string{"unbound", "shirube", "unbound", "shirube=bin/before"}
-	for i, want := range []string{"unbound", "shirube", "unbound-2", "shirube-2"} {
-		if got := peerName(kinds, i); got != want {
-			t.Errorf("peer %d is %s, want %s", i, got, want)
 		}
 	}
 }

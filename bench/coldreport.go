@@ -33,13 +33,12 @@ type coldReport struct {
 	Zones   int          `json:"zones"`
 	Rounds  int          `json:"rounds"`
 	Clients int          `json:"clients"`
-	Signed  bool         `json:"signed"` // and validated
+	Threads int          `json:"threads"` // of each server
+	Signed  bool         `json:"signed"`  // and validated
 	Ports   string       `json:"ip_local_port_range"`
 	Faults  *faultReport `json:"faults,omitempty"`
 	Rows    []coldRow    `json:"servers"`
 	Runs    []coldSample `json:"runs"`
-
-	versions map[string]string
 }
 
 // faultReport says what was broken.
@@ -52,19 +51,13 @@ type faultReport struct {
 	SlowNames int     `json:"names_with_a_slow_server"`
 }
 
-func newColdReport(ctx context.Context, now time.Time, set settings, l *lab) (*coldReport, error) {
+func newColdReport(ctx context.Context, now time.Time, set settings, l *lab, servers []*contestant) (*coldReport, error) {
 	r := &coldReport{
-		Names: set.names, Zones: set.zones, Rounds: set.rounds, Clients: set.clients, Signed: set.signed, Ports: set.ports,
-		versions: make(map[string]string),
+		Names: set.names, Zones: set.zones, Rounds: set.rounds, Clients: set.clients, Threads: set.threads, Signed: set.signed, Ports: set.ports,
 	}
 	var err error
 	if r.testbed, err = newTestbed(ctx, now); err != nil {
 		return nil, err
-	}
-	for kind := range strings.SplitSeq(set.peers, ",") {
-		if r.versions[kind], err = peerVersion(ctx, kind, set.shirube); err != nil {
-			return nil, err
-		}
 	}
 	if f := l.faults; f != nil {
 		r.Faults = &faultReport{
@@ -80,10 +73,10 @@ func newColdReport(ctx context.Context, now time.Time, set settings, l *lab) (*c
 	return r, nil
 }
 
-// summarise makes the rows from the runs, in the order of kinds.
-func (r *coldReport) summarise(kinds []string) {
-	for i, kind := range kinds {
-		w := coldRow{Server: peerName(kinds, i), Version: r.versions[kind]}
+// summarise makes the rows from the runs, in the order of servers.
+func (r *coldReport) summarise(servers []*contestant) {
+	for _, c := range servers {
+		w := coldRow{Server: c.name, Version: c.version}
 		of := func(value func(*coldSample) float64) spread {
 			var values []float64
 			for j := range r.Runs {
@@ -137,11 +130,11 @@ func (r *coldReport) markdown() string {
 	fmt.Fprintf(&b, "# %s, %s\n\n", title, r.Date.Format(time.DateOnly))
 	zones, validation := "unsigned", "nothing validates"
 	if r.Signed {
-		zones, validation = "signed", "both validate (ECDSA P-256, NSEC)"
+		zones, validation = "signed", "all validate (ECDSA P-256, NSEC)"
 	}
 	fmt.Fprintf(&b, "%d names in %d %s zones, each asked once by one of %d clients, each of which waits for its answer;\n"+
-		"%d rounds, the servers in turn, started anew for every run. Two threads each; %s; QNAME\n"+
-		"minimisation is on; net.ipv4.ip_local_port_range is %q. Median (min–max).\n\n", r.Names, r.Zones, zones, r.Clients, r.Rounds, validation, r.Ports)
+		"%d rounds, the servers in turn, started anew for every run. Threads of each: %d; %s; QNAME\n"+
+		"minimisation is on; net.ipv4.ip_local_port_range is %q. Median (min–max).\n\n", r.Names, r.Zones, zones, r.Clients, r.Rounds, r.Threads, validation, r.Ports)
 	if f := r.Faults; f != nil {
 		fmt.Fprintf(&b, "Of the zones' %d name servers %d are dead, silently, and %d answer %g ms late. Of the names %d lie in zones with a\n"+
 			"dead server and %d in zones with a slow one; every zone has two servers.\n\n", f.Servers, f.Dead, f.Slow, f.Delay, f.DeadNames, f.SlowNames)

@@ -2,47 +2,128 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 )
 
-// contestant is a resolver under measurement.
+// kind is a kind of server that can be measured.
+type kind struct {
+	name    string
+	program string // unless the list of peers names another; empty: the binary that -shirube names
+	// version names the server and its version.
+	version func(ctx context.Context, program string) (string, error)
+	// prepare writes what the server reads, and returns a command for each of its
+	// processes.
+	prepare func(ctx context.Context, l *lab, c *contestant) ([][]string, error)
+	// settled is called when it resolves; nil: there is nothing to do.
+	settled func(c *contestant) error
+	// echo: it knows no names, and answers everything alike, over UDP only.
+	echo bool
+}
+
+// kinds are all there are. A new one is a line here and its prepare.
+func kinds() []kind {
+	return []kind{
+		{name: "unbound", program: "unbound", version: unboundVersion, prepare: prepareUnbound},
+		{name: "bind", program: "named", version: bindVersion, prepare: prepareBIND},
+		{name: "knot", program: "kresd", version: knotVersion, prepare: prepareKnot},
+		{name: "pdns", program: "pdns_recursor", version: pdnsVersion, prepare: preparePDNS},
+		{name: "shirube", version: shirubeVersion, prepare: prepareShirube},
+		{name: "shirube-tap", version: shirubeVersion, prepare: tapped("sample: {}")},
+		{name: "shirube-tap100", version: shirubeVersion, prepare: tapped("sample: {client_query: 100, client_response: 100}")},
+		{name: "shirube-tapstopped", version: shirubeVersion, prepare: tapped("sample: {}"), settled: stopTap},
+		{name: "echo", version: echoVersion, prepare: prepareEcho, echo: true},
+	}
+}
+
+// knownKinds lists the names of kinds.
+func knownKinds() string {
+	var names []string
+	for _, k := range kinds() {
+		names = append(names, k.name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// contestant is a server under measurement.
 type contestant struct {
 	name    string // as in the tables; unique
+	kind    kind
+	program string
 	version string
 	addr    netip.Addr
-	proc    *process
-	tap     *process // the collector of its dnstap; nil: none
+	threads int
+	procs   []*process // one, or as many as threads
+	proc    *process   // the first of them
+	tap     *process   // the collector of its dnstap; nil: none
 }
 
-// taps are the kinds of Shirube with dnstap to a collector on this machine, and
-// what of it they tell.
-var taps = map[string]string{
-	"shirube-tap":        "sample: {}",
-	"shirube-tap100":     "sample: {client_query: 100, client_response: 100}",
-	"shirube-tapstopped": "sample: {}", // to a collector that is stopped
-}
-
-// startContestants starts the resolvers of a comma-separated list, which may
-// name one twice, and waits until they resolve. The caller stops those
-// returned, also after an error.
-func startContestants(ctx context.Context, l *lab, list, shirube string) ([]*contestant, error) {
+// newContestants reads a comma-separated list of kinds, which may name one twice,
+// and a program of its own for each ("shirube=bin/before"): so a change is
+// measured beside what was before it.
+func newContestants(ctx context.Context, set settings) ([]*contestant, error) {
 	var all []*contestant
-	kinds := strings.Split(list, ",")
-	for i, kind := range kinds {
-		c := &contestant{name: peerName(kinds, i), addr: netip.AddrFrom4([4]byte{127, 0, 1, byte(i + 1)})}
-		if err := c.start(ctx, l, kind, shirube); err != nil {
-			return all, err
+	seen := make(map[string]int)
+	for i, entry := range strings.Split(set.peers, ",") {
+		name, program, _ := strings.Cut(entry, "=")
+		k, err := findKind(name)
+		if err != nil {
+			return nil, err
+		}
+		if seen[name]++; seen[name] > 1 {
+			name = fmt.Sprintf("%s-%d", name, seen[name])
+		}
+		c := &contestant{name: name, kind: k, program: program, addr: netip.AddrFrom4([4]byte{127, 0, 1, byte(i + 1)}), threads: set.threads}
+		if c.program == "" {
+			c.program = k.program
+		}
+		if c.program == "" {
+			c.program = set.shirube
+		}
+		if c.version, err = k.version(ctx, c.program); err != nil {
+			return nil, err
 		}
 		all = append(all, c)
+	}
+	return all, nil
+}
+
+// findKind returns the kind of that name.
+func findKind(name string) (kind, error) {
+	for _, k := range kinds() {
+		if k.name == name {
+			return k, nil
+		}
+	}
+	return kind{}, fmt.Errorf("unknown server %q: known are %s", name, knownKinds())
+}
+
+// startContestants starts the servers of a list and waits until they resolve.
+// The caller stops those returned, also after an error.
+func startContestants(ctx context.Context, l *lab, set settings) ([]*contestant, error) {
+	all, err := newContestants(ctx, set)
+	if err != nil {
+		return nil, err
+	}
+	for i, c := range all {
+		if err := c.start(ctx, l); err != nil {
+			return all[:i+1], err
+		}
 		if err := c.proc.await(ctx, c.addr, l.net.zones[len(l.net.zones)-1].name); err != nil {
-			return all, err
+			return all[:i+1], err
+		}
+		if c.kind.settled != nil {
+			if err := c.kind.settled(c); err != nil {
+				return all[:i+1], err
+			}
 		}
 	}
 	return all, nil
@@ -50,96 +131,82 @@ func startContestants(ctx context.Context, l *lab, list, shirube string) ([]*con
 
 func stopContestants(all []*contestant) {
 	for _, c := range all {
-		c.proc.stop()
-		if c.tap != nil {
-			_ = c.tap.cmd.Process.Signal(syscall.SIGCONT) // or it could not be told to stop
-			c.tap.stop()
-		}
+		c.stop()
 	}
 }
 
-// start configures and starts the resolver.
-func (c *contestant) start(ctx context.Context, l *lab, kind, shirube string) (err error) {
-	var argv []string
-	var conf string
-	if c.version, err = peerVersion(ctx, kind, shirube); err != nil {
+// start configures and starts the server. The caller stops it, also after an
+// error.
+func (c *contestant) start(ctx context.Context, l *lab) error {
+	if err := os.RemoveAll(c.dir(l)); err != nil { // a cache may lie there
 		return err
 	}
-	kind, shirube = kindOf(kind, shirube)
-	tapped := ""
-	if sample, ok := taps[kind]; ok {
-		if tapped, err = c.startTap(ctx, l, shirube, sample); err != nil {
-			return err
-		}
-		if kind == "shirube-tapstopped" {
-			defer func() {
-				if err == nil {
-					err = c.tap.cmd.Process.Signal(syscall.SIGSTOP)
-				}
-			}()
-		}
-		kind = "shirube"
-	}
-	switch kind {
-	case "unbound":
-		conf = filepath.Join(l.dir, c.name+".conf")
-		argv = []string{"unbound", "-d", "-c", conf}
-		err = os.WriteFile(conf, []byte(unboundConf(l, c.addr)), 0o644)
-	case "shirube":
-		conf = filepath.Join(l.dir, c.name+".yaml")
-		argv = []string{shirube, "serve", "--config", conf}
-		err = os.WriteFile(conf, []byte(shirubeConf(l, c.addr)+tapped), 0o644)
-	}
+	commands, err := c.kind.prepare(ctx, l, c)
 	if err != nil {
 		return err
 	}
-	c.proc, err = start(l.dir, c.name, argv)
-	return err
+	for i, argv := range commands {
+		name := c.name
+		if i > 0 {
+			name += "-process" + strconv.Itoa(i+1)
+		}
+		p, err := start(l.dir, name, argv)
+		if err != nil {
+			return err
+		}
+		c.procs = append(c.procs, p)
+	}
+	c.proc = c.procs[0]
+	return nil
 }
 
-// startTap starts a collector, and returns the part of the configuration that
-// sends it the messages of sample.
-func (c *contestant) startTap(ctx context.Context, l *lab, shirube, sample string) (conf string, err error) {
-	socket := filepath.Join(l.dir, c.name+".sock")
-	if c.tap, err = start(l.dir, c.name+"-collector", []string{shirube, "tap", "--unix", socket, "--format", "none", "--counts"}); err != nil {
-		return "", err
+// stop stops what start has started.
+func (c *contestant) stop() {
+	for _, p := range c.procs {
+		p.stop()
 	}
-	for { // ends with ctx, or the collector
-		if _, err := os.Stat(socket); err == nil {
-			return fmt.Sprintf("dnstap:\n  outputs:\n    - {socket: %q, %s}\n", socket, sample), nil
-		}
-		if err := c.tap.alive(); err != nil {
-			return "", err
-		}
-		select {
-		case <-ctx.Done():
-			return "", ctx.Err()
-		case <-time.After(10 * time.Millisecond):
-		}
+	c.procs = nil
+	if c.tap != nil {
+		_ = c.tap.cmd.Process.Signal(syscall.SIGCONT) // or it could not be told to stop
+		c.tap.stop()
+		c.tap = nil
 	}
 }
 
-// kindOf splits an entry of the list of peers into the kind of server and its
-// binary, which is shirube unless the entry names one ("shirube=bin/before"):
-// so a change is measured beside what was before it.
-func kindOf(entry, shirube string) (kind, binary string) {
-	if kind, binary, ok := strings.Cut(entry, "="); ok {
-		return kind, binary
+// alive returns an error if a process has ended.
+func (c *contestant) alive() error {
+	var errs []error
+	for _, p := range c.procs {
+		errs = append(errs, p.alive())
 	}
-	return entry, shirube
+	return errors.Join(errs...)
 }
 
-// peerVersion returns a kind of server with its version.
-func peerVersion(ctx context.Context, kind, shirube string) (string, error) {
-	kind, shirube = kindOf(kind, shirube)
-	switch kind {
-	case "unbound":
-		v, err := firstLine(ctx, "unbound", "-V") // "Version 1.17.1"
-		return "unbound " + strings.TrimPrefix(v, "Version "), err
-	case "shirube", "shirube-tap", "shirube-tap100", "shirube-tapstopped":
-		return firstLine(ctx, shirube, "version")
+// cpuTime returns what all processes have used, in steps of a tick.
+func (c *contestant) cpuTime() (time.Duration, error) { return sumOf(c.procs, cpuTime) }
+
+// cpuClock returns what all processes have used, to the nanosecond.
+func (c *contestant) cpuClock() (time.Duration, error) { return sumOf(c.procs, cpuClock) }
+
+// resident returns the memory that all processes have in RAM. What they share is
+// counted once.
+func (c *contestant) resident() (int64, error) {
+	if len(c.procs) == 1 {
+		return sumOf(c.procs, residentBytes)
 	}
-	return "", fmt.Errorf("unknown server %q: unbound, shirube, shirube=BINARY, and shirube-tap, shirube-tap100 and shirube-tapstopped are known", kind)
+	return sumOf(c.procs, proportionalBytes)
+}
+
+// sumOf adds up a measure of processes.
+func sumOf[N time.Duration | int64](procs []*process, measure func(pid int) (N, error)) (sum N, err error) {
+	for _, p := range procs {
+		n, err := measure(p.pid())
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", p.name, err)
+		}
+		sum += n
+	}
+	return sum, nil
 }
 
 // firstLine returns the first line that a command prints.
@@ -152,80 +219,11 @@ func firstLine(ctx context.Context, argv ...string) (string, error) {
 	return strings.TrimSpace(line), nil
 }
 
-// threads is the number of threads that answer queries: Unbound's num-threads,
-// and Shirube's readers of an address.
-const threads = 2
-
-// unboundConf follows Unbound's own advice for throughput ("Performance
-// Tuning" in its manual): a thread per core, slabs a power of two, a socket per
-// thread, large socket buffers. It validates where there is something signed.
-func unboundConf(l *lab, addr netip.Addr) string {
-	modules, anchor := "iterator", ""
-	if l.anchor != "" {
-		modules, anchor = "validator iterator", fmt.Sprintf("  trust-anchor: %q\n  trust-anchor-signaling: no\n", strings.ReplaceAll(l.anchor, "\t", " "))
-	}
-	return fmt.Sprintf(`server:
-  verbosity: 0
-  use-syslog: no
-  logfile: ""
-  log-queries: no
-  statistics-interval: 0
-  extended-statistics: no
-  chroot: ""
-  username: ""
-  directory: %q
-  pidfile: ""
-  interface: %s@53
-  access-control: 127.0.0.0/8 allow
-  num-threads: %d
-  so-reuseport: yes
-  so-rcvbuf: 4m
-  so-sndbuf: 4m
-  msg-cache-slabs: 4
-  rrset-cache-slabs: 4
-  infra-cache-slabs: 4
-  key-cache-slabs: 4
-  msg-cache-size: 128m
-  rrset-cache-size: 256m
-  incoming-num-tcp: 256
-  outgoing-range: 4096
-  num-queries-per-thread: 2048
-  do-ip6: no
-  do-not-query-localhost: no
-  prefetch: no
-  serve-expired: no
-  root-hints: %q
-  module-config: %q
-%sremote-control:
-  control-enable: no
-`, l.dir, addr, threads, l.hints, modules, anchor)
+// configure writes the text of a configuration, in a directory of its own.
+func (c *contestant) configure(l *lab, file, text string) (path string, err error) {
+	path = filepath.Join(c.dir(l), file)
+	return path, writeFiles(map[string]string{path: text})
 }
 
-// shirubeConf changes only what the laboratory needs: its root, servers on
-// loopback, and as much memory and as many threads as Unbound has.
-func shirubeConf(l *lab, addr netip.Addr) string {
-	dnssec := "validation: false"
-	if l.anchor != "" {
-		dnssec = fmt.Sprintf("auto_trust_anchor: false\n  trust_anchors: [%q]", strings.ReplaceAll(l.anchor, "\t", " "))
-	}
-	return fmt.Sprintf(`listen:
-  - address: %s:53
-    protocols: [udp, tcp]
-cache:
-  answers_size: 128MiB
-  rrsets_size: 256MiB
-resolver:
-  root_hints: %s
-  ipv6: false
-  do_not_query_localhost: false
-builtin_zones:
-  except: [127.in-addr.arpa]
-dnssec:
-  %s
-limits:
-  udp_readers: %d
-%slog:
-  level: info
-  format: text
-%s`, addr, l.hints, dnssec, threads, l.limits, l.admin)
-}
+// dir is where a contestant has its files.
+func (c *contestant) dir(l *lab) string { return filepath.Join(l.dir, c.name) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net/netip"
@@ -25,6 +26,11 @@ const (
 	idleSpare = 1000
 )
 
+func idleFlags(fs *flag.FlagSet, set *settings) {
+	set.peers = "shirube"
+	count(fs, &set.conns, "connections", 100_000, 1, 1_000_000, "connections to open; both programs need a descriptor for each (ulimit -n)")
+}
+
 // idle opens connections to Shirube, has each of them answered once, and looks at
 // what it costs to keep them. It fails if that is more than idleMost each, or if
 // something is left when they have gone.
@@ -42,7 +48,7 @@ func idle(ctx context.Context, dir string, set settings) error {
 	// Twice as many, or they would be told to hurry.
 	l.limits = fmt.Sprintf("  tcp_connections: %d\n  tcp_connections_per_client: %d\n  tcp_idle_timeout: 10m\n",
 		min(2*set.conns, 1_000_000), min(idlePerAddress, 2*set.conns))
-	servers, err := startContestants(ctx, l, "shirube", set.shirube)
+	servers, err := startContestants(ctx, l, set)
 	defer func() { stopContestants(servers) }()
 	if err != nil {
 		return err

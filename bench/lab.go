@@ -130,6 +130,9 @@ func nsdConf(dir string, addrs []netip.Addr, zones []zone) string {
 // writeFiles writes files, by their names.
 func writeFiles(files map[string]string) error {
 	for name, text := range files {
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			return err
+		}
 		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
 			return err
 		}

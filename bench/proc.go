@@ -148,27 +148,41 @@ func parseBusy(b []byte) (time.Duration, error) {
 
 // residentBytes returns the memory that a process has in RAM.
 func residentBytes(pid int) (int64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	return memoryIn(fmt.Sprintf("/proc/%d/status", pid), "VmRSS")
+}
+
+// proportionalBytes is residentBytes with the memory that several processes
+// share divided among them.
+func proportionalBytes(pid int) (int64, error) {
+	return memoryIn(fmt.Sprintf("/proc/%d/smaps_rollup", pid), "Pss")
+}
+
+func memoryIn(file, field string) (int64, error) {
+	b, err := os.ReadFile(file)
 	if err != nil {
 		return 0, err
 	}
-	return parseResident(b)
+	n, err := parseMemory(b, field)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", file, err)
+	}
+	return n, nil
 }
 
-// parseResident finds VmRSS in /proc/PID/status.
-func parseResident(b []byte) (int64, error) {
+// parseMemory finds a field in kB, as files of /proc have them.
+func parseMemory(b []byte, field string) (int64, error) {
 	for line := range strings.Lines(string(b)) {
-		rest, ok := strings.CutPrefix(line, "VmRSS:")
+		rest, ok := strings.CutPrefix(line, field+":")
 		if !ok {
 			continue
 		}
 		n, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
 		if err != nil {
-			return 0, fmt.Errorf("VmRSS: %w", err)
+			return 0, fmt.Errorf("%s: %w", field, err)
 		}
 		return n << 10, nil
 	}
-	return 0, errors.New("status: no VmRSS")
+	return 0, fmt.Errorf("no %s", field)
 }
 
 // descriptors counts the open files and sockets of a process.

@@ -33,12 +33,15 @@ func TestBusyTimeLeavesOutIdleAndGuests(t *testing.T) {
 }
 
 func TestResidentMemoryIsInOctets(t *testing.T) {
-	got, err := parseResident([]byte("Name:\tunbound\nVmPeak:\t  9 kB\nVmRSS:\t   29396 kB\nThreads:\t2\n"))
+	got, err := parseMemory([]byte("Name:\tunbound\nVmPeak:\t  9 kB\nVmRSS:\t   29396 kB\nThreads:\t2\n"), "VmRSS")
 	if err != nil || got != 29396<<10 {
-		t.Errorf("parseResident = %d, %v", got, err)
+		t.Errorf("parseMemory = %d, %v", got, err)
 	}
-	if got, err := parseResident([]byte("Name:\tkthreadd\n")); err == nil {
-		t.Errorf("parseResident without VmRSS = %d", got)
+	if got, err := parseMemory([]byte("Pss: 7 kB\nPss_Dirty: 3 kB\n"), "Pss"); err != nil || got != 7<<10 {
+		t.Errorf("Pss = %d, %v", got, err)
+	}
+	if got, err := parseMemory([]byte("Name:\tkthreadd\n"), "VmRSS"); err == nil {
+		t.Errorf("parseMemory without VmRSS = %d", got)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,6 +19,14 @@ import (
 // profileAdmin is where Shirube's profiles are fetched from, in the namespaces.
 const profileAdmin = "127.0.0.1:9153"
 
+func profileFlags(fs *flag.FlagSet, set *settings) {
+	set.peers = "shirube"
+	set.names = 200_000 // as many as are resolved while it samples
+	timeFlag(fs, set, 10*time.Second)
+	signedFlag(fs, set)
+	fs.StringVar(&set.out, "out", "bench/out", "`directory` for the profiles")
+}
+
 // profile writes CPU profiles of Shirube's to the directory of results: of names
 // that it has to resolve, and then of the same from memory. They are what the
 // compiler is given to know what matters (cmd/shirube/default.pgo).
@@ -28,7 +37,7 @@ func profile(ctx context.Context, dir string, set settings) error {
 		return err
 	}
 	l.admin = "admin:\n  enabled: true\n  profiles: true\n  listen:\n    - address: " + profileAdmin + "\n"
-	servers, err := startContestants(ctx, l, "shirube", set.shirube)
+	servers, err := startContestants(ctx, l, set)
 	defer func() { stopContestants(servers) }()
 	if err != nil {
 		return err

@@ -64,7 +64,8 @@ type report struct {
 	Zones    int      `json:"zones"`
 	Rounds   int      `json:"rounds"`
 	Seconds  float64  `json:"seconds_of_a_run"`
-	TCP      bool     `json:"tcp"` // else UDP
+	Threads  int      `json:"threads"` // of each server
+	TCP      bool     `json:"tcp"`     // else UDP
 	Rows     []row    `json:"servers"`
 	Runs     []sample `json:"runs"`
 	versions map[string]string
@@ -73,7 +74,7 @@ type report struct {
 func newReport(ctx context.Context, now time.Time, set settings, servers []*contestant) (*report, error) {
 	r := &report{
 		Dnsperf: dnsperfVersion(ctx),
-		Names:   set.names, Zones: set.zones, Rounds: set.rounds, Seconds: set.run.Seconds(), TCP: set.tcp,
+		Names:   set.names, Zones: set.zones, Rounds: set.rounds, Seconds: set.run.Seconds(), Threads: set.threads, TCP: set.tcp,
 		versions: make(map[string]string),
 	}
 	for _, c := range servers {
@@ -88,7 +89,7 @@ func newReport(ctx context.Context, now time.Time, set settings, servers []*cont
 func (r *report) finish(servers []*contestant) (err error) {
 	r.summarise()
 	for i, c := range servers {
-		if r.Rows[i].Resident, err = residentBytes(c.proc.pid()); err != nil {
+		if r.Rows[i].Resident, err = c.resident(); err != nil {
 			return err
 		}
 	}
@@ -139,7 +140,7 @@ func (r *report) markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Warm %s, %s\n\n", strings.ToUpper(r.transport()), r.Date.Format(time.DateOnly))
 	fmt.Fprintf(&b, "%d cached names in %d unsigned zones, asked by dnsperf (`-m %s -c 20 -T 1 -q 100`) for %g s in %d rounds, the\n"+
-		"servers in turn. Two threads each; nothing validates. Median (min–max).\n\n", r.Names, r.Zones, r.transport(), r.Seconds, r.Rounds)
+		"servers in turn. Threads of each: %d; nothing validates. Median (min–max).\n\n", r.Names, r.Zones, r.transport(), r.Seconds, r.Rounds, r.Threads)
 	first := r.Rows[0].Server
 	fmt.Fprintf(&b, "| Server | q/s | server CPU µs/query | CPU, %[1]s = 1 | q/s, %[1]s = 1 | lost | RSS MiB | octets/response |\n", first)
 	b.WriteString("|---|---|---|---|---|---|---|---|\n")

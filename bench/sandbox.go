@@ -89,14 +89,17 @@ func await(cmd *exec.Cmd, signals <-chan os.Signal) int {
 }
 
 // furnish makes the new namespaces usable: the loopback interface is up, with
-// all of 127.0.0.0/8, /proc shows the processes in here, and sockets that ask
-// for no port get one of ports.
-func furnish(ctx context.Context, ports string) error {
+// all of 127.0.0.0/8, /proc shows the processes in here, dir is in memory, and
+// sockets that ask for no port get one of ports.
+func furnish(ctx context.Context, dir, ports string) error {
 	if err := syscall.Mount("none", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("detach the mounts: %w", err)
 	}
 	if err := syscall.Mount("proc", "/proc", "proc", 0, ""); err != nil {
 		return fmt.Errorf("mount /proc: %w", err)
+	}
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "mode=0755"); err != nil { // Knot Resolver has its cache in a file
+		return fmt.Errorf("mount %s: %w", dir, err)
 	}
 	if out, err := exec.CommandContext(ctx, "ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
 		return fmt.Errorf("ip link set lo up: %w: %s", err, out)

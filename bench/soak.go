@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"regexp"
@@ -26,6 +27,11 @@ func (h holdings) exceeds(base holdings) bool {
 	return h.descriptors > base.descriptors || h.goroutines > base.goroutines
 }
 
+func soakFlags(fs *flag.FlagSet, set *settings) {
+	set.peers = "shirube"
+	timeFlag(fs, set, time.Minute)
+}
+
 // soak loads Shirube with cached names. It fails if a query is lost or gets a
 // wrong answer, or if the server holds more afterwards than before.
 func soak(ctx context.Context, dir string, set settings) error {
@@ -34,7 +40,7 @@ func soak(ctx context.Context, dir string, set settings) error {
 	if err != nil {
 		return err
 	}
-	servers, err := startContestants(ctx, l, "shirube", set.shirube)
+	servers, err := startContestants(ctx, l, set)
 	defer func() { stopContestants(servers) }()
 	if err != nil {
 		return err

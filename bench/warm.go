@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"runtime"
@@ -22,6 +23,12 @@ type sample struct {
 // disturbance implements [disturbed].
 func (s *sample) disturbance() float64 { return s.Strangers }
 
+func warmFlags(fs *flag.FlagSet, set *settings) {
+	comparisonFlags(fs, set)
+	timeFlag(fs, set, 10*time.Second)
+	fs.BoolVar(&set.tcp, "tcp", false, "ask over TCP: 20 connections that stay open, with up to 100 queries on the way")
+}
+
 // warm compares servers that have every answer in memory, over UDP or TCP.
 func warm(ctx context.Context, dir string, set settings) error {
 	l, err := startLab(ctx, dir, set)
@@ -29,7 +36,7 @@ func warm(ctx context.Context, dir string, set settings) error {
 	if err != nil {
 		return err
 	}
-	servers, err := startContestants(ctx, l, set.peers, set.shirube)
+	servers, err := startContestants(ctx, l, set)
 	defer func() { stopContestants(servers) }()
 	if err != nil {
 		return err
@@ -69,7 +76,7 @@ func prime(ctx context.Context, l *lab, c *contestant) error {
 	if err != nil {
 		return err
 	}
-	if err := l.checkPrimed(t); err != nil {
+	if err := l.checkPrimed(t); err != nil && !c.kind.echo {
 		return fmt.Errorf("%s does not resolve the laboratory: %w; its log says:\n%s", c.name, err, c.proc.logTail())
 	}
 	fmt.Fprintf(os.Stderr, "%s resolved %d names in %.1f s\n", c.name, t.Completed, time.Since(began).Seconds())
@@ -93,8 +100,8 @@ type usageAt struct {
 	server, busy time.Duration
 }
 
-func usageNow(pid int) (usageAt, error) {
-	server, err := cpuTime(pid)
+func usageNow(c *contestant) (usageAt, error) {
+	server, err := c.cpuTime()
 	if err != nil {
 		return usageAt{}, err
 	}
@@ -105,7 +112,7 @@ func usageNow(pid int) (usageAt, error) {
 // measure runs dnsperf against a server once. A wrong answer is an error; lost
 // queries are counted, as they also tell of a kernel buffer that was full.
 func measure(ctx context.Context, l *lab, c *contestant, length time.Duration) (*sample, error) {
-	before, err := usageNow(c.proc.pid())
+	before, err := usageNow(c)
 	if err != nil {
 		return nil, err
 	}
@@ -113,10 +120,10 @@ func measure(ctx context.Context, l *lab, c *contestant, length time.Duration) (
 	if err != nil {
 		return nil, err
 	}
-	if err := c.proc.alive(); err != nil {
+	if err := c.alive(); err != nil {
 		return nil, err
 	}
-	after, err := usageNow(c.proc.pid())
+	after, err := usageNow(c)
 	if err != nil {
 		return nil, err
 	}
