@@ -71,6 +71,19 @@ func TestTapIsToldOfQueriesAndReplies(t *testing.T) {
 	}
 }
 
+// A reload makes another client of the one that there is.
+func TestTapIsToldOfTheNextClientsQueries(t *testing.T) {
+	tap, end := dnstaptest.Record(t)
+	next, err := newClient(t, Options{Tap: tap}).With(Options{EDNSSize: 4096})
+	if err != nil {
+		t.Fatal(err)
+	}
+	exchangeOK(t, next, request(serveUDP(t, "127.0.0.1", replies(good))))
+	if records := end(); len(records) != 2 {
+		t.Errorf("%d records: %+v", len(records), records)
+	}
+}
+
 func TestTapIsNotToldOfForgeries(t *testing.T) {
 	tap, end := dnstaptest.Record(t)
 	server := serveUDP(t, "127.0.0.1", replies(octets(0, 0xff, 1, 0xff), good))

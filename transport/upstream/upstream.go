@@ -191,8 +191,12 @@ func New(o Options) (*Client, error) {
 // With returns a Client that goes by o, has the connections of c and knows of
 // servers what c knows. Both may be used at the same time; to close one is to
 // close both. What is about connections themselves (Connections,
-// ConnectionsPerServer, Pipelined, IdleTimeout, RootCAs) stays as it is in c.
-func (c *Client) With(o Options) (*Client, error) { return build(o, c.network) }
+// ConnectionsPerServer, Pipelined, IdleTimeout, RootCAs) stays as it is in c, and so
+// does Tap.
+func (c *Client) With(o Options) (*Client, error) {
+	o.Tap = c.opt.Tap
+	return build(o, c.network)
+}
 
 // build returns a Client with n.
 func build(o Options, n *network) (*Client, error) {
