@@ -18,13 +18,14 @@ import (
 	"math/bits"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // The limits of a [Tap].
 const (
 	maxLanes    = 64  // a queue has a chunk of 128 KiB in each that is in use
-	maxIdentity = 255 // octets of an identity, and of a version
+	MaxIdentity = 255 // octets of an identity, and of a version
 )
 
 // DefaultQueueSize is how much of an output's frames wait for its collector at
@@ -39,9 +40,9 @@ type Options struct {
 	Log      *slog.Logger // nil: nowhere
 }
 
-// Output says where frames go and which. One of Network and File is needed.
+// Output says where frames go and which. One of Stream and File is needed.
 type Output struct {
-	Name string // in the log and in statistics
+	Name string // in the log and in statistics: of each a different one
 
 	Stream *Stream // to a collector
 	File   *File   // to files
@@ -49,47 +50,63 @@ type Output struct {
 	Filter    Filter
 	Privacy   Privacy
 	QueueSize int // octets; 0: DefaultQueueSize
+
+	// Settings are what the output was made of, for [Tap.Prepare]: an output of
+	// the same name whose settings are equal is the same.
+	Settings any
 }
 
 // Tap gives messages to its outputs. A nil Tap is off. Its methods may be called
 // concurrently.
 type Tap struct {
-	outputs []*output
+	current atomic.Pointer[outputs]
 	seed    uint64
 	lanes   int
-	any     [NumTypes]bool // some output may take the type
+	log     *slog.Logger
 
-	starting sync.Once
-	closing  sync.Once
-	drain    chan struct{} // closed when nothing more comes
-	end      context.Context
-	abort    context.CancelFunc
-	writing  sync.WaitGroup
+	changing sync.Mutex // held by who starts, changes or closes, and to read what is below
+	started  bool
+	closed   bool
+	identity string
+	version  string
+
+	end     context.Context
+	abort   context.CancelFunc
+	writing sync.WaitGroup
+}
+
+// outputs are the outputs of a Tap at one time. They are not changed.
+type outputs struct {
+	list []*output
+	any  [NumTypes]bool // some output may take the type
+}
+
+func newOutputs(list []*output) *outputs {
+	s := &outputs{list: list}
+	for _, o := range list {
+		for typ, threshold := range o.filter.threshold {
+			s.any[typ] = s.any[typ] || threshold > 0
+		}
+	}
+	return s
 }
 
 // New returns a Tap that queues what comes and sends nothing before [Tap.Start].
 func New(opt Options) (*Tap, error) {
-	if len(opt.Identity) > maxIdentity || len(opt.Version) > maxIdentity {
-		return nil, fmt.Errorf("an identity of %d octets and a version of %d; %d are allowed", len(opt.Identity), len(opt.Version), maxIdentity)
-	}
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	t := &Tap{lanes: laneCount(runtime.GOMAXPROCS(0)), drain: make(chan struct{})}
+	t := &Tap{lanes: laneCount(runtime.GOMAXPROCS(0)), log: opt.Log}
 	t.end, t.abort = context.WithCancel(context.Background())
 	var seed [8]byte
 	rand.Read(seed[:]) // never fails
 	t.seed = binary.NativeEndian.Uint64(seed[:])
-	for i := range opt.Outputs {
-		o, err := newOutput(&opt, &opt.Outputs[i], t.lanes)
-		if err != nil {
-			return nil, fmt.Errorf("output %q: %w", opt.Outputs[i].Name, err)
-		}
-		t.outputs = append(t.outputs, o)
-		for typ, threshold := range o.filter.threshold {
-			t.any[typ] = t.any[typ] || threshold > 0
-		}
+	t.current.Store(new(outputs))
+	c, err := t.Prepare(opt)
+	if err != nil {
+		return nil, err
 	}
+	c.Commit()
 	return t, nil
 }
 
@@ -99,13 +116,13 @@ func laneCount(n int) int {
 }
 
 // SetVersion is for who knows [Options] Version later than the rest: before
-// [Tap.Start], and before anything is emitted. What is too long is cut off.
+// [Tap.Start], and before anything is emitted.
 func (t *Tap) SetVersion(version string) {
-	if t == nil {
-		return
-	}
-	for _, o := range t.outputs {
-		o.setHead(o.identity, version[:min(len(version), maxIdentity)])
+	t.changing.Lock()
+	defer t.changing.Unlock()
+	t.version = version
+	for _, o := range t.current.Load().list {
+		o.setHead(t.identity, t.version)
 	}
 }
 
@@ -114,11 +131,29 @@ func (t *Tap) Start() {
 	if t == nil {
 		return
 	}
-	t.starting.Do(func() {
-		for _, o := range t.outputs {
-			// Owner: t. End: Close. Bound: one for each output.
-			t.writing.Go(func() { o.run(t.end, t.drain) })
+	t.changing.Lock()
+	defer t.changing.Unlock()
+	if t.started || t.closed {
+		return
+	}
+	t.started = true
+	for _, o := range t.current.Load().list {
+		t.write(o, o.before)
+	}
+}
+
+// write has o send, when after, if it is not nil, has ended.
+func (t *Tap) write(o *output, after *output) {
+	// Owner: t. End: Close, or that o is not wanted any more. Bound: one for each
+	// output, and as many that are about to end.
+	t.writing.Go(func() {
+		defer close(o.ended)
+		if after != nil {
+			<-after.ended
+			o.inherit(after)
 		}
+		o.run(o.end, o.drain)
+		o.discard() // what could not be sent, if the end came first
 	})
 }
 
@@ -129,20 +164,21 @@ func (t *Tap) Close(ctx context.Context) error {
 	if t == nil {
 		return nil
 	}
-	t.closing.Do(func() {
-		for _, o := range t.outputs {
-			for i := range o.lanes {
-				o.lanes[i].close(o.queue)
-			}
+	t.changing.Lock()
+	defer t.changing.Unlock()
+	list := t.current.Load().list
+	if !t.closed {
+		t.closed = true
+		for _, o := range list {
+			o.close()
 		}
-		close(t.drain)
-	})
+	}
 	stop := context.AfterFunc(ctx, t.abort)
 	t.writing.Wait()
 	late := !stop()
 	t.abort()
-	for _, o := range t.outputs {
-		o.discard() // of a Tap that was not started, or whose collector is not there
+	for _, o := range list {
+		o.discard() // of a Tap that was not started
 	}
 	if late && ctx.Err() != nil {
 		return fmt.Errorf("dnstap: frames were not sent in time: %w", context.Cause(ctx))
@@ -152,17 +188,21 @@ func (t *Tap) Close(ctx context.Context) error {
 
 // Wants reports whether messages of a type may be taken: whether it is worth to
 // find out what is to be said of one.
-func (t *Tap) Wants(typ Type) bool { return t != nil && t.any[typ] }
+func (t *Tap) Wants(typ Type) bool { return t != nil && t.current.Load().any[typ] }
 
 // Emit gives m to the outputs that take it. It neither blocks nor allocates, and
 // keeps nothing of m. The same lane should be used by one goroutine only, or by
 // few at a time; any number is one.
 func (t *Tap) Emit(lane int, m *Message) {
-	if !t.Wants(m.Type) {
+	if t == nil {
+		return
+	}
+	s := t.current.Load()
+	if !s.any[m.Type] {
 		return
 	}
 	draw, size := m.draw(t.seed), 0
-	for _, o := range t.outputs {
+	for _, o := range s.list {
 		if !o.filter.takes(m, draw) {
 			continue
 		}
@@ -172,7 +212,9 @@ func (t *Tap) Emit(lane int, m *Message) {
 			}
 			size = m.size()
 		}
-		o.emit(lane, m, size)
+		if !o.emit(lane, m, size) { // it was replaced meanwhile
+			o.emitToNext(lane, m, size, draw)
+		}
 	}
 }
 
@@ -180,7 +222,7 @@ func (t *Tap) Emit(lane int, m *Message) {
 // filters say. It reports false when one of them has dropped it.
 func (t *Tap) Forward(lane int, frame []byte) bool {
 	all := true
-	for _, o := range t.outputs {
+	for _, o := range t.current.Load().list {
 		all = o.forward(lane, frame) && all
 	}
 	return all
@@ -191,7 +233,7 @@ func (t *Tap) HasRoom() bool {
 	if t == nil {
 		return true
 	}
-	for _, o := range t.outputs {
+	for _, o := range t.current.Load().list {
 		if o.queue.spare.Load() < minChunks/2 {
 			return false
 		}

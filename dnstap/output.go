@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -44,7 +45,17 @@ type output struct {
 	lanes   []lane
 	log     *slog.Logger
 
-	identity string
+	settings  any
+	successor atomic.Pointer[output] // of the same name, which has taken over; nil: none has
+	drain     chan struct{}          // closed when nothing more comes
+	closing   sync.Once
+	end       context.Context
+	abort     context.CancelFunc
+	ended     chan struct{} // closed when nothing more is sent
+
+	inheriting sync.Mutex
+	before     *output     // of the same name, which has not ended yet; nil: none
+	inherited  OutputStats // of those that have
 
 	// What the writer is at.
 	pending *chunk // that was begun; nil: none
@@ -66,7 +77,10 @@ func newOutput(opt *Options, conf *Output, lanes int) (*output, error) {
 	if (conf.Stream == nil) == (conf.File == nil) {
 		return nil, errOutput
 	}
-	o := &output{name: conf.Name, filter: newFilter(&conf.Filter), lanes: make([]lane, lanes)}
+	o := &output{
+		name: conf.Name, settings: conf.Settings, filter: newFilter(&conf.Filter), lanes: make([]lane, lanes),
+		drain: make(chan struct{}), ended: make(chan struct{}),
+	}
 	var err error
 	if o.privacy, err = newPrivacy(&conf.Privacy); err != nil {
 		return nil, err
@@ -92,7 +106,7 @@ func newOutput(opt *Options, conf *Output, lanes int) (*output, error) {
 
 // setHead makes what every frame begins with.
 func (o *output) setHead(identity, version string) {
-	o.identity, o.head = identity, nil
+	o.head = nil
 	if identity != "" {
 		o.head = appendBytes(o.head, tagIdentity, []byte(identity))
 	}
@@ -102,21 +116,22 @@ func (o *output) setHead(identity, version string) {
 	o.head = append(o.head, tagMessage)
 }
 
-// emit queues m, whose message Message has size octets.
-func (o *output) emit(at int, m *Message, size int) {
+// emit queues m, whose message Message has size octets. It reports false, and has
+// done nothing, when the output is closed.
+func (o *output) emit(at int, m *Message, size int) bool {
 	length := len(o.head) + varintLen(uint64(size)) + size + len(o.tail)
 	l := &o.lanes[at&(len(o.lanes)-1)]
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
-		return
+		return false
 	}
 	l.emitted++
 	c := l.room(o.queue, lengthLen+length)
 	if c == nil {
 		l.dropped++
 		l.mu.Unlock()
-		return
+		return true
 	}
 	querier := m.Query.Addr()
 	if m.Type.isClient() {
@@ -128,6 +143,35 @@ func (o *output) emit(at int, m *Message, size int) {
 	c.b = append(b, o.tail...)
 	c.n++
 	l.mu.Unlock()
+	return true
+}
+
+// emitToNext is emit for who came to an output that was replaced: one message is
+// neither lost nor told twice. It goes by the rules of the output that it gets to.
+func (o *output) emitToNext(at int, m *Message, size int, draw uint32) {
+	for next := o.successor.Load(); next != nil; next = next.successor.Load() {
+		if !next.filter.takes(m, draw) || next.emit(at, m, size) {
+			return
+		}
+	}
+}
+
+// close takes no more frames, and has the writer end when all are sent.
+func (o *output) close() {
+	o.closing.Do(func() {
+		for i := range o.lanes {
+			o.lanes[i].close(o.queue)
+		}
+		close(o.drain)
+	})
+}
+
+// inherit counts on from old, which has ended.
+func (o *output) inherit(old *output) {
+	s := old.Stats()
+	o.inheriting.Lock()
+	defer o.inheriting.Unlock()
+	o.before, o.inherited = nil, s
 }
 
 // forward queues a frame as it is, and reports whether there was room.

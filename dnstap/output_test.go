@@ -42,7 +42,7 @@ func TestNewRefusesWhatMakesNoSense(t *testing.T) {
 			}
 		})
 	}
-	if _, err := New(Options{Identity: string(make([]byte, maxIdentity+1))}); err == nil {
+	if _, err := New(Options{Identity: string(make([]byte, MaxIdentity+1))}); err == nil {
 		t.Error("no error for a long identity")
 	}
 }

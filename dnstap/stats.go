@@ -63,13 +63,7 @@ type Stats []OutputStats
 // Total returns the sums.
 func (s Stats) Total() (sum OutputStats) {
 	for i := range s {
-		sum.Emitted += s[i].Emitted
-		sum.Sent += s[i].Sent
-		sum.Dropped += s[i].Dropped
-		sum.Queued += s[i].Queued
-		sum.Octets += s[i].Octets
-		sum.Opened += s[i].Opened
-		sum.Failures += s[i].Failures
+		sum.add(&s[i])
 	}
 	return sum
 }
@@ -101,20 +95,40 @@ func (t *Tap) Stats() Stats {
 	if t == nil {
 		return nil
 	}
-	out := make(Stats, 0, len(t.outputs))
-	for _, o := range t.outputs {
+	list := t.current.Load().list
+	out := make(Stats, 0, len(list))
+	for _, o := range list {
 		out = append(out, o.Stats())
 	}
 	return out
 }
 
-// Stats returns the current numbers of the output.
+// add adds the counts of what went before.
+func (s *OutputStats) add(before *OutputStats) {
+	s.Emitted += before.Emitted
+	s.Sent += before.Sent
+	s.Dropped += before.Dropped
+	s.Queued += before.Queued
+	s.Octets += before.Octets
+	s.Opened += before.Opened
+	s.Failures += before.Failures
+}
+
+// Stats returns the current numbers of the output, and of those that it has
+// followed.
 func (o *output) Stats() OutputStats {
-	s := OutputStats{
-		Name: o.name, Sent: o.sent.Load(), Octets: o.octets.Load(), Dropped: o.discarded.Load(),
+	o.inheriting.Lock()
+	before, s := o.before, o.inherited
+	o.inheriting.Unlock()
+	if before != nil {
+		s = before.Stats()
+	}
+	s.Name = o.name
+	s.add(&OutputStats{
+		Sent: o.sent.Load(), Octets: o.octets.Load(), Dropped: o.discarded.Load(),
 		Opened: o.opened.Load(), Failures: o.failures.Load(),
 		Queued: uint64(o.left.Load()) + uint64(o.queue.frames()),
-	}
+	})
 	for i := range o.lanes {
 		l := &o.lanes[i]
 		l.mu.Lock()

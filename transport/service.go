@@ -106,7 +106,7 @@ func (s *service) answer(n *counters, buf, msg []byte, q *wire.Query, status wir
 	q.Policy = wire.NoPolicy
 	if status != wire.OK {
 		rsp, outcome := s.reject(n, buf, msg, q, status)
-		if s.tap != nil && status != wire.Ignored {
+		if status != wire.Ignored {
 			s.emit(n, dnstap.ClientQuery, q, msg)
 			if outcome == Answered {
 				s.emit(n, dnstap.ClientResponse, q, rsp[len(buf):])
@@ -115,9 +115,7 @@ func (s *service) answer(n *counters, buf, msg []byte, q *wire.Query, status wir
 		return rsp, outcome
 	}
 	rsp, outcome := s.try(n, buf, q)
-	if s.tap != nil { // not before: now it is known which policy acted
-		s.emit(n, dnstap.ClientQuery, q, msg)
-	}
+	s.emit(n, dnstap.ClientQuery, q, msg) // not before: now it is known which policy acted
 	switch outcome {
 	case Answered:
 		s.answered(n, q, rsp[len(buf):])
@@ -136,13 +134,17 @@ func (s *service) answer(n *counters, buf, msg []byte, q *wire.Query, status wir
 // answered counts rsp, which is about to be sent to the client of q.
 func (s *service) answered(n *counters, q *wire.Query, rsp []byte) {
 	n.answered.Add(1)
-	if s.tap != nil {
-		s.emit(n, dnstap.ClientResponse, q, rsp)
+	s.emit(n, dnstap.ClientResponse, q, rsp)
+}
+
+// emit gives msg, which belongs to q, to the tap, if that may take it.
+func (s *service) emit(n *counters, typ dnstap.Type, q *wire.Query, msg []byte) {
+	if s.tap.Wants(typ) {
+		s.emitWanted(n, typ, q, msg)
 	}
 }
 
-// emit gives msg, which belongs to q, to the tap.
-func (s *service) emit(n *counters, typ dnstap.Type, q *wire.Query, msg []byte) {
+func (s *service) emitWanted(n *counters, typ dnstap.Type, q *wire.Query, msg []byte) {
 	lane := n.lane
 	if q.Proto != wire.UDP {
 		lane = int(q.Client.Port())
@@ -252,9 +254,7 @@ func (s *service) take(n *counters, buf []byte, q *wire.Query) ([]byte, bool) {
 	}
 	n.shed.Add(1)
 	rsp := s.shed(n, buf, q)
-	if s.tap != nil {
-		s.emit(n, dnstap.ClientResponse, q, rsp[len(buf):])
-	}
+	s.emit(n, dnstap.ClientResponse, q, rsp[len(buf):])
 	return rsp, false
 }
 

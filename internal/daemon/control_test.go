@@ -37,7 +37,12 @@ func controlled(t *testing.T, change func(*config.Config, *simnet.Net), test fun
 	}, func(t *testing.T, p *Pipeline, n *simnet.Net) {
 		cfg := &p.Config
 		cfg.Listen = nil
+		tap, err := newTap(cfg, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
 		d := &Daemon{
+			tap:     tap,
 			current: p.current, log: slog.New(slog.DiscardHandler), sweeps: make(chan sweep, maxSweeps),
 			slots: transport.NewSlots(0, 0), started: make(chan struct{}),
 		}

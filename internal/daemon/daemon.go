@@ -29,7 +29,7 @@ type Daemon struct {
 
 	log      *slog.Logger
 	current  *inForce
-	tap      *dnstap.Tap // nil: off
+	tap      *dnstap.Tap
 	upstream *upstream.Client
 	slots    *transport.Slots
 	udp      *transport.UDP
@@ -154,7 +154,7 @@ func (d *Daemon) Start() error {
 		err = d.control.open(d.ctx, d)
 	}
 	if err == nil {
-		err = d.openAdmin(d.ctx)
+		d.admin, err = d.openAdmin(d.ctx, p.Config.Admin)
 	}
 	if err != nil {
 		opened.close()

@@ -19,24 +19,62 @@ import (
 // them, whatever the drain's time was.
 const tapGrace = 2 * time.Second
 
-// newTap returns what collectors are told by; nil, which is off, without any.
+// newTap returns what collectors are told by. Without any it is off, until a
+// reload brings some. What is said of the version comes with startTap.
 func newTap(cfg *config.Config, log *slog.Logger) (*dnstap.Tap, error) {
-	if len(cfg.Dnstap.Outputs) == 0 {
-		return nil, nil
+	opt, err := tapOptions(cfg)
+	if err != nil {
+		return nil, err
 	}
-	opt := dnstap.Options{Identity: tapIdentity(cfg), Log: log}
-	for i := range cfg.Dnstap.Outputs {
-		out, err := tapOutput(&cfg.Dnstap.Outputs[i])
-		if err != nil {
-			return nil, fmt.Errorf("dnstap.outputs[%d]: %w", i, err)
-		}
-		opt.Outputs = append(opt.Outputs, out)
-	}
+	opt.Log = log
 	t, err := dnstap.New(opt)
 	if err != nil {
 		return nil, fmt.Errorf("dnstap: %w", err)
 	}
 	return t, nil
+}
+
+// tapOptions translates the configuration of what collectors are told. The
+// version comes later.
+func tapOptions(cfg *config.Config) (dnstap.Options, error) {
+	opt := dnstap.Options{Identity: tapIdentity(cfg)}
+	named := map[string]int{}
+	for i := range cfg.Dnstap.Outputs {
+		out, err := tapOutput(&cfg.Dnstap.Outputs[i])
+		if err != nil {
+			return dnstap.Options{}, fmt.Errorf("dnstap.outputs[%d]: %w", i, err)
+		}
+		out.Settings = cfg.Dnstap.Outputs[i]
+		if named[out.Name]++; named[out.Name] > 1 { // the same collector is told something else
+			out.Name = fmt.Sprintf("%s#%d", out.Name, named[out.Name])
+		}
+		opt.Outputs = append(opt.Outputs, out)
+	}
+	return opt, nil
+}
+
+// reloadTap has the collectors be those of the next configuration.
+func (d *Daemon) reloadTap(r *reload) error {
+	opt, err := tapOptions(&r.to.Config)
+	if err != nil {
+		return err
+	}
+	opt.Version = d.tapVersion(&r.to.Config)
+	c, err := d.tap.Prepare(opt)
+	if err != nil {
+		return err
+	}
+	r.commit(c.Commit)
+	return nil
+}
+
+// tapVersion returns what collectors are told that this is.
+func (d *Daemon) tapVersion(cfg *config.Config) string {
+	if !cfg.Dnstap.Version {
+		return ""
+	}
+	version := "shirube " + d.Version
+	return version[:min(len(version), dnstap.MaxIdentity)]
 }
 
 // tapIdentity returns who collectors are told that this is.
@@ -142,9 +180,7 @@ func tapTLS(cfg *config.DnstapOutput) (*tls.Config, error) {
 
 // startTap begins to tell the collectors.
 func (d *Daemon) startTap() {
-	if d.cfg().Dnstap.Version {
-		d.tap.SetVersion("shirube " + d.Version)
-	}
+	d.tap.SetVersion(d.tapVersion(d.cfg()))
 	d.tap.Start()
 }
 

@@ -102,8 +102,108 @@ func TestTapKnowsWhichPolicyActed(t *testing.T) {
 
 func TestTapIsOffWithoutOutputs(t *testing.T) {
 	cfg := config.Default()
-	if tap, err := newTap(&cfg, slog.New(slog.DiscardHandler)); tap != nil || err != nil {
-		t.Error(tap, err)
+	tap, err := newTap(&cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for typ := range dnstap.NumTypes {
+		if tap.Wants(typ) {
+			t.Errorf("messages of type %d are wanted", typ)
+		}
+	}
+}
+
+// Two outputs may have the same collector, and different messages for it: their
+// numbers have to be told apart.
+func TestTapOutputsHaveNamesOfTheirOwn(t *testing.T) {
+	cfg, err := config.Parse("test", []byte(`dnstap: {outputs: [{socket: /run/x}, {socket: /run/x, only: {rcodes: [servfail]}}, {socket: /run/y}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	opt, err := tapOptions(&cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"unix:/run/x", "unix:/run/x#2", "unix:/run/y"} {
+		if opt.Outputs[i].Name != want {
+			t.Errorf("output %d is %q; expected %q", i, opt.Outputs[i].Name, want)
+		}
+	}
+}
+
+// TestReloadChangesWhatCollectorsAreTold adds, changes and removes files while the
+// server is asked all the time, over UDP and by the resolver, and wants every
+// message to be in one of them.
+func TestReloadChangesWhatCollectorsAreTold(t *testing.T) {
+	r := startReloadable(t, nil)
+	dir := t.TempDir()
+	outputs := func(list ...string) {
+		t.Helper()
+		cfg, err := config.Parse("test", []byte("dnstap: {identity: tokyo-1, outputs: ["+strings.ReplaceAll(strings.Join(list, ", "), "DIR", dir)+"]}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.cfg.Dnstap = cfg.Dnstap
+		if _, err := r.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	asked := 0
+	ask := func() {
+		t.Helper()
+		for range 10 {
+			if _, err := askListener("udp", r.cfg.Listen[0]); err != nil {
+				t.Fatal(err)
+			}
+			asked++
+		}
+	}
+	numbers := func() map[string]dnstap.OutputStats {
+		all := map[string]dnstap.OutputStats{}
+		for _, s := range r.Stats().Dnstap {
+			all[strings.ReplaceAll(s.Name, dir, "DIR")] = s
+		}
+		return all
+	}
+	wants := func(emitted map[string]uint64) {
+		t.Helper()
+		got := numbers()
+		for name, want := range emitted {
+			if s, ok := got[name]; !ok || s.Emitted != want {
+				t.Errorf("%s: %+v; expected %d emitted", name, s, want)
+			}
+		}
+		if len(got) != len(emitted) {
+			t.Errorf("%+v; expected %v", got, emitted)
+		}
+	}
+	ask()
+	wants(map[string]uint64{})
+	outputs("{file: DIR/a}")
+	ask()
+	wants(map[string]uint64{"file:DIR/a": 20})
+	outputs("{file: DIR/a}", "{file: DIR/b, sample: {client_query: 0}}")
+	ask()
+	wants(map[string]uint64{"file:DIR/a": 40, "file:DIR/b": 10})
+	outputs("{file: DIR/a, sample: {client_response: 0}}", "{file: DIR/b, sample: {client_query: 0}}")
+	ask()
+	wants(map[string]uint64{"file:DIR/a": 50, "file:DIR/b": 20})
+	outputs("{file: DIR/b, sample: {client_query: 0}}")
+	ask()
+	wants(map[string]uint64{"file:DIR/b": 30})
+	if err := r.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	frames := map[string]int{}
+	files, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		frames[filepath.Base(file)[:1]] += len(dnstaptest.Read(t, file))
+	}
+	if frames["a"] != 50 || frames["b"] != 30 {
+		t.Errorf("%v in %q after %d questions", frames, files, asked)
 	}
 }
 
