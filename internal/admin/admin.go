@@ -88,8 +88,9 @@ type Server struct {
 	cancel   context.CancelFunc
 	ctx      context.Context
 
-	serving sync.WaitGroup
-	doors   []*door
+	serving     sync.WaitGroup
+	connections atomic.Int32
+	doors       []*door
 }
 
 // door is one listener, and what is asked of who comes by it.
@@ -139,13 +140,11 @@ func (a *Address) readable() error {
 	return nil
 }
 
-// Listen opens all listeners. After an error none is open.
-func (s *Server) Listen(ctx context.Context) error {
+// Listen opens all listeners. Where before, if it is not nil, listens too, both do
+// until one is closed. After an error none is open.
+func (s *Server) Listen(ctx context.Context, before *Server) error {
 	if s.opt.Socket != "" {
-		l, err := localsock.Listen(ctx, localsock.Options{
-			Path: s.opt.Socket, UID: s.opt.UID, Group: s.opt.Group, Section: "admin",
-			Friends: maxConnections, Strangers: maxStrangers, Log: s.opt.Log,
-		})
+		l, err := s.listenLocally(ctx, before)
 		if err != nil {
 			return err
 		}
@@ -153,17 +152,57 @@ func (s *Server) Listen(ctx context.Context) error {
 	}
 	for i := range s.opt.Addresses {
 		a := &s.opt.Addresses[i]
-		l, err := netx.ListenTCP(ctx, a.At)
+		l, err := before.listenAgain(a.At)
+		if l == nil && err == nil {
+			l, err = netx.ListenTCP(ctx, a.At)
+		}
 		if err != nil {
 			return errors.Join(fmt.Errorf("admin: %w", err), s.closeDoors())
 		}
-		d := &door{name: l.Addr().String(), listener: &bounded{Listener: l}, admit: a.admit}
+		d := &door{name: l.Addr().String(), listener: &bounded{TCPListener: l}, admit: a.admit}
 		if a.Cert != "" {
 			d.tls = &tlsFiles{a.Cert, a.Key, a.ClientCA}
 		}
 		s.add(d)
 	}
 	return nil
+}
+
+// listenLocally opens the unix socket.
+func (s *Server) listenLocally(ctx context.Context, before *Server) (*localsock.Listener, error) {
+	opt := localsock.Options{
+		Path: s.opt.Socket, UID: s.opt.UID, Group: s.opt.Group, Section: "admin",
+		Friends: maxConnections, Strangers: maxStrangers, Log: s.opt.Log,
+	}
+	if before != nil && before.opt.Socket == opt.Path {
+		return before.doors[0].listener.(*localsock.Listener).Again(opt) // it is the first, if there is one
+	}
+	return localsock.Listen(ctx, opt)
+}
+
+// listenAgain returns another listener on an address of s; nil if it has not got
+// that.
+func (s *Server) listenAgain(at netip.AddrPort) (*net.TCPListener, error) {
+	if s == nil {
+		return nil, nil
+	}
+	for _, d := range s.doors {
+		b, ok := d.listener.(*bounded)
+		if !ok || d.name != netip.AddrPortFrom(at.Addr().Unmap(), at.Port()).String() {
+			continue
+		}
+		f, err := b.TCPListener.File()
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = f.Close() }() // it is a copy
+		l, err := net.FileListener(f)
+		if err != nil {
+			return nil, err
+		}
+		return l.(*net.TCPListener), nil // what b is
+	}
+	return nil, nil
 }
 
 // add prepares d to be served.
@@ -177,6 +216,7 @@ func (s *Server) add(d *door) {
 		ErrorLog:       slog.NewLogLogger(s.opt.Log.Handler(), slog.LevelDebug),
 		BaseContext:    func(net.Listener) context.Context { return s.ctx },
 		ConnContext:    localsock.WithPeer,
+		ConnState:      s.count,
 	}
 	if d.tls != nil {
 		d.http.TLSConfig = d.tls.config()
@@ -196,6 +236,11 @@ func (s *Server) Where() []string {
 // Start begins to serve what Listen has opened.
 func (s *Server) Start() {
 	for _, d := range s.doors {
+		if l, ok := d.listener.(*localsock.Listener); ok {
+			if err := l.Restrict(); err != nil { // it may have been made for another group
+				s.opt.Log.Error("the admin socket keeps the group that it had", "error", err)
+			}
+		}
 		// Owner: s. End: Close. Bound: one for each listener; and one for each
 		// connection, of which maxConnections are let in.
 		s.serving.Go(func() {
@@ -203,7 +248,7 @@ func (s *Server) Start() {
 			if d.tls != nil {
 				serve = func(l net.Listener) error { return d.http.ServeTLS(l, "", "") }
 			}
-			if err := serve(d.listener); !errors.Is(err, http.ErrServerClosed) {
+			if err := serve(d.listener); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 				s.opt.Log.Error("an admin listener is gone", "listen", d.name, "error", err)
 			}
 		})
@@ -219,6 +264,41 @@ func (s *Server) Close() error {
 	return err
 }
 
+// Shutdown is Close for who is followed by another Server: who has connected is
+// answered, until ctx ends. That of package net/http would hang up on those whose
+// request it has not read yet.
+func (s *Server) Shutdown(ctx context.Context) error {
+	for _, d := range s.doors {
+		_ = d.listener.Close() // Close says so again
+	}
+	s.serving.Wait()
+	for _, d := range s.doors {
+		d.http.SetKeepAlivesEnabled(false)
+	}
+	tick := time.NewTicker(lookAgain)
+	defer tick.Stop()
+	for s.connections.Load() > 0 && ctx.Err() == nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+	return s.Close()
+}
+
+// lookAgain is how often it is looked whether the last connection has ended.
+const lookAgain = 5 * time.Millisecond
+
+// count counts connections.
+func (s *Server) count(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		s.connections.Add(1)
+	case http.StateClosed:
+		s.connections.Add(-1)
+	}
+}
+
 func (s *Server) closeDoors() (err error) {
 	for _, d := range s.doors {
 		err = errors.Join(err, d.http.Close())
@@ -231,14 +311,14 @@ func (s *Server) closeDoors() (err error) {
 
 // bounded closes connections beyond maxConnections on arrival.
 type bounded struct {
-	net.Listener
+	*net.TCPListener
 	open atomic.Int32
 }
 
 // Accept implements [net.Listener].
 func (b *bounded) Accept() (net.Conn, error) {
 	for {
-		c, err := b.Listener.Accept()
+		c, err := b.TCPListener.Accept()
 		if err != nil {
 			return nil, err
 		}

@@ -64,7 +64,7 @@ func serve(t *testing.T, change func(*Options)) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Listen(t.Context()); err != nil {
+	if err := s.Listen(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	s.Start()
@@ -415,7 +415,7 @@ func TestListenOpensAllOrNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Listen(t.Context()); err == nil || !strings.Contains(err.Error(), "another program listens there") {
+	if err := s.Listen(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "another program listens there") {
 		t.Errorf("found %v", err)
 	}
 	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {

@@ -60,7 +60,7 @@ type Config struct {
 	// How the server goes.
 	Drain Drain `yaml:"drain"`
 	// What is told of every query and response, to collectors or files.
-	Dnstap Dnstap `yaml:"dnstap" reload:"restart"`
+	Dnstap Dnstap `yaml:"dnstap"`
 	// What is written to standard error.
 	Log Log `yaml:"log"`
 	// The socket for `shirube ctl`, which shows and changes what a running
@@ -68,7 +68,7 @@ type Config struct {
 	Control Control `yaml:"control" reload:"restart"`
 	// What monitoring and people look at over HTTP: metrics, health, and a page
 	// with the server's state.
-	Admin Admin `yaml:"admin" reload:"restart"`
+	Admin Admin `yaml:"admin"`
 	// How the server says whether it is ready for clients.
 	Health Health `yaml:"health"`
 	// What only tests of the server need. Never for production.

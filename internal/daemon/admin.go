@@ -2,8 +2,10 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"time"
 
 	"shirube/internal/admin"
@@ -49,18 +51,21 @@ func (d *Daemon) adminOptions(cfg config.Admin) (*admin.Options, error) {
 	return opt, nil
 }
 
-// openAdmin opens the admin listener, if d is to have one.
-func (d *Daemon) openAdmin(ctx context.Context) error {
-	opt, err := d.adminOptions(d.cfg().Admin)
+// openAdmin opens the admin listener that cfg asks for; nil: none. Where d.admin
+// listens already, both do.
+func (d *Daemon) openAdmin(ctx context.Context, cfg config.Admin) (*admin.Server, error) {
+	opt, err := d.adminOptions(cfg)
 	if opt == nil || err != nil {
-		return err
+		return nil, err
 	}
 	s, err := admin.New(*opt)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	d.admin = s
-	return s.Listen(ctx)
+	if err := s.Listen(ctx, d.admin); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
 }
 
 // startAdmin begins to serve what openAdmin has opened.
@@ -69,6 +74,39 @@ func (d *Daemon) startAdmin() {
 		d.admin.Start()
 		d.log.Info("admin listener", "listen", d.admin.Where())
 	}
+}
+
+// adminGrace is how long a scrape by an admin listener that is followed by another
+// one may go on.
+const adminGrace = 2 * time.Second
+
+// reloadAdmin has another admin listener follow that which is there.
+func (d *Daemon) reloadAdmin(r *reload) error {
+	cfg, before := r.to.Config.Admin, d.admin
+	if reflect.DeepEqual(cfg, r.from.Config.Admin) {
+		return nil
+	}
+	next, err := d.openAdmin(r.ctx, cfg)
+	if err != nil {
+		return err
+	}
+	if next != nil {
+		r.undo(func() { _ = next.Close() }) // nobody was served there
+	}
+	r.commit(func() {
+		d.admin = next
+		d.startAdmin()
+	})
+	if before != nil {
+		r.retire(func() {
+			ctx, cancel := context.WithTimeout(d.ctx, adminGrace)
+			defer cancel()
+			if err := before.Shutdown(ctx); err != nil {
+				d.log.Warn("the admin listener before was not closed well", "error", err)
+			}
+		})
+	}
+	return nil
 }
 
 // closeAdmin ends what openAdmin and startAdmin began.

@@ -3,13 +3,19 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
+	"maps"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -49,6 +55,101 @@ func withAdmin(t *testing.T, change func(*config.Config)) (d *Daemon, at string)
 		}
 	})
 	return d, "http://" + d.admin.Where()[0]
+}
+
+// TestReloadChangesTheAdminListener moves it about while it is asked on an address
+// that stays.
+func TestReloadChangesTheAdminListener(t *testing.T) {
+	dir := t.TempDir()
+	token, socket := filepath.Join(dir, "token"), filepath.Join(dir, "s")
+	if err := os.WriteFile(token, []byte("a-token-that-nobody-guesses"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	listener := func() config.AdminListener {
+		return config.AdminListener{Address: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freePort(t))}
+	}
+	stays, goes, comes := listener(), listener(), listener()
+	guarded := stays
+	guarded.TokenFile = token
+	r := startReloadable(t, func(cfg *config.Config) {
+		cfg.Admin = config.Admin{Enabled: true, Socket: socket, Listen: []config.AdminListener{stays, goes}}
+	})
+	local := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", socket)
+	}}}
+	tcp := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	status := func(c *http.Client, at config.AdminListener, path string) int {
+		rsp, err := c.Get("http://" + at.Address.String() + path)
+		if err != nil {
+			return 0
+		}
+		_ = rsp.Body.Close()
+		return rsp.StatusCode
+	}
+	wants := func(when string, want map[string]int) {
+		t.Helper()
+		got := map[string]int{
+			"stays": status(tcp, stays, "/metrics"), "goes": status(tcp, goes, "/metrics"), "comes": status(tcp, comes, "/metrics"),
+			"socket": status(local, stays, "/metrics"), "profiles": status(local, stays, "/debug/pprof/cmdline"),
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("%s: found %v; expected %v", when, got, want)
+		}
+	}
+	var failed atomic.Int32
+	stop := make(chan struct{})
+	var asking sync.WaitGroup
+	asking.Go(func() { // ends with stop
+		for !isClosed(stop) {
+			if status(tcp, stays, "/livez") != http.StatusOK || status(local, stays, "/livez") != http.StatusOK {
+				failed.Add(1)
+			}
+		}
+	})
+	reload := func() error { _, err := r.Reload(t.Context()); return err }
+	wants("at first", map[string]int{"stays": 200, "goes": 200, "comes": 0, "socket": 200, "profiles": 404})
+
+	r.cfg.Admin.Listen, r.cfg.Admin.Profiles = []config.AdminListener{guarded, comes}, true
+	if err := reload(); err != nil {
+		t.Fatal(err)
+	}
+	wants("moved", map[string]int{"stays": 401, "goes": 0, "comes": 200, "socket": 200, "profiles": 200})
+
+	good := r.cfg.Admin
+	r.cfg.Admin.Listen, r.cfg.Admin.Profiles = []config.AdminListener{stays, {Address: r.cfg.Listen[0].Address}}, false
+	if err := reload(); err == nil {
+		t.Error("an address that is taken passes")
+	}
+	wants("refused", map[string]int{"stays": 401, "goes": 0, "comes": 200, "socket": 200, "profiles": 200})
+
+	close(stop)
+	asking.Wait()
+	if failed.Load() > 0 {
+		t.Errorf("%d requests failed", failed.Load())
+	}
+	r.cfg.Admin = config.Admin{}
+	if err := reload(); err != nil {
+		t.Fatal(err)
+	}
+	wants("closed", map[string]int{"stays": 0, "goes": 0, "comes": 0, "socket": 0, "profiles": 0})
+	if _, err := os.Lstat(socket); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the socket's file: %v", err)
+	}
+	r.cfg.Admin = good
+	if err := reload(); err != nil {
+		t.Fatal(err)
+	}
+	wants("back", map[string]int{"stays": 401, "goes": 0, "comes": 200, "socket": 200, "profiles": 200})
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // see asks for a page.

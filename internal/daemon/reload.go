@@ -31,6 +31,8 @@ func (d *Daemon) parts() []part {
 		{"memory", d.reloadMemory},
 		{"log", d.reloadLog},
 		{"shared_cache", reloadShared},
+		{"dnstap", d.reloadTap},
+		{"admin", d.reloadAdmin},
 	}
 }
 

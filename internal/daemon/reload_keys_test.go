@@ -50,7 +50,7 @@ func otherValues(t *testing.T, d *reloadable) map[string]any {
 		"local_root.file":               write("root.zone", ""),
 		"local_root.servers":            []config.Address{{AddrPort: netip.MustParseAddrPort("192.0.2.1:53")}},
 		"resolver.root_hints":           write("root.hints", ". 3600 NS a.\na. 3600 A 192.0.2.1\n"),
-		"admin.socket":                  "admin.sock",
+		"admin.socket":                  filepath.Join(dir, "admin.sock"),
 		"admin.group":                   "0",
 		"admin.listen":                  []config.AdminListener{{Address: netip.MustParseAddrPort("127.0.0.1:1")}},
 		"health.name":                   "health.example",

@@ -48,7 +48,7 @@ type Options struct {
 type Listener struct {
 	*net.UnixListener
 	opt    Options
-	file   os.FileInfo
+	file   *file
 	allows allows
 
 	friends, strangers atomic.Int32 // connections open
@@ -70,20 +70,55 @@ func Listen(ctx context.Context, opt Options) (*Listener, error) {
 	if err != nil {
 		return nil, opt.explain(err)
 	}
-	l := &Listener{UnixListener: u, opt: opt, allows: allows{uid: opt.UID, gid: opt.Group}}
-	if opt.Group >= 0 {
-		err = os.Lchown(path, -1, opt.Group)
-	}
-	if err == nil {
-		err = os.Chmod(path, socketMode) // the umask may have taken something away
-	}
-	if err == nil {
-		l.file, err = os.Lstat(path)
+	l := newListener(u, &opt, new(file))
+	if err = l.Restrict(); err == nil {
+		l.file.FileInfo, err = os.Lstat(path)
 	}
 	if err != nil {
 		return nil, errors.Join(opt.explain(err), u.Close(), os.Remove(path))
 	}
 	return l, nil
+}
+
+// file is the file of a socket. The last Listener removes it.
+type file struct {
+	os.FileInfo
+	listeners atomic.Int32
+}
+
+func newListener(u *net.UnixListener, opt *Options, f *file) *Listener {
+	u.SetUnlinkOnClose(false) // see Close
+	f.listeners.Add(1)
+	return &Listener{UnixListener: u, opt: *opt, file: f, allows: allows{uid: opt.UID, gid: opt.Group}}
+}
+
+// Again returns another Listener on the socket of l, by other options of the same
+// path. Each has to be closed, and the socket is there until both are. Call
+// [Listener.Restrict] when the other options are to count for the file too.
+func (l *Listener) Again(opt Options) (*Listener, error) {
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	f, err := l.File()
+	if err != nil {
+		return nil, opt.explain(err)
+	}
+	defer func() { _ = f.Close() }() // it is a copy
+	u, err := net.FileListener(f)
+	if err != nil {
+		return nil, opt.explain(err)
+	}
+	return newListener(u.(*net.UnixListener), &opt, l.file), nil // what l is
+}
+
+// Restrict makes the socket's file one for the server's user and the group.
+func (l *Listener) Restrict() error {
+	if l.opt.Group >= 0 {
+		if err := os.Lchown(l.opt.Path, -1, l.opt.Group); err != nil {
+			return err
+		}
+	}
+	return os.Chmod(l.opt.Path, socketMode) // the umask may have taken something away
 }
 
 // tryListen binds the socket. Linux gives the file the mode of the descriptor,
@@ -99,9 +134,7 @@ func tryListen(ctx context.Context, path string) (*net.UnixListener, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := l.(*net.UnixListener) // what Listen returns for unix
-	u.SetUnlinkOnClose(false)  // see Close
-	return u, nil
+	return l.(*net.UnixListener), nil // what Listen returns for unix
 }
 
 // removeStale removes the socket if nobody listens on it.
@@ -157,10 +190,16 @@ func Shorten(err error) error {
 }
 
 // Close closes the socket and removes its file, unless that is another server's
-// by now.
+// by now. Further calls do nothing.
 func (l *Listener) Close() error {
 	err := l.UnixListener.Close()
-	if file, serr := os.Lstat(l.opt.Path); serr == nil && os.SameFile(file, l.file) {
+	if errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	if l.file.listeners.Add(-1) > 0 {
+		return err
+	}
+	if now, serr := os.Lstat(l.opt.Path); serr == nil && os.SameFile(now, l.file.FileInfo) {
 		err = errors.Join(err, os.Remove(l.opt.Path))
 	}
 	return err

@@ -2,6 +2,8 @@ package localsock
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -118,5 +120,38 @@ func TestListenSaysWhatToDo(t *testing.T) {
 		if _, err := listen(t.Context(), path); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", path, err, want)
 		}
+	}
+}
+
+// A reload makes another listener of the one that there is.
+func TestSocketIsThereUntilTheLastListenerIsClosed(t *testing.T) {
+	path := socketPath(t)
+	first, err := listen(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := first.Again(at(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := first.Close(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("closed again: %v", err)
+	}
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+	if err := second.Restrict(); err != nil {
+		t.Error(err)
+	}
+	if err := second.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("its file: %v", err)
 	}
 }
