@@ -194,6 +194,7 @@ func TestRulesBite(t *testing.T) {
 		{"share", "internal/share/share.go", "shirube/internal/wire"},
 		{"stack", "internal/stack/stack.go", "shirube/internal/wire"},
 		{"hist", "internal/hist/hist.go", "shirube/internal/wire"},
+		{"roff", "internal/roff/roff.go", "shirube/internal/config"},
 		{"health", "internal/health/health.go", "shirube/internal/clock"},
 		{"admin", "internal/admin/admin.go", "shirube/internal/metrics"},
 		{"localsock", "internal/localsock/gate.go", "shirube/internal/control"},

@@ -83,6 +83,10 @@ var rules = []rule{
 		reason: "the admin listener is given functions by the daemon: it knows requests and who sends them, not the server",
 	},
 	{
+		name: "roff", in: []string{"internal/roff"}, deny: []string{ours, miekg},
+		reason: "roff is a leaf: it writes manual pages, whatever they are about",
+	},
+	{
 		name: "localsock", in: []string{"internal/localsock"}, deny: []string{ours, miekg},
 		reason: "localsock is a leaf: it knows who connects, not what for",
 	},

@@ -36,6 +36,25 @@ func checkFresh(t *testing.T, name string) {
 
 func TestReferenceIsFresh(t *testing.T) { checkFresh(t, referenceFile) }
 
+func TestManualPageIsFresh(t *testing.T) { checkFresh(t, manualFile) }
+
+func TestManualPageHasEveryKey(t *testing.T) {
+	page := fresh(t, manualFile)
+	var look func([]config.Key)
+	look = func(keys []config.Key) {
+		for _, k := range keys {
+			if !strings.Contains(page, "\n.SS \""+k.Path+"\"\n") {
+				t.Errorf("the manual page has no %s", k.Path)
+			}
+			look(k.Keys)
+			if k.Element != nil {
+				look(k.Element.Keys)
+			}
+		}
+	}
+	look(config.Keys())
+}
+
 func TestSchemaIsFresh(t *testing.T) {
 	checkFresh(t, schemaFile)
 	checkFresh(t, embeddedFile)

@@ -1,6 +1,6 @@
 // Command gen writes what is made of the types of package config: the
-// reference docs/configuration.md, and the JSON schema in docs and in the
-// package itself. Run it with `go generate ./internal/config`.
+// reference docs/configuration.md, the manual page of the file, and the JSON
+// schema in docs and in the package itself. Run it with `go generate ./internal/config`.
 package main
 
 import (
@@ -44,6 +44,7 @@ const (
 	referenceFile = "../../docs/configuration.md"
 	schemaFile    = "../../docs/shirube.schema.json"
 	embeddedFile  = "schema.json"
+	manualFile    = "../../docs/man/shirube.yaml.5"
 )
 
 // generate returns the content of the generated files.
@@ -60,9 +61,14 @@ func generate(dir string) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	manual, err := manual(docs)
+	if err != nil {
+		return nil, err
+	}
 	return map[string][]byte{
 		referenceFile: reference,
 		schemaFile:    schema,
 		embeddedFile:  schema,
+		manualFile:    manual,
 	}, nil
 }

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"shirube/internal/config"
+	"shirube/internal/roff"
+)
+
+// manual returns docs/man/shirube.yaml.5: the reference for who has no browser.
+func manual(docs texts) ([]byte, error) {
+	p := roff.New("shirube.yaml", 5, "configuration of the recursive DNS server Shirube")
+	p.Section("Description")
+	p.Markdown(intro)
+	p.Section("Keys")
+	keys := config.Keys()
+	for i := range keys {
+		if err := manualKey(p, &keys[i], docs); err != nil {
+			return nil, err
+		}
+	}
+	p.Section("Files")
+	p.Item("`/etc/shirube/shirube.yaml`", "the file that the service reads")
+	p.Section("See also")
+	p.Paragraph("shirube(1)")
+	return []byte(p.String()), nil
+}
+
+// manualKey adds what there is to say of a key, and of those in it.
+func manualKey(p *roff.Page, k *config.Key, docs texts) error {
+	text, err := docs.of(k)
+	if err != nil {
+		return err
+	}
+	p.Subsection(k.Path)
+	p.Paragraph(text)
+	if k.Kind != config.KindSection {
+		p.Lines(manualFacts(k)...)
+	}
+	keys := k.Keys
+	if k.Element != nil {
+		keys = k.Element.Keys
+	}
+	for i := range keys {
+		if err := manualKey(p, &keys[i], docs); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// manualFacts returns the lines below the text of a key.
+func manualFacts(k *config.Key) []string {
+	lines := []string{"Type: " + typeOf(k)}
+	if len(k.Values) > 0 {
+		lines = append(lines, "Values: "+code(k.Values))
+	}
+	if k.Required {
+		lines = append(lines, "Required")
+	} else {
+		lines = append(lines, "Default: `"+k.Default+"`")
+	}
+	if k.Restart {
+		lines = append(lines, "Change: needs a restart")
+	}
+	return lines
+}
