@@ -24,6 +24,7 @@ func PaceGarbage() (stop func()) {
 	p := &garbagePace{sample: []metrics.Sample{{Name: "/gc/heap/live:bytes"}}}
 	p.before = debug.SetGCPercent(100)
 	p.adjust()
+	fetchHeap(p.least())
 	p.await()
 	return func() {
 		p.stopped.Store(true)
@@ -50,9 +51,29 @@ func (p *garbagePace) await() {
 // adjust sets how much more there may be than what is needed.
 func (p *garbagePace) adjust() {
 	metrics.Read(p.sample)
-	least := min(leastGarbage, uint64(debug.SetMemoryLimit(-1))/16)
-	debug.SetGCPercent(garbagePercent(p.sample[0].Value.Uint64(), least))
+	debug.SetGCPercent(garbagePercent(p.sample[0].Value.Uint64(), p.least()))
 }
+
+// least returns how much garbage there may be at least.
+func (*garbagePace) least() uint64 { return min(leastGarbage, uint64(debug.SetMemoryLimit(-1))/16) }
+
+// fetchHeap has the system give Go's heap n octets, in pages of 2 MiB where it
+// can: the heap would grow to that with the first ten thousand questions, a page
+// of 4 KiB at a time, for which a twentieth of their CPU time went. As there may be
+// that much garbage, Go does not give it back.
+func fetchHeap(n uint64) {
+	b := make([]byte, n+hugePage) // so that n are whole pages wherever it begins
+	useHugePages(b)
+	for i := 0; i < len(b); i += os.Getpagesize() {
+		b[i] = 1
+	}
+	runtime.KeepAlive(b)
+	runtime.GC() // which frees b
+}
+
+// hugePage is the size of a huge page, in octets. The system's may be another one;
+// then less of the memory is in one.
+const hugePage = 2 << 20
 
 // garbagePercent returns how much garbage there may be beside live octets, of
 // which there are 1 MiB at least, in percent of them.
