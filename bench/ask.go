@@ -54,6 +54,26 @@ func newQuery(id uint16, name string, qtype uint16) []byte {
 	return append(q, 0, byte(qtype>>8), byte(qtype), 0, 1) // root, type, IN
 }
 
+// validates returns nil if a server says of the SOA record of name that it is
+// authentic when it is asked to say so (RFC 6840 §5.7), and signed says that it
+// is; or neither.
+func validates(server netip.AddrPort, name string, signed bool) error {
+	const ad = 0x20 // of the header's fourth octet
+	query := soaQuery(name)
+	query[3] |= ad
+	msg, err := exchangeUDP(server, query, clientTimeout)
+	if err != nil {
+		return err
+	}
+	if err := checkAnswer(msg); err != nil {
+		return err
+	}
+	if authentic := msg[3]&ad != 0; authentic != signed {
+		return fmt.Errorf("%s: said to be authentic: %v; signed: %v", name, authentic, signed)
+	}
+	return nil
+}
+
 // checkAnswer returns nil for a response without error that has an answer.
 func checkAnswer(msg []byte) error {
 	if len(msg) < 12 || msg[2]&0x80 == 0 {

@@ -41,12 +41,9 @@ type loopTally struct {
 // client has a socket of its own and asks its next question when it has the
 // answer to the last.
 func closedLoop(ctx context.Context, server netip.AddrPort, questions []string, clients int) (*loopTally, error) {
-	queries := make([][]byte, len(questions))
-	for i, q := range questions {
-		var err error
-		if queries[i], err = parseQuestion(uint16(i), q); err != nil {
-			return nil, err
-		}
+	queries, err := buildQueries(questions)
+	if err != nil {
+		return nil, err
 	}
 	latency := make([]time.Duration, len(queries))
 	outcome := make([]string, len(queries))
@@ -79,10 +76,11 @@ func closedLoop(ctx context.Context, server netip.AddrPort, questions []string, 
 	return newLoopTally(outcome, latency, wall), nil
 }
 
-// Outcomes that are no failures.
+// Outcomes: the first two are no failures.
 const (
 	outcomeNoError  = "NOERROR"
 	outcomeNXDomain = "NXDOMAIN"
+	outcomeNone     = "no answer"
 )
 
 // askOnce sends a query and returns what became of it: an outcome, or what went
@@ -97,30 +95,46 @@ func askOnce(conn *net.UDPConn, query, buf []byte) string {
 	for {
 		n, err := conn.Read(buf)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return "no answer"
+			return outcomeNone
 		}
 		if err != nil {
 			return err.Error()
 		}
-		if !answers(buf[:n], query) {
+		if n < headerSize || binary.BigEndian.Uint16(buf) != binary.BigEndian.Uint16(query) {
 			continue
 		}
-		switch rcode := buf[3] & 0x0f; rcode {
-		case 0:
-			return outcomeNoError
-		case 3:
-			return outcomeNXDomain
-		default:
-			return fmt.Sprintf("rcode %d", rcode)
+		if outcome := responseOutcome(buf[:n], query); outcome != "" {
+			return outcome
 		}
 	}
 }
 
-// answers reports whether msg is a response to query: its ID and its question.
-func answers(msg, query []byte) bool {
-	return len(msg) >= len(query) && msg[2]&0x80 != 0 &&
-		binary.BigEndian.Uint16(msg) == binary.BigEndian.Uint16(query) &&
-		string(msg[12:len(query)]) == string(query[12:])
+// responseOutcome returns what a response to query says; it is empty if msg has
+// another question, or is no response. The ID is the caller's business.
+func responseOutcome(msg, query []byte) string {
+	if len(msg) < len(query) || msg[2]&0x80 == 0 || string(msg[headerSize:len(query)]) != string(query[headerSize:]) {
+		return ""
+	}
+	switch rcode := msg[3] & 0x0f; rcode {
+	case 0:
+		return outcomeNoError
+	case 3:
+		return outcomeNXDomain
+	default:
+		return fmt.Sprintf("rcode %d", rcode)
+	}
+}
+
+// buildQueries makes a query of each question.
+func buildQueries(questions []string) ([][]byte, error) {
+	queries := make([][]byte, len(questions))
+	for i, q := range questions {
+		var err error
+		if queries[i], err = parseQuestion(uint16(i), q); err != nil {
+			return nil, err
+		}
+	}
+	return queries, nil
 }
 
 var questionTypes = map[string]uint16{"A": 1, "AAAA": 28, "MX": 15, "TXT": 16}
@@ -147,16 +161,21 @@ func newLoopTally(outcome []string, latency []time.Duration, wall time.Duration)
 			t.NoError++
 		case outcomeNXDomain:
 			t.NXDomain++
+		case "": // of an open loop
+			t.Failed++
+			t.why[outcomeNone]++
 		default:
 			t.Failed++
 			t.why[o]++
 		}
 	}
 	slices.Sort(latency)
-	ms := func(p float64) float64 { return float64(percentile(latency, p).Microseconds()) / 1000 }
+	ms := func(p float64) float64 { return milliseconds(percentile(latency, p)) }
 	t.P50, t.P90, t.P99, t.P999, t.Max = ms(50), ms(90), ms(99), ms(99.9), ms(100)
 	return t
 }
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // percentile returns the smallest of sorted values that at least p percent of
 // them do not exceed (nearest rank).

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -97,7 +96,7 @@ func coldRun(ctx context.Context, l *lab, c *contestant, set settings) (*coldSam
 		return nil, err
 	}
 	defer stopPerf()
-	before, err := coldUsageNow(c)
+	before, err := usageNow(c)
 	if err != nil {
 		return nil, err
 	}
@@ -108,18 +107,18 @@ func coldRun(ctx context.Context, l *lab, c *contestant, set settings) (*coldSam
 	if err := errors.Join(sleep(ctx, settleTime), c.alive()); err != nil {
 		return nil, err
 	}
-	after, err := coldUsageNow(c)
+	after, err := usageNow(c)
 	if err != nil {
 		return nil, err
 	}
-	return l.newColdSample(ctx, c, t, before, after, untouched)
+	return l.newColdSample(ctx, c, t, after.since(before, 0), untouched)
 }
 
 // newColdSample relates what a run did to what was used during it. It fails if
 // the server told other things than the zones hold.
-func (l *lab) newColdSample(ctx context.Context, c *contestant, t *loopTally, before, after coldUsage, untouched upstreamCount) (*coldSample, error) {
-	if t.NXDomain > l.net.nxdomain || (t.Failed == 0 && t.NXDomain != l.net.nxdomain) {
-		return nil, fmt.Errorf("%s: %d names do not exist, but it said so of %d", c.name, l.net.nxdomain, t.NXDomain)
+func (l *lab) newColdSample(ctx context.Context, c *contestant, t *loopTally, used spent, untouched upstreamCount) (*coldSample, error) {
+	if missing := int(l.all.nxdomain); t.NXDomain > missing || (t.Failed == 0 && t.NXDomain != missing) {
+		return nil, fmt.Errorf("%s: %d names do not exist, but it said so of %d", c.name, missing, t.NXDomain)
 	}
 	if t.Failed > 0 {
 		fmt.Fprintf(os.Stderr, "%s failed: %v\n", c.name, t.why)
@@ -133,34 +132,16 @@ func (l *lab) newColdSample(ctx context.Context, c *contestant, t *loopTally, be
 		return nil, err
 	}
 	up := asked.minus(untouched)
-	wall := after.when.Sub(before.when)
-	strangers := max(0, (after.busy-before.busy)-(after.own-before.own))
 	return &coldSample{
-		Server: c.name, loopTally: *t, Upstream: up, Resident: resident, Dropped: after.drops - before.drops,
-		CPU:       float64((after.server - before.server).Microseconds()) / float64(t.Asked),
+		Server: c.name, loopTally: *t, Upstream: up, Resident: resident, Dropped: used.drops,
+		CPU:       used.perQuery(int64(t.Asked)),
 		Packets:   float64(up.UDP+up.TCP) / float64(t.Asked),
-		Strangers: strangers.Seconds() / wall.Seconds() / float64(runtime.NumCPU()),
+		Strangers: used.strangers,
 	}, nil
 }
 
 // disturbance implements [disturbed].
 func (s *coldSample) disturbance() float64 { return s.Strangers }
-
-// coldUsage is what was used up to a moment: by the server, by all processes of
-// the benchmark, and by the whole machine.
-type coldUsage struct {
-	when              time.Time
-	server, own, busy time.Duration
-	drops             int64
-}
-
-func coldUsageNow(c *contestant) (coldUsage, error) {
-	server, err1 := c.cpuClock()
-	own, err2 := ownTime()
-	busy, err3 := busyTime()
-	drops, err4 := udpDrops()
-	return coldUsage{when: time.Now(), server: server, own: own, busy: busy, drops: drops}, errors.Join(err1, err2, err3, err4)
-}
 
 // awaitAlive waits until a server answers at all, for at most 30 s. It asks
 // with RD clear: no server resolves anything for that.

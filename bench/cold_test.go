@@ -140,6 +140,13 @@ func TestFaultyServersLeaveEveryZoneAGoodOne(t *testing.T) {
 // loopback is a UDP socket on 127.0.0.1 that answers every query with rcode.
 func loopback(t *testing.T, rcode byte) netip.AddrPort {
 	t.Helper()
+	return responder(t, func(msg []byte) { msg[2], msg[3] = msg[2]|0x80, rcode })
+}
+
+// responder is a UDP socket on 127.0.0.1 that answers every query with what turn
+// makes of it, after a stray datagram.
+func responder(t *testing.T, turn func(msg []byte)) netip.AddrPort {
+	t.Helper()
 	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
@@ -153,8 +160,7 @@ func loopback(t *testing.T, rcode byte) netip.AddrPort {
 			if err != nil {
 				return
 			}
-			buf[2] |= 0x80
-			buf[3] = rcode
+			turn(buf[:n])
 			stray := slices.Clone(buf[:n])
 			stray[0]++
 			_, _ = conn.WriteToUDPAddrPort(stray, from)

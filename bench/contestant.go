@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -61,6 +62,8 @@ type contestant struct {
 	version string
 	addr    netip.Addr
 	threads int
+	cpus    string     // that it may run on, and
+	others  string     // those that its load may; empty: all (taskset(1))
 	procs   []*process // one, or as many as threads
 	proc    *process   // the first of them
 	tap     *process   // the collector of its dnstap; nil: none
@@ -82,6 +85,7 @@ func newContestants(ctx context.Context, set settings) ([]*contestant, error) {
 			name = fmt.Sprintf("%s-%d", name, seen[name])
 		}
 		c := &contestant{name: name, kind: k, program: program, addr: netip.AddrFrom4([4]byte{127, 0, 1, byte(i + 1)}), threads: set.threads}
+		c.cpus, c.others = processors(set.threads, runtime.NumCPU())
 		if c.program == "" {
 			c.program = k.program
 		}
@@ -94,6 +98,16 @@ func newContestants(ctx context.Context, set settings) ([]*contestant, error) {
 		all = append(all, c)
 	}
 	return all, nil
+}
+
+// processors shares the machine out: a server with fewer threads than there are
+// cores has as many cores to itself, the last ones, and the load has the rest.
+// With as many threads as cores, both have them all.
+func processors(threads, cores int) (server, load string) {
+	if threads >= cores {
+		return "", ""
+	}
+	return fmt.Sprintf("%d-%d", cores-threads, cores-1), fmt.Sprintf("0-%d", cores-threads-1)
 }
 
 // findKind returns the kind of that name.
@@ -120,6 +134,9 @@ func startContestants(ctx context.Context, l *lab, set settings) ([]*contestant,
 		if err := c.proc.await(ctx, c.addr, l.net.zones[len(l.net.zones)-1].name); err != nil {
 			return all[:i+1], err
 		}
+		if err := c.checkValidation(l); err != nil {
+			return all[:i+1], err
+		}
 		if c.kind.settled != nil {
 			if err := c.kind.settled(c); err != nil {
 				return all[:i+1], err
@@ -127,6 +144,19 @@ func startContestants(ctx context.Context, l *lab, set settings) ([]*contestant,
 		}
 	}
 	return all, nil
+}
+
+// checkValidation returns an error if the server does not validate where zones
+// are signed: it would have less to do than the others.
+func (c *contestant) checkValidation(l *lab) error {
+	if c.kind.echo {
+		return nil
+	}
+	last := l.net.zones[len(l.net.zones)-1].name
+	if err := validates(netip.AddrPortFrom(c.addr, 53), last, l.anchor != ""); err != nil {
+		return fmt.Errorf("%s: %w; its log says:\n%s", c.name, err, c.proc.logTail())
+	}
+	return nil
 }
 
 func stopContestants(all []*contestant) {
@@ -149,6 +179,9 @@ func (c *contestant) start(ctx context.Context, l *lab) error {
 		name := c.name
 		if i > 0 {
 			name += "-process" + strconv.Itoa(i+1)
+		}
+		if c.cpus != "" {
+			argv = append([]string{"taskset", "-c", c.cpus}, argv...)
 		}
 		p, err := start(l.dir, name, argv)
 		if err != nil {

@@ -136,6 +136,17 @@ func TestConfigurationsNameAddressHintsThreadsAndAnchor(t *testing.T) {
 	}
 }
 
+func TestServerOfFewThreadsHasCoresToItself(t *testing.T) {
+	for _, tt := range []struct {
+		threads, cores int
+		server, load   string
+	}{{2, 2, "", ""}, {3, 2, "", ""}, {1, 2, "1-1", "0-0"}, {2, 8, "6-7", "0-5"}} {
+		if server, load := processors(tt.threads, tt.cores); server != tt.server || load != tt.load {
+			t.Errorf("%d threads on %d cores: %q and %q, want %q and %q", tt.threads, tt.cores, server, load, tt.server, tt.load)
+		}
+	}
+}
+
 func TestTrustAnchorHasToBeADSRecord(t *testing.T) {
 	for _, bad := range []string{"", ". 86400 IN DS 1 13 2", ". 86400 IN DNSKEY 257 3 13 AAAA"} {
 		if f, err := anchorFields(bad); err == nil {

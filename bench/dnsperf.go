@@ -15,18 +15,55 @@ import (
 // load says how dnsperf is to ask.
 type load struct {
 	clients     int           // -c: source ports
+	threads     int           // -T
 	outstanding int           // -q: queries on the way at once
 	length      time.Duration // -l
+	patience    time.Duration // -t: until a query counts as lost
 	once        bool          // -n 1: stop when every question was asked once
 	tcp         bool          // -m tcp: clients are connections, which stay open
+	do          bool          // -D: the client wants signatures
+	cpus        string        // that dnsperf may run on, as taskset(1) names them; empty: all
 }
 
 // warmLoad asks every question once, slowly enough for a resolver that knows
 // nothing; hitLoad is what is measured.
-func warmLoad() load { return load{clients: 10, outstanding: 50, length: time.Minute, once: true} }
+func warmLoad() load {
+	return load{clients: 10, threads: 1, outstanding: 50, length: 3 * time.Minute, patience: 5 * time.Second, once: true}
+}
 
 func hitLoad(length time.Duration, tcp bool) load {
-	return load{clients: 20, outstanding: 100, length: length, tcp: tcp}
+	return load{clients: 20, threads: 1, outstanding: 100, length: length, patience: 2 * time.Second, tcp: tcp}
+}
+
+// transport names what the queries come over, as dnsperf does.
+func (ld load) transport() string {
+	if ld.tcp {
+		return "tcp"
+	}
+	return "udp"
+}
+
+// flags are those of dnsperf that say how it asks.
+func (ld load) flags() []string {
+	f := []string{"-m", ld.transport(), "-c", strconv.Itoa(ld.clients), "-T", strconv.Itoa(ld.threads), "-q", strconv.Itoa(ld.outstanding)}
+	if ld.do {
+		f = append(f, "-D")
+	}
+	return f
+}
+
+// command is what loads a server with the questions of a file.
+func (ld load) command(server netip.Addr, questions string) []string {
+	argv := []string{"dnsperf", "-s", server.String(), "-p", "53", "-d", questions}
+	if ld.cpus != "" {
+		argv = append([]string{"taskset", "-c", ld.cpus}, argv...)
+	}
+	argv = append(argv, ld.flags()...)
+	argv = append(argv, "-l", strconv.Itoa(int(ld.length/time.Second)), "-t", strconv.Itoa(int(ld.patience/time.Second)))
+	if ld.once {
+		argv = append(argv, "-n", "1")
+	}
+	return argv
 }
 
 // tally is what dnsperf says at the end of a run.
@@ -45,19 +82,8 @@ type tally struct {
 
 // dnsperf loads a server with the questions of a file.
 func dnsperf(ctx context.Context, server netip.Addr, questions string, ld load) (*tally, error) {
-	mode := "udp"
-	if ld.tcp {
-		mode = "tcp"
-	}
-	args := []string{
-		"-s", server.String(), "-p", "53", "-m", mode, "-d", questions,
-		"-c", strconv.Itoa(ld.clients), "-T", "1", "-q", strconv.Itoa(ld.outstanding),
-		"-l", strconv.Itoa(int(ld.length / time.Second)), "-t", "2",
-	}
-	if ld.once {
-		args = append(args, "-n", "1")
-	}
-	cmd := exec.CommandContext(ctx, "dnsperf", args...)
+	argv := ld.command(server, questions)
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
 		return nil, errors.New("interrupted")

@@ -3,8 +3,11 @@ package main
 import (
 	"maps"
 	"math"
+	"net/netip"
 	"os"
+	"strings"
 	"testing"
+	"time"
 )
 
 func tallyOf(t *testing.T, file string) *tally {
@@ -53,5 +56,16 @@ func TestOutputWithoutStatisticsIsAnError(t *testing.T) {
 		if got, err := parseTally(out); err == nil {
 			t.Errorf("parseTally(%q) = %+v", out, *got)
 		}
+	}
+}
+
+func TestLoadBecomesFlagsOfDnsperf(t *testing.T) {
+	ld := load{clients: 20, threads: 2, outstanding: 200, length: 10 * time.Second, patience: 5 * time.Second, tcp: true, do: true, once: true, cpus: "0,2"}
+	got := strings.Join(ld.command(netip.MustParseAddr("127.0.1.1"), "q.txt"), " ")
+	if want := "taskset -c 0,2 dnsperf -s 127.0.1.1 -p 53 -d q.txt -m tcp -c 20 -T 2 -q 200 -D -l 10 -t 5 -n 1"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if got := strings.Join(hitLoad(time.Second, false).flags(), " "); got != "-m udp -c 20 -T 1 -q 100" {
+		t.Errorf("warm names are asked for with %s", got)
 	}
 }

@@ -11,16 +11,16 @@ import (
 
 // lab is the running laboratory.
 type lab struct {
-	dir       string
-	net       *internet
-	hints     string // file with the root hints
-	questions string // file with the questions, for dnsperf
-	anchor    string // the DS record of the root; empty: nothing is signed
-	servers   []*process
-	faults    *faults // nil: none
-	tcp       bool    // what servers are loaded with comes over TCP
-	limits    string  // lines below limits in Shirube's configuration
-	admin     string  // lines of it for its admin listener
+	dir     string
+	net     *internet
+	hints   string // file with the root hints
+	all     *queryFile
+	anchor  string // the DS record of the root; empty: nothing is signed
+	servers []*process
+	faults  *faults // nil: none
+	tcp     bool    // what servers are loaded with comes over TCP
+	limits  string  // lines below limits in Shirube's configuration
+	admin   string  // lines of it for its admin listener
 }
 
 // startLab writes the zones and starts three NSD, one for each tier. The caller
@@ -32,20 +32,18 @@ func startLab(ctx context.Context, dir string, set settings) (*lab, error) {
 	}
 	l := &lab{
 		dir: dir, net: buildInternet(set.zones, set.names, addrs),
-		hints: filepath.Join(dir, "root.hints"), questions: filepath.Join(dir, "questions.txt"),
-		tcp: set.tcp,
+		hints: filepath.Join(dir, "root.hints"), tcp: set.tcp,
 	}
+	var err error
 	if set.signed {
-		var err error
 		if l.anchor, err = l.net.sign(); err != nil {
 			return l, err
 		}
 	}
-	err := writeFiles(map[string]string{
-		l.hints:     rootHints(),
-		l.questions: strings.Join(l.net.questions, "\n") + "\n",
-	})
-	if err != nil {
+	if err := writeFiles(map[string]string{l.hints: rootHints()}); err != nil {
+		return l, err
+	}
+	if l.all, err = l.write("questions.txt", l.net.questions); err != nil {
 		return l, err
 	}
 	if err := l.startTier(ctx, "root", rootAddrs, []zone{l.net.root}); err != nil {

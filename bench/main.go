@@ -49,8 +49,8 @@ func main() {
 	os.Exit(run(os.Args[1:]))
 }
 
-// usage lists the subcommands.
-func usage(w io.Writer) {
+// listSubcommands lists the subcommands.
+func listSubcommands(w io.Writer) {
 	fmt.Fprint(w, "usage: bench SUBCOMMAND [flags]\n\n")
 	for _, c := range subcommands() {
 		fmt.Fprintf(w, "  %-9s %s\n", c.name, c.does)
@@ -96,6 +96,6 @@ func parseArgs(args []string) (cmd subcommand, set settings, err error) {
 			return c, set, err
 		}
 	}
-	usage(os.Stderr)
+	listSubcommands(os.Stderr)
 	return cmd, set, errors.New("no such subcommand")
 }

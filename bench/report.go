@@ -127,20 +127,12 @@ func (r *report) summarise() {
 	}
 }
 
-// transport names what the queries came over, as dnsperf does.
-func (r *report) transport() string {
-	if r.TCP {
-		return "tcp"
-	}
-	return "udp"
-}
-
 // markdown returns the report as text for people.
 func (r *report) markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Warm %s, %s\n\n", strings.ToUpper(r.transport()), r.Date.Format(time.DateOnly))
-	fmt.Fprintf(&b, "%d cached names in %d unsigned zones, asked by dnsperf (`-m %s -c 20 -T 1 -q 100`) for %g s in %d rounds, the\n"+
-		"servers in turn. Threads of each: %d; nothing validates. Median (min–max).\n\n", r.Names, r.Zones, r.transport(), r.Seconds, r.Rounds, r.Threads)
+	fmt.Fprintf(&b, "# Warm %s, %s\n\n", strings.ToUpper(hitLoad(0, r.TCP).transport()), r.Date.Format(time.DateOnly))
+	fmt.Fprintf(&b, "%d cached names in %d unsigned zones, asked by dnsperf (`%s`) for %g s in %d rounds, the\n"+
+		"servers in turn. Threads of each: %d; nothing validates. Median (min–max).\n\n", r.Names, r.Zones, strings.Join(hitLoad(0, r.TCP).flags(), " "), r.Seconds, r.Rounds, r.Threads)
 	first := r.Rows[0].Server
 	fmt.Fprintf(&b, "| Server | q/s | server CPU µs/query | CPU, %[1]s = 1 | q/s, %[1]s = 1 | lost | RSS MiB | octets/response |\n", first)
 	b.WriteString("|---|---|---|---|---|---|---|---|\n")
@@ -169,7 +161,7 @@ func (r *report) markdown() string {
 
 // write prints the report and keeps it.
 func (r *report) write(dir string) error {
-	return keep(dir, r.Date.Format(time.DateOnly)+"-warm-"+r.transport(), r.markdown(), r)
+	return keep(dir, r.Date.Format(time.DateOnly)+"-warm-"+hitLoad(0, r.TCP).transport(), r.markdown(), r)
 }
 
 // keep prints a report and writes it to a directory, as text for people and as

@@ -35,14 +35,14 @@ func TestSpreadIsMedianAndEnds(t *testing.T) {
 
 func TestSampleSharesOutTheCPU(t *testing.T) {
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	before := usageAt{when: at, server: 5 * time.Second, busy: 100 * time.Second}
-	after := usageAt{when: at.Add(10 * time.Second), server: 13 * time.Second, busy: 118 * time.Second}
-	s := newSample("x", &tally{Completed: 1_000_000, cpu: 9 * time.Second}, before, after, 2)
+	before := usage{when: at, server: 5 * time.Second, own: 7 * time.Second, busy: 100 * time.Second}
+	after := usage{when: at.Add(10 * time.Second), server: 13 * time.Second, own: 15 * time.Second, busy: 118 * time.Second}
+	s := newSample("x", &tally{Completed: 1_000_000}, after.sinceOn(before, 9*time.Second, 2))
 	if s.CPU != 8 || s.Cores != 0.8 || s.DriverLoad != 0.9 || s.Strangers != 0.05 {
 		t.Errorf("8 s for 1,000,000 queries, 9 s of dnsperf, 18 s in all within 10 s on 2 cores: %+v", *s)
 	}
 	after.busy = 116 * time.Second // the clocks of /proc are not of one piece
-	if s := newSample("x", &tally{Completed: 1, cpu: 9 * time.Second}, before, after, 2); s.Strangers != 0 {
+	if s := newSample("x", &tally{Completed: 1}, after.sinceOn(before, 9*time.Second, 2)); s.Strangers != 0 {
 		t.Errorf("strangers used %v", s.Strangers)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"runtime"
 	"time"
 )
 
@@ -72,41 +71,16 @@ func warm(ctx context.Context, dir string, set settings) error {
 // far as dnsperf tells, and warms its sockets up.
 func prime(ctx context.Context, l *lab, c *contestant) error {
 	began := time.Now()
-	t, err := dnsperf(ctx, c.addr, l.questions, warmLoad())
+	t, err := dnsperf(ctx, c.addr, l.all.path, warmLoad())
 	if err != nil {
 		return err
 	}
-	if err := l.checkPrimed(t); err != nil && !c.kind.echo {
+	if err := l.all.check(t); err != nil && !c.kind.echo {
 		return fmt.Errorf("%s does not resolve the laboratory: %w; its log says:\n%s", c.name, err, c.proc.logTail())
 	}
 	fmt.Fprintf(os.Stderr, "%s resolved %d names in %.1f s\n", c.name, t.Completed, time.Since(began).Seconds())
-	_, err = dnsperf(ctx, c.addr, l.questions, hitLoad(time.Second, l.tcp))
+	_, err = dnsperf(ctx, c.addr, l.all.path, hitLoad(time.Second, l.tcp))
 	return err
-}
-
-// checkPrimed compares a pass over all questions with what the zones hold.
-func (l *lab) checkPrimed(t *tally) error {
-	want := int64(len(l.net.questions))
-	if t.Sent != want || t.Completed != want || t.errors() != 0 || t.Rcodes["NXDOMAIN"] != int64(l.net.nxdomain) {
-		return fmt.Errorf("%d questions, %d of them for names that do not exist, got %d answers: %v",
-			want, l.net.nxdomain, t.Completed, t.Rcodes)
-	}
-	return nil
-}
-
-// usageAt is the CPU time used up to a moment.
-type usageAt struct {
-	when         time.Time
-	server, busy time.Duration
-}
-
-func usageNow(c *contestant) (usageAt, error) {
-	server, err := c.cpuTime()
-	if err != nil {
-		return usageAt{}, err
-	}
-	busy, err := busyTime()
-	return usageAt{when: time.Now(), server: server, busy: busy}, err
 }
 
 // measure runs dnsperf against a server once. A wrong answer is an error; lost
@@ -116,7 +90,9 @@ func measure(ctx context.Context, l *lab, c *contestant, length time.Duration) (
 	if err != nil {
 		return nil, err
 	}
-	t, err := dnsperf(ctx, c.addr, l.questions, hitLoad(length, l.tcp))
+	ld := hitLoad(length, l.tcp)
+	ld.cpus = c.others
+	t, err := dnsperf(ctx, c.addr, l.all.path, ld)
 	if err != nil {
 		return nil, err
 	}
@@ -130,21 +106,17 @@ func measure(ctx context.Context, l *lab, c *contestant, length time.Duration) (
 	if t.errors() != t.Lost || t.Completed == 0 {
 		return nil, fmt.Errorf("%s gave wrong answers: %v", c.name, t.Rcodes)
 	}
-	return newSample(c.name, t, before, after, runtime.NumCPU()), nil
+	return newSample(c.name, t, after.since(before, t.cpu)), nil
 }
 
-// newSample relates what a run did to what was used during it on a machine
-// with that many cores.
-func newSample(server string, t *tally, before, after usageAt, cores int) *sample {
-	wall := after.when.Sub(before.when)
-	used := after.server - before.server
-	strangers := max(0, after.busy-before.busy-used-t.cpu)
+// newSample relates what a run did to what was used during it.
+func newSample(server string, t *tally, used spent) *sample {
 	return &sample{
 		Server:     server,
-		CPU:        float64(used.Microseconds()) / float64(t.Completed),
-		Cores:      used.Seconds() / wall.Seconds(),
-		DriverLoad: t.cpu.Seconds() / wall.Seconds(),
-		Strangers:  strangers.Seconds() / wall.Seconds() / float64(cores),
+		CPU:        used.perQuery(t.Completed),
+		Cores:      used.cores(used.server),
+		DriverLoad: used.cores(used.driver),
+		Strangers:  used.strangers,
 		tally:      *t,
 	}
 }

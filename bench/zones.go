@@ -21,8 +21,8 @@ type internet struct {
 	zones []zone
 	// questions are lines for dnsperf, "name type": all distinct names.
 	questions []string
-	// nxdomain counts the questions for names that do not exist.
-	nxdomain int
+	// missing are the questions for names that do not exist.
+	missing map[string]bool
 	// asked is how many of the questions lie in zones with a name server at
 	// each address.
 	asked map[netip.Addr]int
@@ -70,6 +70,7 @@ func buildInternet(zones, names int, addrs []netip.Addr) *internet {
 		delegations: make(map[string]*strings.Builder),
 	}
 	g.net.asked = make(map[netip.Addr]int)
+	g.net.missing = make(map[string]bool)
 	for _, tld := range tldNames {
 		g.delegations[tld] = new(strings.Builder)
 	}
@@ -149,7 +150,7 @@ func (g *generator) zone(i, names int) {
 // hundred questions about 70 are for A, 16 AAAA, 4 MX, 4 TXT, 2 meet a CNAME,
 // 2 have no data and 2 no name: what clients of resolvers ask, roughly.
 func (g *generator) name(b *strings.Builder, owner, zone string) {
-	qtype := "A"
+	qtype, missing := "A", false
 	switch p := g.rng.IntN(100); {
 	case p < 70:
 		for range 1 + g.rng.IntN(2) {
@@ -170,9 +171,13 @@ func (g *generator) name(b *strings.Builder, owner, zone string) {
 		qtype = "AAAA"
 		b.WriteString(record(owner, "A", g.ipv4()))
 	default:
-		g.net.nxdomain++
+		missing = true
 	}
-	g.net.questions = append(g.net.questions, strings.TrimSuffix(owner, ".")+" "+qtype)
+	question := strings.TrimSuffix(owner, ".") + " " + qtype
+	g.net.questions = append(g.net.questions, question)
+	if missing {
+		g.net.missing[question] = true
+	}
 }
 
 // parents writes the TLDs and the root.
