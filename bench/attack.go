@@ -45,7 +45,7 @@ func attack(ctx context.Context, dir string, set settings) error {
 		"| Server | Attack | p50 ms | p99 ms | p99, peace = 1 | attackers' questions per second |\n|---|---|---|---|---|---|\n",
 		time.Now().UTC().Format(time.DateOnly), set.names, measuringClients, set.rounds, attackers, attackPace)
 	for _, c := range servers {
-		if err := prime(ctx, l, c); err != nil {
+		if err := prime(ctx, l, c, l.all, true); err != nil {
 			return err
 		}
 		if err := besiege(ctx, l, c, set); err != nil {

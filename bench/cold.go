@@ -25,6 +25,8 @@ type coldSample struct {
 	Resident  int64         `json:"resident_octets"` // at the end
 	Strangers float64       `json:"strangers_of_all"`
 	loopTally
+
+	used spent
 }
 
 // settleTime is how long a server is left alone after the last answer, for what
@@ -61,7 +63,7 @@ func cold(ctx context.Context, dir string, set settings) error {
 	for round := range set.rounds {
 		for i := range servers {
 			c := servers[(i+round)%len(servers)] // not always the same one first
-			s, err := quietest(func() (*coldSample, error) { return coldRun(ctx, l, c, set) })
+			s, err := quietest(nil, func() (*coldSample, error) { return coldRun(ctx, l, c, l.all, set) })
 			if err != nil {
 				return err
 			}
@@ -75,8 +77,8 @@ func cold(ctx context.Context, dir string, set settings) error {
 	return rep.write(set.out)
 }
 
-// coldRun starts a server, lets it resolve every name, and stops it.
-func coldRun(ctx context.Context, l *lab, c *contestant, set settings) (*coldSample, error) {
+// coldRun starts a server, lets it resolve every name of a file, and stops it.
+func coldRun(ctx context.Context, l *lab, c *contestant, f *queryFile, set settings) (*coldSample, error) {
 	untouched, err := l.upstream(ctx)
 	if err != nil {
 		return nil, err
@@ -100,7 +102,7 @@ func coldRun(ctx context.Context, l *lab, c *contestant, set settings) (*coldSam
 	if err != nil {
 		return nil, err
 	}
-	t, err := closedLoop(ctx, netip.AddrPortFrom(c.addr, 53), l.net.questions, set.clients)
+	t, err := closedLoop(ctx, netip.AddrPortFrom(c.addr, 53), f.questions, set.clients)
 	if err != nil {
 		return nil, err
 	}
@@ -111,13 +113,13 @@ func coldRun(ctx context.Context, l *lab, c *contestant, set settings) (*coldSam
 	if err != nil {
 		return nil, err
 	}
-	return l.newColdSample(ctx, c, t, after.since(before, 0), untouched)
+	return l.newColdSample(ctx, c, f, t, after.since(before, 0), untouched)
 }
 
 // newColdSample relates what a run did to what was used during it. It fails if
 // the server told other things than the zones hold.
-func (l *lab) newColdSample(ctx context.Context, c *contestant, t *loopTally, used spent, untouched upstreamCount) (*coldSample, error) {
-	if missing := int(l.all.nxdomain); t.NXDomain > missing || (t.Failed == 0 && t.NXDomain != missing) {
+func (l *lab) newColdSample(ctx context.Context, c *contestant, f *queryFile, t *loopTally, used spent, untouched upstreamCount) (*coldSample, error) {
+	if missing := int(f.nxdomain); t.NXDomain > missing || (t.Failed == 0 && t.NXDomain != missing) {
 		return nil, fmt.Errorf("%s: %d names do not exist, but it said so of %d", c.name, missing, t.NXDomain)
 	}
 	if t.Failed > 0 {
@@ -137,7 +139,8 @@ func (l *lab) newColdSample(ctx context.Context, c *contestant, t *loopTally, us
 		CPU:       used.perQuery(int64(t.Asked)),
 		Packets:   float64(up.UDP+up.TCP) / float64(t.Asked),
 		Strangers: used.strangers,
-	}, nil
+		used:      used,
+	}, c.checkValidation(l)
 }
 
 // disturbance implements [disturbed].

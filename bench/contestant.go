@@ -24,8 +24,9 @@ type kind struct {
 	// prepare writes what the server reads, and returns a command for each of its
 	// processes.
 	prepare func(ctx context.Context, l *lab, c *contestant) ([][]string, error)
-	// settled is called when it resolves; nil: there is nothing to do.
-	settled func(c *contestant) error
+	// started is called when the processes have been started; nil: there is nothing
+	// to do.
+	started func(c *contestant) error
 	// echo: it knows no names, and answers everything alike, over UDP only.
 	echo bool
 }
@@ -40,7 +41,7 @@ func kinds() []kind {
 		{name: "shirube", version: shirubeVersion, prepare: prepareShirube},
 		{name: "shirube-tap", version: shirubeVersion, prepare: tapped("sample: {}")},
 		{name: "shirube-tap100", version: shirubeVersion, prepare: tapped("sample: {client_query: 100, client_response: 100}")},
-		{name: "shirube-tapstopped", version: shirubeVersion, prepare: tapped("sample: {}"), settled: stopTap},
+		{name: "shirube-tapstopped", version: shirubeVersion, prepare: tapped("sample: {}"), started: stopTap},
 		{name: "echo", version: echoVersion, prepare: prepareEcho, echo: true},
 	}
 }
@@ -62,12 +63,19 @@ type contestant struct {
 	version string
 	addr    netip.Addr
 	threads int
-	cpus    string     // that it may run on, and
-	others  string     // those that its load may; empty: all (taskset(1))
-	procs   []*process // one, or as many as threads
-	proc    *process   // the first of them
-	tap     *process   // the collector of its dnstap; nil: none
+	cpus    string            // that it may run on, and
+	others  string            // those that its load may; empty: all (taskset(1))
+	procs   []*process        // one, or as many as threads
+	proc    *process          // the first of them
+	tap     *process          // the collector of its dnstap; nil: none
+	files   map[string]string // its configuration, by the names of files
+	command string            // that started its first process
+	memory  memory
 }
+
+// memory is what a server had in RAM, in octets: when it had started, with the
+// hot names, and with all names.
+type memory struct{ start, hot, all int64 }
 
 // newContestants reads a comma-separated list of kinds, which may name one twice,
 // and a program of its own for each ("shirube=bin/before"): so a change is
@@ -85,7 +93,7 @@ func newContestants(ctx context.Context, set settings) ([]*contestant, error) {
 			name = fmt.Sprintf("%s-%d", name, seen[name])
 		}
 		c := &contestant{name: name, kind: k, program: program, addr: netip.AddrFrom4([4]byte{127, 0, 1, byte(i + 1)}), threads: set.threads}
-		c.cpus, c.others = processors(set.threads, runtime.NumCPU())
+		c.place()
 		if c.program == "" {
 			c.program = k.program
 		}
@@ -99,6 +107,9 @@ func newContestants(ctx context.Context, set settings) ([]*contestant, error) {
 	}
 	return all, nil
 }
+
+// place says where the server may run, by its threads.
+func (c *contestant) place() { c.cpus, c.others = processors(c.threads, runtime.NumCPU()) }
 
 // processors shares the machine out: a server with fewer threads than there are
 // cores has as many cores to itself, the last ones, and the load has the rest.
@@ -128,22 +139,23 @@ func startContestants(ctx context.Context, l *lab, set settings) ([]*contestant,
 		return nil, err
 	}
 	for i, c := range all {
-		if err := c.start(ctx, l); err != nil {
+		if err := c.startReady(ctx, l); err != nil {
 			return all[:i+1], err
-		}
-		if err := c.proc.await(ctx, c.addr, l.net.zones[len(l.net.zones)-1].name); err != nil {
-			return all[:i+1], err
-		}
-		if err := c.checkValidation(l); err != nil {
-			return all[:i+1], err
-		}
-		if c.kind.settled != nil {
-			if err := c.kind.settled(c); err != nil {
-				return all[:i+1], err
-			}
 		}
 	}
 	return all, nil
+}
+
+// startReady starts the server, waits until it resolves, and looks at whether it
+// validates. The caller stops it, also after an error.
+func (c *contestant) startReady(ctx context.Context, l *lab) error {
+	if err := c.start(ctx, l); err != nil {
+		return err
+	}
+	if err := c.proc.await(ctx, c.addr, l.net.zones[len(l.net.zones)-1].name); err != nil {
+		return err
+	}
+	return c.checkValidation(l)
 }
 
 // checkValidation returns an error if the server does not validate where zones
@@ -189,7 +201,10 @@ func (c *contestant) start(ctx context.Context, l *lab) error {
 		}
 		c.procs = append(c.procs, p)
 	}
-	c.proc = c.procs[0]
+	c.proc, c.command = c.procs[0], strings.Join(commands[0], " ")
+	if c.kind.started != nil {
+		return c.kind.started(c)
+	}
 	return nil
 }
 
@@ -255,6 +270,10 @@ func firstLine(ctx context.Context, argv ...string) (string, error) {
 // configure writes the text of a configuration, in a directory of its own.
 func (c *contestant) configure(l *lab, file, text string) (path string, err error) {
 	path = filepath.Join(c.dir(l), file)
+	if c.files == nil {
+		c.files = make(map[string]string)
+	}
+	c.files[file] = text
 	return path, writeFiles(map[string]string{path: text})
 }
 

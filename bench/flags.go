@@ -27,11 +27,15 @@ type settings struct {
 	tcp     bool          // the load comes over TCP (warm)
 	conns   int           // connections (idle)
 	listen  string        // address and port (echo)
+	works   string        // comma-separated (full)
+	hot     int           // names that stay in memory, of names (full)
+	rate    int           // queries a second, of an open loop (full)
+	manual  string        // file that tells of results (report)
 }
 
 // parse reads the flags of c. Errors have been told to the user.
 func (c *subcommand) parse(args []string) (settings, error) {
-	set := settings{names: 10_000, zones: 300, threads: 2}
+	set := settings{names: 10_000, zones: 300, threads: 2, peers: "unbound,shirube"}
 	fs := flag.NewFlagSet("bench "+c.name, flag.ContinueOnError)
 	c.own(fs, &set)
 	if !c.bare {
@@ -64,7 +68,7 @@ func labFlags(fs *flag.FlagSet, set *settings) {
 // comparisonFlags are the flags of all that compare servers.
 func comparisonFlags(fs *flag.FlagSet, set *settings) {
 	count(fs, &set.rounds, "rounds", 5, 1, 1000, "runs of each server, in turn")
-	fs.StringVar(&set.peers, "peers", "unbound,shirube", "`servers` to compare, each "+knownKinds()+" or one of them with a binary of its own (shirube=bin/before); the first is the measure")
+	fs.StringVar(&set.peers, "peers", set.peers, "`servers` to compare, each "+knownKinds()+" or one of them with a binary of its own (shirube=bin/before); the first is the measure")
 	count(fs, &set.threads, "threads", 2, 1, 64, "threads of each server that answer queries")
 	fs.StringVar(&set.out, "out", "bench/results", "`directory` for the results")
 }

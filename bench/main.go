@@ -34,6 +34,8 @@ func subcommands() []subcommand {
 	return []subcommand{
 		{name: "warm", does: "names in memory, over UDP or TCP: queries per second, server CPU per query", own: warmFlags, run: warm},
 		{name: "cold", does: "names that nobody asked for yet: server CPU, upstream packets, latency", own: coldFlags, run: cold},
+		{name: "full", does: "all that the results in docs/performance.md rest on; -works names parts of it", own: fullFlags, run: full},
+		{name: "report", does: "the text, the plots and docs/performance.md once more, of results that are there", own: reportFlags, run: rewrite, bare: true},
 		{name: "attack", does: "names in memory while names of hostile signed zones are asked for: latency", own: attackFlags, run: attack},
 		{name: "idle", does: "TCP connections that wait: the server's memory for each", own: idleFlags, run: idle},
 		{name: "soak", does: "a minute of load on Shirube without an error or a leak", own: soakFlags, run: soak},

@@ -58,7 +58,7 @@ func profile(ctx context.Context, dir string, set settings) error {
 		return err
 	}
 	warm := func(ctx context.Context) error {
-		_, err := measure(ctx, l, c, set.run)
+		_, err := warmRun(ctx, l, c, set.run)
 		return err
 	}
 	return profiled(ctx, filepath.Join(set.out, kind+"-warm.pprof"), set.shirube, set.run, warm)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"path/filepath"
 	"strings"
 )
@@ -29,6 +30,30 @@ func (f *queryFile) check(t *tally) error {
 	want := int64(len(f.questions))
 	if t.Sent != want || t.Completed != want || t.errors() != 0 || t.Rcodes["NXDOMAIN"] != f.nxdomain {
 		return fmt.Errorf("%d questions, %d of them for names that do not exist, got %d answers: %v", want, f.nxdomain, t.Completed, t.Rcodes)
+	}
+	return nil
+}
+
+// missingTolerance is by how much the share of names that do not exist may be
+// another in a run that ends with the time, in the midst of a pass.
+const missingTolerance = 0.01
+
+// checkRun returns an error if c answered anything else than the zones hold, as
+// far as dnsperf tells: it counts response codes. A run is of whole passes
+// (once), or ended anywhere. What was lost may have been anything.
+func (f *queryFile) checkRun(t *tally, c *contestant, once bool) error {
+	if t.errors() != t.Lost || t.Completed == 0 {
+		return fmt.Errorf("%s gave wrong answers: %v, %d lost", c.name, t.Rcodes, t.Lost)
+	}
+	if c.kind.echo {
+		return nil
+	}
+	missing := t.Rcodes["NXDOMAIN"]
+	want := float64(f.nxdomain) / float64(len(f.questions))
+	switch share := float64(missing) / float64(t.Completed); {
+	case once && (missing > f.nxdomain || missing < f.nxdomain-t.Lost),
+		math.Abs(share-want) > missingTolerance && t.Completed >= int64(len(f.questions)):
+		return fmt.Errorf("%s: %.1f %% of the questions are for names that do not exist, and it said so of %d of %d", c.name, 100*want, missing, t.Completed)
 	}
 	return nil
 }

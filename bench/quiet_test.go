@@ -16,7 +16,7 @@ func TestQuietestOfSomeRunsIsKept(t *testing.T) {
 		{[]float64{0.3, 0.2, 0.4}, 0.2, attempts},
 	} {
 		runs := 0
-		got, err := quietest(func() (*sample, error) {
+		got, err := quietest(nil, func() (*sample, error) {
 			runs++
 			return &sample{Strangers: tt.strangers[runs-1]}, nil
 		})
@@ -24,8 +24,15 @@ func TestQuietestOfSomeRunsIsKept(t *testing.T) {
 			t.Errorf("of %v: %v after %d runs, %v; want %v after %d", tt.strangers, got.Strangers, runs, err, tt.want, tt.runs)
 		}
 	}
+	spare, runs := 1, 0
+	for range 2 {
+		_, _ = quietest(&spare, func() (*sample, error) { runs++; return &sample{Strangers: 1}, nil })
+	}
+	if spare != 0 || runs != 3 {
+		t.Errorf("%d runs, when two were to be done and one was to spare; %d are left", runs, spare)
+	}
 	broken := errors.New("broken")
-	if _, err := quietest(func() (*sample, error) { return nil, broken }); !errors.Is(err, broken) {
+	if _, err := quietest(nil, func() (*sample, error) { return nil, broken }); !errors.Is(err, broken) {
 		t.Errorf("a run failed, and nobody says so: %v", err)
 	}
 }

@@ -46,7 +46,7 @@ func soak(ctx context.Context, dir string, set settings) error {
 		return err
 	}
 	c := servers[0]
-	if err := prime(ctx, l, c); err != nil {
+	if err := prime(ctx, l, c, l.all, true); err != nil {
 		return err
 	}
 	before, err := settled(ctx, c.proc)
@@ -54,7 +54,7 @@ func soak(ctx context.Context, dir string, set settings) error {
 		return err
 	}
 	fmt.Printf("before: %s\n", before)
-	s, err := measure(ctx, l, c, set.run)
+	s, err := warmRun(ctx, l, c, set.run)
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,7 @@ func usageNow(c *contestant) (usage, error) {
 type spent struct {
 	wall   time.Duration
 	server time.Duration // CPU time
+	own    time.Duration // likewise, of all processes that are still there
 	driver time.Duration // CPU time of a load program that has ended
 	// strangers is the share of the machine that was used by what is no part of
 	// the benchmark.
@@ -45,7 +46,7 @@ func (u usage) sinceOn(before usage, driver time.Duration, cores int) spent {
 	// The clocks of /proc are not of one piece, and the difference may be negative.
 	strangers := max(0, (u.busy-before.busy)-(u.own-before.own)-driver)
 	return spent{
-		wall: wall, server: u.server - before.server, driver: driver, drops: u.drops - before.drops,
+		wall: wall, server: u.server - before.server, own: u.own - before.own, driver: driver, drops: u.drops - before.drops,
 		strangers: strangers.Seconds() / wall.Seconds() / float64(cores),
 	}
 }

@@ -1,0 +1,316 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// fullPeers are those of the full comparison. The first one is the measure.
+const fullPeers = "unbound,bind,knot,pdns,shirube,echo"
+
+func fullFlags(fs *flag.FlagSet, set *settings) {
+	set.names, set.zones, set.peers = 60_000, 5000, fullPeers
+	comparisonFlags(fs, set)
+	timeFlag(fs, set, 10*time.Second)
+	fs.StringVar(&set.works, "works", knownWorks(), "`what` to measure")
+	count(fs, &set.hot, "hot", 10_000, 1, 1_000_000, "names that are asked for often, of -names")
+	count(fs, &set.rate, "rate", 20_000, 1, 1_000_000, "queries a second, where the rate is fixed")
+	count(fs, &set.clients, "clients", 50, 1, 1000, "clients for cold names, each of which waits for its answer before it asks again")
+}
+
+// full compares servers in all works, or in those that the settings name, and
+// writes the results, for people and programs, and as plots.
+func full(ctx context.Context, dir string, set settings) error {
+	chosen, err := findWorks(set.works)
+	if err != nil {
+		return err
+	}
+	if set.hot >= set.names {
+		return fmt.Errorf("%d -hot names of %d -names leave none to be missed", set.hot, set.names)
+	}
+	if _, err := exec.LookPath("rsvg-convert"); err != nil { // better now than in an hour
+		return fmt.Errorf("for plots as PNG: %w; on Debian it is in librsvg2-bin", err)
+	}
+	servers, err := newContestants(ctx, set)
+	if err != nil {
+		return err
+	}
+	f := &fullRun{set: set, servers: servers, spare: spareRuns(chosen, set, len(servers))}
+	if f.rep, err = newFullReport(ctx, time.Now().UTC(), set, chosen, servers); err != nil {
+		return err
+	}
+	fmt.Fprintln(os.Stderr, announce(chosen, set, servers))
+	for _, unsigned := range []bool{true, false} {
+		if err = f.laboratory(ctx, dir, unsigned, chosen); err != nil {
+			break
+		}
+	}
+	if len(f.rep.Runs) == 0 {
+		return err
+	}
+	f.rep.Partial = f.rep.Partial || err != nil // an hour's figures are kept, whatever came then
+	f.rep.finish(servers)
+	err = errors.Join(err, f.rep.publish(ctx, set.out))
+	if n := len(f.rep.Failures); n > 0 {
+		err = errors.Join(err, fmt.Errorf("%d failures; the report lists them", n))
+	}
+	return err
+}
+
+// fullRun is a full comparison under way.
+type fullRun struct {
+	set     settings
+	servers []*contestant
+	rep     *fullReport
+	spare   int // runs that may be repeated for the sake of quiet
+}
+
+// group is works that find the servers alike.
+type group struct {
+	works []work
+	lone  bool
+	fresh bool
+}
+
+// groups are the works of one laboratory, those alike together, and those that
+// need all names in memory behind the others.
+func groups(chosen []work, unsigned bool) []group {
+	var out []group
+	for _, lone := range []bool{false, true} {
+		for _, fresh := range []bool{false, true} {
+			g := group{lone: lone, fresh: fresh}
+			for _, all := range []bool{false, true} {
+				for _, w := range chosen {
+					if w.unsigned == unsigned && w.lone == lone && w.fresh == fresh && w.all == all {
+						g.works = append(g.works, w)
+					}
+				}
+			}
+			if len(g.works) > 0 {
+				out = append(out, g)
+			}
+		}
+	}
+	return out
+}
+
+// laboratory builds one and does the works that belong there.
+func (f *fullRun) laboratory(ctx context.Context, dir string, unsigned bool, chosen []work) error {
+	todo := groups(chosen, unsigned)
+	if len(todo) == 0 {
+		return nil
+	}
+	set := f.set
+	set.signed = !unsigned
+	dir = filepath.Join(dir, map[bool]string{true: "unsigned", false: "signed"}[unsigned])
+	l, err := startLab(ctx, dir, set)
+	defer l.stop()
+	if err != nil {
+		return err
+	}
+	s, err := newStage(l, set)
+	if err != nil {
+		return err
+	}
+	for _, g := range todo {
+		for _, c := range f.servers {
+			c.threads = f.set.threads
+			if g.lone {
+				c.threads = 1
+			}
+			c.place()
+		}
+		if g.fresh {
+			err = f.rounds(ctx, s, f.servers, g.works)
+		} else {
+			err = f.standing(ctx, s, g.works)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// standing starts all servers that take part, and does works while they stand.
+func (f *fullRun) standing(ctx context.Context, s *stage, todo []work) error {
+	var up []*contestant
+	defer func() { stopContestants(f.servers) }()
+	for _, c := range f.servers {
+		if !takesPart(c, todo...) {
+			continue
+		}
+		err := c.startReady(ctx, s.lab)
+		if err == nil {
+			c.memory.start, err = c.resident()
+		}
+		if err == nil {
+			err = prime(ctx, s.lab, c, s.hot, true)
+		}
+		if err == nil {
+			c.memory.hot, err = c.resident()
+		}
+		if err = f.failed(ctx, "start", c, err); err != nil {
+			return err
+		}
+		up = append(up, c)
+	}
+	hot, all := split(todo)
+	if err := f.rounds(ctx, s, up, hot); err != nil || len(all) == 0 {
+		return err
+	}
+	for _, c := range up {
+		if !takesPart(c, all...) {
+			continue
+		}
+		err := prime(ctx, s.lab, c, s.all, true)
+		if err == nil {
+			c.memory.all, err = c.resident()
+		}
+		if err = f.failed(ctx, "all names", c, err); err != nil {
+			return err
+		}
+	}
+	return f.rounds(ctx, s, up, all)
+}
+
+// failed keeps an error of a server's for the report, so that the others' figures
+// are not lost. It returns what ends everything.
+func (f *fullRun) failed(ctx context.Context, what string, c *contestant, err error) error {
+	if err == nil || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	line, _, _ := strings.Cut(fmt.Sprintf("%s: %s: %v", what, c.name, err), "\n")
+	f.rep.Failures = append(f.rep.Failures, line)
+	fmt.Fprintf(os.Stderr, "%s: %s: %v\n", what, c.name, err)
+	return nil
+}
+
+// split divides works into those with the hot names in memory and those with all.
+func split(todo []work) (hot, all []work) {
+	for _, w := range todo {
+		if w.all {
+			all = append(all, w)
+		} else {
+			hot = append(hot, w)
+		}
+	}
+	return hot, all
+}
+
+// takesPart reports whether a server has a part in one of works.
+func takesPart(c *contestant, todo ...work) bool {
+	for _, w := range todo {
+		if w.echo || !c.kind.echo {
+			return true
+		}
+	}
+	return false
+}
+
+// rounds does works, one after the other, in rounds of all servers in turn.
+func (f *fullRun) rounds(ctx context.Context, s *stage, servers []*contestant, todo []work) error {
+	for _, w := range todo {
+		n := f.set.rounds
+		if w.once {
+			n = 1
+		}
+		for round := range n {
+			for i := range servers {
+				c := servers[(i+round)%len(servers)] // not always the same one first
+				if !takesPart(c, w) {
+					continue
+				}
+				r, err := quietest(&f.spare, func() (*figures, error) { return w.run(ctx, s, c, &w) })
+				if err != nil {
+					if err := f.failed(ctx, w.name, c, err); err != nil {
+						return err
+					}
+					continue
+				}
+				r.Work, r.Server, r.Round = w.name, c.name, round+1
+				f.rep.Runs = append(f.rep.Runs, *r)
+				fmt.Fprintln(os.Stderr, r)
+			}
+		}
+	}
+	return nil
+}
+
+// String tells a run in a line.
+func (f *figures) String() string {
+	line := fmt.Sprintf("%-11s round %d  %-8s", f.Work, f.Round, f.Server)
+	for _, m := range measures {
+		if v, ok := f.Values[m.key]; ok {
+			line += fmt.Sprintf("  %.*f %s", m.digits, v, m.short)
+		}
+	}
+	return line + fmt.Sprintf("  %d lost  strangers %.1f %%", f.Lost, 100*f.Strangers)
+}
+
+// What runs take beside the time that they are to take, in seconds, seen on two
+// cores: an estimate need not be better.
+const (
+	loadOverhead  = 0.5
+	coldOverhead  = 3.5 // start, and rest before and after
+	mixOverhead   = 6   // start, and asking for the hot names
+	primeOverhead = 6   // of a server, in each group
+	labOverhead   = 20
+)
+
+// estimate returns how long works will take if nobody disturbs them.
+func estimate(chosen []work, set settings, servers []*contestant) time.Duration {
+	seconds := 0.0
+	for _, unsigned := range []bool{true, false} {
+		todo := groups(chosen, unsigned)
+		if len(todo) > 0 {
+			seconds += labOverhead
+		}
+		for _, g := range todo {
+			for _, c := range servers {
+				for _, w := range g.works {
+					if takesPart(c, w) && !w.once {
+						seconds += float64(set.rounds) * w.seconds(set)
+					}
+				}
+				if !g.fresh && takesPart(c, g.works...) {
+					seconds += primeOverhead
+				}
+			}
+		}
+	}
+	return time.Duration(seconds * float64(time.Second)).Round(time.Minute)
+}
+
+// seconds is what a run of w takes.
+func (w *work) seconds(set settings) float64 {
+	switch {
+	case w.fresh && w.load != nil:
+		return set.run.Seconds() + mixOverhead
+	case w.fresh:
+		return set.run.Seconds()/2 + coldOverhead // servers differ
+	}
+	return set.run.Seconds() + loadOverhead
+}
+
+// spareShare is how many runs may be repeated for the sake of quiet, as a share
+// of all.
+const spareShare = 0.2
+
+func spareRuns(chosen []work, set settings, servers int) int {
+	return int(spareShare*float64(len(chosen)*set.rounds*servers)) + 1
+}
+
+// announce says what is going to happen, and how long it may take.
+func announce(chosen []work, set settings, servers []*contestant) string {
+	d := estimate(chosen, set, servers)
+	return fmt.Sprintf("%d works, %d servers, %d rounds of %v: about %v, and up to %v more if others use the machine",
+		len(chosen), len(servers), set.rounds, set.run, d, time.Duration(spareShare*float64(d)).Round(time.Minute))
+}
