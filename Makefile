@@ -5,7 +5,7 @@ TOOL    := go tool -modfile=tools/go.mod
 # Name servers are in sbin, which not everybody's PATH has.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help build run demo test replay race lint fmt screenshots fuzz bench bench-cold bench-dnstap bench-attack pgo soak clean
+.PHONY: help build run demo test replay race lint fmt screenshots fuzz bench bench-warm bench-cold bench-dnstap bench-attack pgo soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -40,7 +40,11 @@ screenshots: ## take the pictures of the status page in docs (Chromium)
 fuzz: ## every fuzz target, 20 seconds each
 	tools/fuzz 20s
 
-bench: build ## warm UDP beside Unbound; writes bench/results (root, about 3 minutes)
+bench: build ## everything beside four other resolvers; writes bench/results and docs/performance.md (root, about 50 minutes; BENCH='-time 5s': 30)
+	tools/install-bench-deps
+	go run ./bench full $(BENCH) && go run ./bench report
+
+bench-warm: build ## warm UDP beside Unbound; writes bench/results (root, about 3 minutes)
 	go run ./bench warm
 
 bench-cold: build ## cold names beside Unbound, then with faulty servers; writes bench/results (root, about 3 minutes)

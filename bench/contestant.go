@@ -230,9 +230,6 @@ func (c *contestant) alive() error {
 	return errors.Join(errs...)
 }
 
-// cpuTime returns what all processes have used, in steps of a tick.
-func (c *contestant) cpuTime() (time.Duration, error) { return sumOf(c.procs, cpuTime) }
-
 // cpuClock returns what all processes have used, to the nanosecond.
 func (c *contestant) cpuClock() (time.Duration, error) { return sumOf(c.procs, cpuClock) }
 

@@ -190,6 +190,9 @@ func (w *workResult) row(server string) *resultRow {
 // busy is the share of what there is from which on something is at its end.
 const busy = 0.95
 
+// limitDriver is the limit that says nothing of a server.
+const limitDriver = "dnsperf"
+
 // limit says what kept a server from answering more, as far as CPU time tells.
 func (r *fullReport) limit(w *workResult, row *resultRow) string {
 	cores := float64(r.Cores)
@@ -201,10 +204,10 @@ func (r *fullReport) limit(w *workResult, row *resultRow) string {
 	case w.Load == "":
 		return ""
 	case row.LoadCores >= busy*loadCores:
-		return "dnsperf"
+		return limitDriver
 	case row.ServerCores >= busy*min(float64(w.Threads), cores):
 		return "server"
-	case row.AllCores >= busy*cores:
+	case row.AllCores+row.Strangers*cores >= busy*cores:
 		return "machine"
 	}
 	return "-q" // all queries that may be on the way are

@@ -134,7 +134,7 @@ func (r *fullReport) group(w *workResult, key, title string) barGroup {
 		}
 		text := fmt.Sprintf("%.*f", digits, s.Median)
 		if ratio := row.Ratio[key].Median; ratio > 0 {
-			text += fmt.Sprintf(" (%.2f of %s's)", ratio, r.Servers[0].Name)
+			text += fmt.Sprintf(" (%.2f × %s's)", ratio, r.Servers[0].Name)
 		}
 		g.bars = append(g.bars, bar{label: row.Server, value: s, text: text, color: r.color(row.Server)})
 	}

@@ -44,7 +44,7 @@ func works() []work {
 		},
 		{
 			name: "udp-do", title: "Warm UDP with DO", unit: "query", measures: hitMeasures, echo: true,
-			how:  "The same by clients that want signatures, which makes most answers four times as long.",
+			how:  "The same by clients that want signatures, which makes answers three times as long.",
 			load: func(s *stage) load { ld := hits(s); ld.do = true; return ld }, run: loadHot,
 		},
 		{
