@@ -219,6 +219,7 @@ type admitted struct {
 	shared  bool           // by many clients of a proxy
 	leaving sync.Once
 	shaken  sync.Once
+	haste   *haste // nil: none
 }
 
 // NetConn returns the connection itself.
@@ -253,6 +254,13 @@ type door struct {
 	conns   *Conns
 	config  *tls.Config    // nil: cleartext
 	proxies []netip.Prefix // that are believed, without config
+	closing sync.Once
+}
+
+// Close closes the listener. To call it again does nothing.
+func (d *door) Close() (err error) {
+	d.closing.Do(func() { err = d.Listener.Close() })
+	return err
 }
 
 // Accept waits for a connection that there is room for.

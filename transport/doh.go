@@ -51,15 +51,18 @@ type DoHOptions struct {
 // DoHStats is what a [DoH] has seen since it was made.
 type DoHStats struct {
 	WebCounts
+	HTTP2 HTTP2Stats
 }
 
 // DoH serves DNS over HTTPS (RFC 8484), HTTP/1.1 and HTTP/2, and without TLS to
-// proxies that have it. Each request is answered on a goroutine of its own, of
-// which HTTP/2 has MaxStreams on a connection.
+// proxies that have it. Each connection has a goroutine, which answers what memory
+// can; a connection of HTTP/2 has others for the rest, of which there are
+// MaxStreams at most.
 type DoH struct {
 	web
 	opt    DoHOptions
-	server http.Server
+	server http.Server // HTTP/1.1, and who begins
+	http2  h2Server
 
 	mu      sync.Mutex // guards what is below it, and Start against Shutdown
 	doors   []*door
@@ -77,6 +80,7 @@ func NewDoH(opt DoHOptions) *DoH {
 	d := &DoH{opt: opt, cancel: func() {}}
 	d.init(newService(opt.Handler, opt.Slots, opt.Timeout, opt.UDPSize, opt.Log), wire.DoH, opt.Path)
 	d.tap, d.proxies = opt.Tap, opt.Proxies
+	d.http2.init()
 	d.configure(opt)
 	return d
 }
@@ -111,16 +115,13 @@ func (d *DoH) Remove(l net.Listener) (err error) {
 		if b.Listener != l {
 			return false
 		}
-		err = l.Close()
+		err = b.Close() // which the server may do too
 		return true
 	})
 	return err
 }
 
-// configure sets up the HTTP server. Besides what is set here, package http holds
-// a client to 10,000 frames of control that are not taken (SETTINGS and PING
-// floods), to maxHeader over all CONTINUATION frames, and to 4 × MaxStreams
-// requests that were reset and are not over yet.
+// configure sets up the HTTP server.
 func (d *DoH) configure(opt DoHOptions) {
 	message := orDefault(opt.MessageTimeout, DefaultMessageTimeout)
 	protocols := new(http.Protocols)
@@ -130,26 +131,21 @@ func (d *DoH) configure(opt DoHOptions) {
 	d.server = http.Server{
 		Handler:           &d.web,
 		Protocols:         protocols,
+		TLSNextProto:      d.serveHTTP2(),
 		ReadHeaderTimeout: message, // also of a handshake
 		ReadTimeout:       message,
 		WriteTimeout:      d.timeout() + message, // from when the request was read
 		IdleTimeout:       orDefault(opt.IdleTimeout, DefaultDoHIdleTime),
 		MaxHeaderBytes:    maxHeader,
-		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams: orDefault(opt.MaxStreams, DefaultStreams),
-			// Room for one message for each stream, and some for all together: who
-			// posts more waits.
-			MaxReceiveBufferPerConnection: 256 << 10,
-			MaxReceiveBufferPerStream:     16 << 10,
-			MaxDecoderHeaderTableSize:     4 << 10,
-			MaxEncoderHeaderTableSize:     4 << 10,
-			WriteByteTimeout:              message,
-		},
-		ConnContext: d.connContext,
+		ConnContext:       d.connContext,
 		// What clients get wrong in a handshake is theirs to see.
 		ErrorLog: slog.NewLogLogger(d.log.log.Handler(), slog.LevelDebug),
 	}
+	d.server.RegisterOnShutdown(d.http2.leave)
 }
+
+// streams returns how many requests of HTTP/2 may be on the way on a connection.
+func (d *DoH) streams() int { return orDefault(d.opt.MaxStreams, DefaultStreams) }
 
 // connContext puts into the context of c's requests what is known of c.
 func (d *DoH) connContext(ctx context.Context, c net.Conn) context.Context {
@@ -162,7 +158,9 @@ func (d *DoH) connContext(ctx context.Context, c net.Conn) context.Context {
 	ends := func() webEnds {
 		return webEnds{addrPort(a.RemoteAddr()), addrPort(a.LocalAddr()), !secure && believed(a, d.proxies)}
 	}
-	return context.WithValue(ctx, webConnKey{}, &webConn{ends: ends, shook: a.shook, cut: func() { _ = a.Close() }})
+	return context.WithValue(ctx, webConnKey{}, &webConn{
+		ends: ends, shook: a.shook, cut: func() { _ = a.Close() }, inner: a,
+	})
 }
 
 // Start begins to accept. The end of ctx ends the queries in flight, but only
@@ -224,4 +222,4 @@ func (d *DoH) Shutdown(ctx context.Context) error {
 
 // Stats returns the current numbers. Each is exact; together they are not of one
 // moment.
-func (d *DoH) Stats() DoHStats { return DoHStats{d.n.counts()} }
+func (d *DoH) Stats() DoHStats { return DoHStats{d.n.counts(), d.http2.stats()} }

@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -14,6 +13,7 @@ import (
 	"net/http/httptest"
 	"net/http/httptrace"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"golang.org/x/net/http2"
 
 	"shirube/internal/lab/ca"
 	"shirube/internal/netx"
@@ -270,8 +271,8 @@ func TestDoHTellsWhatIsNoMessage(t *testing.T) {
 // decoded nothing.
 func TestDoHReadsABodyAfterAnEmptyVariable(t *testing.T) {
 	x := new(webExchange)
-	if cut, failure := x.readURL("dns="); cut || failure != webOK || len(x.msg) != 0 {
-		t.Fatalf("dns=: %v, %v, %d octets", cut, failure, len(x.msg))
+	if failure := x.readURL("dns="); failure != webOK || len(x.msg) != 0 {
+		t.Fatalf("dns=: %v, %d octets", failure, len(x.msg))
 	}
 	msg := packQuery(t, 0, "hit")
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, DefaultPath, bytes.NewReader(msg))
@@ -660,27 +661,32 @@ func dialTLS(tb testing.TB, to netip.AddrPort, protocol string) *tls.Conn {
 // TestDoHCutsSlowClients dribbles in each way, and wants the connection to end
 // long before it would be done.
 func TestDoHCutsSlowClients(t *testing.T) {
-	opt := DoHOptions{Handler: newScripted(), MessageTimeout: 200 * time.Millisecond, IdleTimeout: 300 * time.Millisecond}
-	d, secure, _ := startDoH(t, opt)
-	ends := func(what string, c net.Conn) {
-		t.Helper()
-		if _, err := io.Copy(io.Discard, bufio.NewReader(c)); errors.Is(err, context.DeadlineExceeded) {
+	const message, idle = 2 * time.Second, 3 * time.Second // enough for a handshake on a busy machine
+	d, secure, _ := startDoH(t, DoHOptions{Handler: newScripted(), MessageTimeout: message, IdleTimeout: idle})
+	clients := map[string]net.Conn{"no handshake": dial(t, "tcp", secure)}
+	for what, text := range map[string]string{
+		"half a header":        "POST /dns-query HTTP/1.1\r\nHost: a\r\n",
+		"an octet of 65,535":   "POST /dns-query HTTP/1.1\r\nHost: a\r\nContent-Type: application/dns-message\r\nContent-Length: 65535\r\n\r\nx",
+		"idle":                 "GET /dns-query HTTP/1.1\r\nHost: a\r\n\r\n",
+		"half a preface":       "PRI * HTTP",
+		"no SETTINGS":          http2.ClientPreface,
+		"half a frame":         http2.ClientPreface + string(appendSettings(nil)) + "\x00\x00\x08",
+		"half a header, by h2": http2.ClientPreface + string(appendSettings(nil)) + string(appendFrame(nil, http2.FrameHeaders, 0, 1, 0)),
+	} {
+		protocol := "http/1.1"
+		if strings.HasPrefix(text, "PRI") {
+			protocol = "h2"
+		}
+		clients[what] = dialTLS(t, secure, protocol)
+		write(t, clients[what], []byte(text))
+	}
+	for what, c := range clients {
+		if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	ends("no handshake", dial(t, "tcp", secure))
-
-	half := dialTLS(t, secure, "http/1.1")
-	write(t, half, []byte("POST /dns-query HTTP/1.1\r\nHost: a\r\n"))
-	ends("half a header", half)
-
-	body := dialTLS(t, secure, "http/1.1")
-	write(t, body, []byte("POST /dns-query HTTP/1.1\r\nHost: a\r\nContent-Type: application/dns-message\r\nContent-Length: 65535\r\n\r\nx"))
-	ends("an octet of 65,535", body)
-
-	idle := dialTLS(t, secure, "http/1.1")
-	write(t, idle, []byte("GET /dns-query HTTP/1.1\r\nHost: a\r\n\r\n"))
-	ends("idle", idle)
-
 	eventually(t, "nothing is left of them", func() bool { return d.opt.Conns.Stats().Open == 0 })
+	if n := d.Stats().HTTP2.Ends[HTTP2SlowWriter]; n != 4 {
+		t.Errorf("%d connections of HTTP/2 were too slow, want 4", n)
+	}
 }

@@ -127,6 +127,7 @@ func TestTCPTellsTheHandlerHowLongItMayBeIdle(t *testing.T) {
 	h := seen{make(chan wire.Query, 1)}
 	s, p := servePipes(t, TCPOptions{Handler: h, MaxConns: 100, IdleTimeout: 7 * time.Second})
 	c, _ := p.dial(t, "192.0.2.1:4000")
+	eventually(t, "the connection is counted", func() bool { return s.conns.open.Load() == 1 })
 	for open, want := range map[int64]time.Duration{1: 7 * time.Second, 75: 3500 * time.Millisecond, 95: 0} {
 		s.conns.open.Store(open)
 		write(t, c, frame(packQuery(t, 1, "hit")))

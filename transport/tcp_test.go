@@ -377,11 +377,9 @@ func TestTCPCutsSlowReadersOnLoopback(t *testing.T) {
 		c := dialNarrow(t, at)
 		q := frame(packQuery(t, 1, label))
 		start := time.Now()
-		for range 400 { // 24 MB of answers, which nobody reads; the send buffer takes 4 MB
-			if _, err := c.Write(q); err != nil {
-				break
-			}
-		}
+		// 24 MB of answers, which nobody reads; the send buffer takes 4 MB. At once, so
+		// that no query is cut while this waits for a processor.
+		_, _ = c.Write(bytes.Repeat(q, 400))
 		eventually(t, label+" is cut", func() bool { st := s.Stats(); return st.Closed[ClosedSlowReader] == 1 && st.Open == 0 })
 		if d := time.Since(start); d > patience/2 {
 			t.Errorf("%s: cut after %s: the answers in flight have had a timeout each", label, d)

@@ -33,6 +33,7 @@ type tcpConn struct {
 	tcp     *TCP
 	conn    net.Conn
 	stream  *netx.Stream // of conn; nil: conn is no bare TCP connection
+	hastens bool         // conn has settle called before it waits
 	client  netip.AddrPort
 	counted bool // among its client's, by the roster
 
@@ -72,6 +73,10 @@ func (c *tcpConn) run(ctx context.Context) {
 	defer c.tcp.conns.remove(c)
 	c.ctx = deadline.New(ctx, time.Time{})
 	reason, ok := c.open()
+	if secured, is := c.conn.(*securedConn); is {
+		secured.inner.hasten(c.settle, func() time.Duration { return c.tcp.opt.Load().MessageTimeout })
+		c.hastens = true
+	}
 	if ok {
 		reason = c.read()
 	}
@@ -147,11 +152,16 @@ func (c *tcpConn) read() CloseReason {
 				return reason
 			}
 		}
-		if !c.flush() {
+		// With TLS they may have come together in records of their own.
+		if !c.hastens && !c.flush() {
 			return ClosedReset // flush has ended the connection, with its reason
 		}
 	}
 }
+
+// settle is called by the goroutine that reads before it waits for octets. Should
+// it end the connection, that cannot be read any more.
+func (c *tcpConn) settle() { c.flush() }
 
 // fill waits for octets. It reports false when it has to wait no more, and why.
 func (c *tcpConn) fill() (CloseReason, bool) {
@@ -356,7 +366,10 @@ func (c *tcpConn) write(b []byte) bool {
 		b = b[n:]
 	}
 	if err == nil && len(b) > 0 {
-		if err = c.conn.SetWriteDeadline(until); err == nil {
+		if !c.hastens { // else the deadline is set for what does not fit
+			err = c.conn.SetWriteDeadline(until)
+		}
+		if err == nil {
 			_, err = c.conn.Write(b)
 		}
 	}

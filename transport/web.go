@@ -97,9 +97,28 @@ type web struct {
 	n         webCounters
 	proto     wire.Proto
 	path      string
+	altSvc    string         // where the same is served over HTTP/3 (RFC 7838); empty: nowhere
 	proxies   []netip.Prefix // that are believed whom they ask for
 	draining  atomic.Bool
 	exchanges sync.Pool // of *webExchange
+	clock     atomic.Pointer[webDate]
+}
+
+// webDate is a second as HTTP writes it (RFC 9110 §5.6.7).
+type webDate struct {
+	second int64
+	text   string
+}
+
+// date returns what time it is.
+func (h *web) date() string {
+	now := time.Now()
+	d := h.clock.Load()
+	if d == nil || d.second != now.Unix() {
+		d = &webDate{now.Unix(), now.UTC().Format(http.TimeFormat)}
+		h.clock.Store(d)
+	}
+	return d.text
 }
 
 // webExchange is the memory that one request and its response need.
@@ -135,6 +154,8 @@ type webConn struct {
 	ends  func() webEnds
 	shook func(resumed bool)
 	cut   func() // closes the connection
+
+	inner *admitted // the connection of TCP; nil: it is QUIC
 
 	once sync.Once
 	webEnds
@@ -180,7 +201,7 @@ func (h *web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	client := c.client
 	if failure == webOK && c.believed {
 		var ok bool
-		if client, ok = forwardedFor(r.Header, c.client, h.proxies); !ok {
+		if client, ok = forwardedFor(r.Header["X-Forwarded-For"], c.client, h.proxies); !ok {
 			failure = WebBadRequest
 		}
 	}
@@ -200,7 +221,7 @@ func (h *web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if h.draining.Load() {
 			w.Header()["Connection"] = goAway
 		}
-		send(w, rsp)
+		h.send(w, rsp)
 	}
 }
 
@@ -213,11 +234,14 @@ func (h *web) gone(c *webConn) {
 	}
 }
 
+// allowed are the methods that are served.
+const allowed = "GET, HEAD, POST"
+
 // fail answers a request that holds no message.
 func (h *web) fail(w http.ResponseWriter, e WebError) {
 	h.n.errors[e].Add(1)
 	if e == WebMethod {
-		w.Header().Set("Allow", "GET, HEAD, POST") // RFC 9110 §15.5.6
+		w.Header().Set("Allow", allowed) // RFC 9110 §15.5.6
 	}
 	status := webErrors[e].status
 	http.Error(w, http.StatusText(status), status)
@@ -230,8 +254,11 @@ var goAway = []string{"close"}
 var contentType = []string{mediaType}
 
 // send answers with a message.
-func send(w http.ResponseWriter, rsp []byte) {
+func (h *web) send(w http.ResponseWriter, rsp []byte) {
 	fields := w.Header()
+	if h.altSvc != "" {
+		fields["Alt-Svc"] = []string{h.altSvc}
+	}
 	fields["Content-Type"] = contentType
 	fields["Content-Length"] = []string{strconv.Itoa(len(rsp))}
 	fields["Cache-Control"] = []string{"max-age=" + strconv.FormatUint(uint64(wire.Freshness(rsp)), 10)} // RFC 8484 §5.1
@@ -240,15 +267,10 @@ func send(w http.ResponseWriter, rsp []byte) {
 
 // exchange answers the message in x; nil: with nothing.
 func (h *web) exchange(ctx context.Context, x *webExchange, client, local netip.AddrPort, cut bool) ([]byte, WebError) {
-	q := &x.q
-	status := parse(q, x.msg, cut)
-	if status == wire.Ignored {
-		h.n.received.Add(1)
-		h.n.status[status].Add(1)
-		return nil, WebBadRequest // RFC 8484 has no message that is no query
+	rsp, outcome, failure := h.atOnce(x, client, local, time.Now(), cut)
+	if failure != webOK {
+		return nil, failure
 	}
-	q.Client, q.Local, q.Proto, q.Received, q.Limit = client, local, h.proto, time.Now(), wire.MaxMsgSize
-	rsp, outcome := h.answer(&h.n.counters, x.out[:0], x.msg, q, status)
 	if outcome == Deferred {
 		rsp, outcome = h.deferred(ctx, x)
 	}
@@ -259,40 +281,84 @@ func (h *web) exchange(ctx context.Context, x *webExchange, client, local netip.
 	return rsp, webOK
 }
 
+// atOnce answers the message in x, which came at that time, if memory can.
+func (h *web) atOnce(x *webExchange, client, local netip.AddrPort, now time.Time, cut bool) ([]byte, Outcome, WebError) {
+	q := &x.q
+	status := parse(q, x.msg, cut)
+	if status == wire.Ignored {
+		h.n.received.Add(1)
+		h.n.status[status].Add(1)
+		return nil, Dropped, WebBadRequest // RFC 8484 has no message that is no query
+	}
+	q.Client, q.Local, q.Proto, q.Received, q.Limit = client, local, h.proto, now, wire.MaxMsgSize
+	rsp, outcome := h.answer(&h.n.counters, x.out[:0], x.msg, q, status)
+	return rsp, outcome, webOK
+}
+
 // deferred answers the query in x, which memory did not. It may block.
 func (h *web) deferred(ctx context.Context, x *webExchange) ([]byte, Outcome) {
 	rsp, ok := h.take(&h.n.counters, x.out[:0], &x.q)
 	if !ok {
 		return rsp, Answered
 	}
-	stack.Reserve()
-	if rsp = h.serve(ctx, &h.n.counters, x.out[:0], &x.q); rsp == nil {
+	if rsp = h.later(ctx, x); rsp == nil {
 		return nil, Dropped
 	}
-	h.answered(&h.n.counters, &x.q, rsp)
 	return rsp, Answered
+}
+
+// later answers the query in x, which has a slot; nil: with nothing. It may block.
+func (h *web) later(ctx context.Context, x *webExchange) []byte {
+	stack.Reserve()
+	rsp := h.serve(ctx, &h.n.counters, x.out[:0], &x.q)
+	if rsp != nil {
+		h.answered(&h.n.counters, &x.q, rsp)
+		x.out = rsp
+	}
+	return rsp
 }
 
 // read reads the message in r into x. It may be cut, if it is longer than any
 // query.
 func (h *web) read(x *webExchange, r *http.Request) (cut bool, failure WebError) {
-	if r.URL.Path != h.path {
-		return false, WebNotFound
+	failure = h.check(x, r.Method, r.URL.Path, r.URL.RawQuery, r.Header.Get("Content-Type"), r.ContentLength)
+	if failure != webOK || r.Method != http.MethodPost {
+		return false, failure
 	}
-	switch r.Method {
+	return x.readBody(r)
+}
+
+// check reports what is wrong with a request, and reads its message into x if that
+// is not its body.
+func (h *web) check(x *webExchange, method, path, query, media string, length int64) WebError {
+	if path != h.path {
+		return WebNotFound
+	}
+	switch method {
 	case http.MethodGet, http.MethodHead:
 		h.n.get.Add(1)
-		return x.readURL(r.URL.RawQuery)
+		return x.readURL(query)
 	case http.MethodPost:
-		return x.readBody(r)
+		return checkBody(media, length)
 	}
-	return false, WebMethod
+	return WebMethod
+}
+
+// checkBody reports what is wrong with a body of that type and length.
+func checkBody(media string, length int64) WebError {
+	if media, _, _ := strings.Cut(media, ";"); media != mediaType && !strings.EqualFold(strings.TrimSpace(media), mediaType) {
+		return WebMediaType
+	}
+	if length > maxPost {
+		return WebTooLarge
+	}
+	return webOK
 }
 
 // readURL reads the message in the variable dns of a URL's query (RFC 8484 §4.1).
-func (x *webExchange) readURL(query string) (cut bool, failure WebError) {
+func (x *webExchange) readURL(query string) WebError {
 	if len(query) > maxGet {
-		return false, WebURITooLong
+		return WebURITooLong
 	}
 	for query != "" {
 		var field string
@@ -304,29 +370,23 @@ func (x *webExchange) readURL(query string) (cut bool, failure WebError) {
 		if strings.IndexByte(value, '%') >= 0 { // nothing in it has to be escaped, but may be
 			var err error
 			if value, err = url.QueryUnescape(value); err != nil {
-				return false, WebBadRequest
+				return WebBadRequest
 			}
 		}
 		x.msg = append(x.msg[:0], strings.TrimRight(value, "=")...) // RFC 8484 §6: none, but some send them
 		var err error
 		if x.decoded, err = base64.RawURLEncoding.AppendDecode(x.decoded[:0], x.msg); err != nil {
-			return false, WebBadRequest
+			return WebBadRequest
 		}
 		x.msg, x.decoded = x.decoded, x.msg
-		return false, webOK
+		return webOK
 	}
-	return false, WebBadRequest
+	return WebBadRequest
 }
 
 // readBody reads the message that is r's body. Memory is taken for what has come,
 // not for what was announced.
 func (x *webExchange) readBody(r *http.Request) (cut bool, failure WebError) {
-	if media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(media), mediaType) {
-		return false, WebMediaType
-	}
-	if r.ContentLength > maxPost {
-		return false, WebTooLarge
-	}
 	x.msg = x.msg[:0]
 	for {
 		if len(x.msg) == cap(x.msg) {
@@ -348,13 +408,13 @@ func (x *webExchange) readBody(r *http.Request) (cut bool, failure WebError) {
 	}
 }
 
-// forwardedFor returns whom a proxy asks for, as the last of the addresses in
-// X-Forwarded-For that is not itself a proxy's: those before it are anybody's
+// forwardedFor returns whom a proxy asks for, as the last of the addresses in lines,
+// the fields X-Forwarded-For, that is not itself a proxy's: those before it are anybody's
 // word. Without the field it is the proxy that asks. It reports false when the
 // field cannot be read.
-func forwardedFor(fields http.Header, proxy netip.AddrPort, proxies []netip.Prefix) (netip.AddrPort, bool) {
+func forwardedFor(lines []string, proxy netip.AddrPort, proxies []netip.Prefix) (netip.AddrPort, bool) {
 	client := proxy
-	for _, line := range slices.Backward(fields["X-Forwarded-For"]) {
+	for _, line := range slices.Backward(lines) {
 		for line != "" {
 			at := strings.LastIndexByte(line, ',')
 			text := strings.Trim(line[at+1:], " \t")

@@ -126,7 +126,8 @@ func (d *Daemon) snapshot() metrics.Snapshot {
 		UDP: s.UDP, Streams: streams(&s), Slots: s.Slots, Frontend: s.Frontend, Shared: s.Shared,
 		Answers: s.Answers, Memory: s.Memory, MemoryLimit: int64(p.Config.Cache.RRsetsSize),
 		Resolver: s.Resolver, Upstream: s.Upstream, Dnstap: s.Dnstap,
-		Certificates: s.TLS.Certificates,
+		Webs:  []metrics.Web{metrics.NewWeb(wire.DoH, &s.DoH.WebCounts), metrics.NewWeb(wire.DoH3, &s.DoH3.WebCounts)},
+		HTTP2: s.DoH.HTTP2, Certificates: s.TLS.Certificates,
 	}
 	if p.LocalRoot != nil {
 		m.LocalRoot = &s.LocalRoot

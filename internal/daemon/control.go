@@ -196,6 +196,9 @@ func counterWords() map[string][]string {
 		words["doh.errors"] = append(words["doh.errors"], i.String())
 	}
 	words["doh3.errors"] = words["doh.errors"]
+	for i := range transport.NumHTTP2Ends {
+		words["doh.http2.ends"] = append(words["doh.http2.ends"], i.String())
+	}
 	for _, t := range []string{"udp", "tcp", "dot", "doh", "doh3", "doq"} {
 		words[t+".status"] = status
 		for i := range transport.NumTypeClasses {

@@ -54,6 +54,9 @@ type Snapshot struct {
 	Anchors   *Anchors // nil: nothing is validated
 	Dnstap    dnstap.Stats
 
+	Webs  []Web
+	HTTP2 transport.HTTP2Stats
+
 	Certificates certs.Stats // zero without any
 }
 
@@ -61,6 +64,19 @@ type Snapshot struct {
 type Stream struct {
 	Proto wire.Proto
 	transport.TCPStats
+}
+
+// Web is a transport on HTTP.
+type Web struct {
+	Proto    wire.Proto
+	Messages uint64 // that requests held
+	Resets   uint64 // requests that the client did not wait for
+	Errors   [transport.NumWebErrors]uint64
+}
+
+// NewWeb returns what there are metrics of in c.
+func NewWeb(proto wire.Proto, c *transport.WebCounts) Web {
+	return Web{Proto: proto, Messages: c.Received, Resets: c.Resets, Errors: c.Errors}
 }
 
 // Anchors is what is trusted.
@@ -104,6 +120,7 @@ func Table() []Group {
 	return []Group{
 		{"Server", serverMetrics()},
 		{"Clients", clientMetrics()},
+		{"HTTP", webMetrics()},
 		{"Answers", answerMetrics()},
 		{"Memory", memoryMetrics()},
 		{"Shared cache", sharedMetrics()},

@@ -33,6 +33,7 @@ func full() Snapshot {
 		Version:   "1.2.3",
 		Started:   time.Unix(1_700_000_000, 0),
 		Streams:   []Stream{{Proto: wire.TCP}},
+		Webs:      []Web{{Proto: wire.DoH}},
 		LocalRoot: new(localroot.Stats),
 		Anchors:   &Anchors{States: map[string]int{"valid": 0}},
 		Dnstap:    dnstap.Stats{{Name: "collector"}},
