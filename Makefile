@@ -5,7 +5,7 @@ TOOL    := go tool -modfile=tools/go.mod
 # Name servers are in sbin, which not everybody's PATH has.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help build run demo test replay race lint fmt screenshots fuzz bench bench-warm bench-cold bench-dnstap bench-attack pgo soak clean
+.PHONY: help build run demo test replay race lint fmt screenshots fuzz bench bench-warm bench-cold bench-encrypted bench-dnstap bench-attack pgo soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,9 @@ bench-warm: build ## warm UDP beside Unbound; writes bench/results (root, about 
 
 bench-cold: build ## cold names beside Unbound, then with faulty servers; writes bench/results (root, about 3 minutes)
 	go run ./bench cold && go run ./bench cold -signed && go run ./bench cold -faults
+
+bench-encrypted: build ## DoT, DoH and handshakes beside Unbound, Knot Resolver and BIND; writes bench/results (root, about 8 minutes)
+	go run ./bench encrypted -rounds 3 -peers unbound,knot,bind,shirube
 
 bench-dnstap: build ## warm UDP with dnstap of all, of one in 100, and to a stopped collector, beside none (root, about 4 minutes)
 	go run ./bench warm -peers shirube,shirube-tap,shirube-tap100,shirube-tapstopped -out bench/out

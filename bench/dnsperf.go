@@ -21,6 +21,7 @@ type load struct {
 	patience    time.Duration // -t: until a query counts as lost
 	once        bool          // -n 1: stop when every question was asked once
 	tcp         bool          // -m tcp: clients are connections, which stay open
+	secure      string        // -m: dot or doh, if it is one of these
 	do          bool          // -D: the client wants signatures
 	cpus        string        // that dnsperf may run on, as taskset(1) names them; empty: all
 }
@@ -37,15 +38,32 @@ func hitLoad(length time.Duration, tcp bool) load {
 
 // transport names what the queries come over, as dnsperf does.
 func (ld load) transport() string {
-	if ld.tcp {
+	switch {
+	case ld.secure != "":
+		return ld.secure
+	case ld.tcp:
 		return "tcp"
 	}
 	return "udp"
 }
 
+// port returns where servers are asked so.
+func (ld load) port() int {
+	switch ld.transport() {
+	case "dot":
+		return dotPort
+	case "doh":
+		return dohPort
+	}
+	return 53
+}
+
 // flags are those of dnsperf that say how it asks.
 func (ld load) flags() []string {
 	f := []string{"-m", ld.transport(), "-c", strconv.Itoa(ld.clients), "-T", strconv.Itoa(ld.threads), "-q", strconv.Itoa(ld.outstanding)}
+	if ld.secure == "doh" {
+		f = append(f, "-O", "doh-uri=https://dns.bench/dns-query", "-O", "doh-method=GET")
+	}
 	if ld.do {
 		f = append(f, "-D")
 	}
@@ -54,7 +72,7 @@ func (ld load) flags() []string {
 
 // command is what loads a server with the questions of a file.
 func (ld load) command(server netip.Addr, questions string) []string {
-	argv := []string{"dnsperf", "-s", server.String(), "-p", "53", "-d", questions}
+	argv := []string{"dnsperf", "-s", server.String(), "-p", strconv.Itoa(ld.port()), "-d", questions}
 	if ld.cpus != "" {
 		argv = append([]string{"taskset", "-c", ld.cpus}, argv...)
 	}

@@ -25,6 +25,7 @@ type settings struct {
 	delay   time.Duration // of the slow ones (cold)
 	perf    string        // directory for profiles; empty: none (cold)
 	tcp     bool          // the load comes over TCP (warm)
+	loads   string        // comma-separated names of what is measured; empty: all (encrypted)
 	conns   int           // connections (idle)
 	listen  string        // address and port (echo)
 	works   string        // comma-separated (full)

@@ -21,6 +21,8 @@ type lab struct {
 	tcp     bool    // what servers are loaded with comes over TCP
 	limits  string  // lines below limits in Shirube's configuration
 	admin   string  // lines of it for its admin listener
+
+	identity *identity // of servers that speak DoT and DoH; nil: they do not
 }
 
 // startLab writes the zones and starts three NSD, one for each tier. The caller

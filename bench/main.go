@@ -34,6 +34,7 @@ func subcommands() []subcommand {
 	return []subcommand{
 		{name: "warm", does: "names in memory, over UDP or TCP: queries per second, server CPU per query", own: warmFlags, run: warm},
 		{name: "cold", does: "names that nobody asked for yet: server CPU, upstream packets, latency", own: coldFlags, run: cold},
+		{name: "encrypted", does: "names in memory, over DoT and DoH, and handshakes: server CPU for each", own: encryptedFlags, run: encrypted},
 		{name: "full", does: "all that the results in docs/performance.md rest on; -works names parts of it", own: fullFlags, run: full},
 		{name: "report", does: "the text, the plots and docs/performance.md once more, of results that are there", own: reportFlags, run: rewrite, bare: true},
 		{name: "attack", does: "names in memory while names of hostile signed zones are asked for: latency", own: attackFlags, run: attack},

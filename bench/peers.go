@@ -19,7 +19,7 @@ func unboundVersion(ctx context.Context, program string) (string, error) {
 }
 
 func prepareUnbound(_ context.Context, l *lab, c *contestant) ([][]string, error) {
-	conf, err := c.configure(l, "unbound.conf", unboundConf(l, c))
+	conf, err := c.configure(l, "unbound.conf", l.secureUnbound(c, unboundConf(l, c)))
 	return [][]string{{c.program, "-d", "-c", conf}}, err
 }
 
@@ -83,7 +83,7 @@ func prepareBIND(ctx context.Context, l *lab, c *contestant) ([][]string, error)
 	if err != nil {
 		return nil, err
 	}
-	conf, err := c.configure(l, "named.conf", text)
+	conf, err := c.configure(l, "named.conf", l.secureBIND(c, text))
 	return [][]string{{c.program, "-f", "-4", "-n", fmt.Sprint(c.threads), "-c", conf}}, err
 }
 
@@ -154,7 +154,7 @@ func prepareKnot(_ context.Context, l *lab, c *contestant) ([][]string, error) {
 	} else {
 		text += "trust_anchors.remove('.')\n"
 	}
-	conf, err := c.configure(l, "kresd.conf", text)
+	conf, err := c.configure(l, "kresd.conf", l.secureKnot(c, text))
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,7 @@ func prepareShirube(_ context.Context, l *lab, c *contestant) ([][]string, error
 
 // shirubeWith is Shirube with more lines at the end of its configuration.
 func shirubeWith(l *lab, c *contestant, more string) ([][]string, error) {
-	conf, err := c.configure(l, "shirube.yaml", shirubeConf(l, c)+more)
+	conf, err := c.configure(l, "shirube.yaml", l.secureShirube(c, shirubeConf(l, c))+more)
 	return [][]string{{c.program, "serve", "--config", conf}}, err
 }
 

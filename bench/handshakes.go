@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// shakers is how many clients shake hands at once.
+const shakers = 8
+
+// fullHandshakes counts connections of DoT that each shake hands in full, ask one
+// query, and end.
+func fullHandshakes(ctx context.Context, l *lab, s *contestant, length time.Duration) (*encryptedTally, error) {
+	return handshakes(ctx, l, s, length, false)
+}
+
+// resumedHandshakes is fullHandshakes with sessions that are resumed.
+func resumedHandshakes(ctx context.Context, l *lab, s *contestant, length time.Duration) (*encryptedTally, error) {
+	return handshakes(ctx, l, s, length, true)
+}
+
+func handshakes(ctx context.Context, l *lab, s *contestant, length time.Duration, resume bool) (*encryptedTally, error) {
+	query := soaQuery(l.net.zones[0].name)
+	query = append(binary.BigEndian.AppendUint16(nil, uint16(len(query))), query...)
+	to := netip.AddrPortFrom(s.addr, dotPort).String()
+	before, until := selfTime(), time.Now().Add(length)
+	var done atomic.Int64
+	errs := make([]error, shakers)
+	var wg sync.WaitGroup
+	for i := range shakers {
+		// Owner: handshakes. Ends with the time, or the first failure. Bound: shakers.
+		wg.Go(func() {
+			config := &tls.Config{
+				RootCAs: l.identity.Pool(), ServerName: s.addr.String(), NextProtos: []string{"dot"}, MinVersion: tls.VersionTLS13,
+				CurvePreferences: []tls.CurveID{tls.X25519}, // what all of them have
+			}
+			if resume {
+				config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+			}
+			for n := 0; ctx.Err() == nil && time.Now().Before(until); n++ {
+				resumed, err := shake(ctx, to, config, query)
+				if err == nil && resume && n > 0 && !resumed {
+					err = errors.New("a session was not resumed")
+				}
+				if err != nil {
+					errs[i] = err
+					return
+				}
+				done.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	return &encryptedTally{done: done.Load(), driver: selfTime() - before}, errors.Join(errs...)
+}
+
+// shake asks a query on a connection of its own.
+func shake(ctx context.Context, to string, config *tls.Config, query []byte) (resumed bool, err error) {
+	raw, err := new(net.Dialer).DialContext(ctx, "tcp", to)
+	if err != nil {
+		return false, err
+	}
+	defer raw.Close()
+	_ = raw.(*net.TCPConn).SetLinger(0) // or there would soon be no ports left
+	if err := raw.SetDeadline(time.Now().Add(clientTimeout)); err != nil {
+		return false, err
+	}
+	conn := tls.Client(raw, config)
+	if _, err := conn.Write(query); err != nil {
+		return false, err
+	}
+	msg, err := readMessage(conn)
+	if err != nil {
+		return false, err
+	}
+	return conn.ConnectionState().DidResume, checkAnswer(msg)
+}
+
+// selfTime returns the CPU time that this process has used.
+func selfTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
