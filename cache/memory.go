@@ -185,7 +185,7 @@ func (m *Memory) PutSet(s rrset.Set) {
 
 // cutSize returns about how many bytes c takes in memory.
 func cutSize(c *rrset.Cut) int64 {
-	size := int64(len(c.Zone)) + 112
+	size := int64(len(c.Zone)) + 136
 	size += 40 * int64(cap(c.Servers))
 	for _, s := range c.Servers {
 		size += int64(len(s.Host)+len(s.Host)/8+8) + 24*int64(cap(s.Addrs))

@@ -231,6 +231,7 @@ func (r *Resolver) forgetClaim(n wire.Name) {
 //
 //go:noinline
 func (r *Resolver) forgetCut(zone wire.Name) {
+	r.doubtFleet(zone)
 	if cut := r.opt.Memory.Cut(zone); cut != nil && cut.Zone == zone {
 		r.opt.Memory.PutCut(&rrset.Cut{Zone: zone, Until: r.opt.Clock.Now()})
 	}

@@ -46,7 +46,7 @@ func (rd *reading) refers(is func(owner wire.Name) bool) bool {
 // referral returns the referral to zone, whose servers recs names. The cut
 // ends with the first of what it rests on, the cut above included.
 func (rd *reading) referral(zone wire.Name, recs []record) *reply {
-	cut := &rrset.Cut{Zone: zone}
+	cut := &rrset.Cut{Zone: zone, Since: rd.now}
 	var hosts []wire.Name
 	for _, rec := range recs {
 		if rec.name != zone {

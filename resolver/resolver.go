@@ -89,6 +89,9 @@ type Options struct {
 	AnySignatureTime   bool            // signatures are held against no time at all
 	AggressiveNSEC     bool            // what is proven to deny many names is used for all of them (RFC 8198)
 
+	// Fleet, if not nil, is asked for zones before their parents are.
+	Fleet Fleet
+
 	// Full: answers carry what servers send along: the NS set of the zone, and
 	// the addresses of names in it and in the answer.
 	Full bool
@@ -150,23 +153,25 @@ type Resolver struct {
 // experience is what a Resolver knows and counts beside what is in [Memory]. All
 // that [Resolver.With] returns have one together.
 type experience struct {
-	infra   *infra.Table
-	dead    deadZones
-	crowds  share.Shares[zoneKey]
-	early   share.Shares[wire.Name] // zones whose keys are asked for early
-	flights flights
-	hedges  hedges
-	crypto  chan struct{} // a place for each who verifies signatures
-	lately  lately
-	priming atomic.Bool  // somebody is at it
-	primeAt atomic.Int64 // not before this Unix time, in nanoseconds
-	stats   counters
+	infra     *infra.Table
+	dead      deadZones
+	crowds    share.Shares[zoneKey]
+	early     share.Shares[wire.Name] // zones whose keys are asked for early
+	flights   flights
+	hedges    hedges
+	crypto    chan struct{} // a place for each who verifies signatures
+	lately    lately
+	referrers referrers
+	priming   atomic.Bool  // somebody is at it
+	primeAt   atomic.Int64 // not before this Unix time, in nanoseconds
+	stats     counters
 }
 
 // New returns a Resolver.
 func New(opt Options) (*Resolver, error) {
 	e := &experience{infra: infra.New(infra.Options{Log: opt.Log}), dead: deadZones{limit: maxDeadZones}}
 	e.lately.seed = maphash.MakeSeed()
+	e.referrers.seed = maphash.MakeSeed()
 	e.crypto = make(chan struct{}, runtime.GOMAXPROCS(0))
 	return build(opt, e, nil)
 }
@@ -255,6 +260,7 @@ type Answer struct {
 	Trust   rrset.Trust // the least of all parts, those that may be left out excepted
 	Note    *ede.Error  // what clients are to be told beside it; nil: nothing
 	NoCache bool        // it is for those who asked, and not to be kept: see [Zone.NoCache] and worthKeeping
+	Queries int         // that it took
 
 	// Authority is the NS set of the zone that has the answer, behind Denial:
 	// with [Options.Full]. It may be left out.
@@ -278,6 +284,10 @@ type Query struct {
 	// cuts and the addresses of servers are used as they are. A failure takes
 	// nothing from memory.
 	Until time.Time
+
+	// Fleet is how long the question may wait for [Options.Fleet] in all; 0: it is
+	// not asked.
+	Fleet time.Duration
 }
 
 // Resolve answers q. Its error is an [*ede.Error], or wraps one. It ends when
@@ -294,6 +304,7 @@ func (r *Resolver) Resolve(ctx context.Context, q Query) (*Answer, error) {
 		r.stats.failures.Add(1)
 		return nil, explain(ctx, q.Question, err)
 	}
+	ans.Queries = w.sent()
 	if q.CD { // what is remembered may have been proven, but nobody was to look
 		ans.Trust = rrset.Unchecked
 	}
@@ -399,6 +410,7 @@ func (r *Resolver) descend(ctx context.Context, q wire.Question, w *work) (*repl
 			if referrals++; referrals > w.limits.Referrals {
 				return nil, ede.Errorf(ede.NoReachableAuthority, "more than %d referrals towards %v", w.limits.Referrals, q.Name)
 			}
+			r.referrers.add(at.cut.Zone)
 			at = authority{cut: rep.Cut, failed: at.failed}
 			if !at.hidden() && !rep.NoCache {
 				r.opt.Memory.PutCut(rep.Cut)

@@ -17,6 +17,7 @@ type counters struct {
 	deducedNames, deducedTypes, deducedWildcards, deducedDS    atomic.Uint64
 	outOfQueries, outOfBytes, outOfLookups, outOfAliases       atomic.Uint64
 	unproven                                                   atomic.Uint64
+	fleetCuts, fleetLinks                                      atomic.Uint64
 
 	proving hist.Histogram
 }
@@ -94,6 +95,9 @@ type Stats struct {
 	DeducedWildcards uint64 // made of a wildcard
 	DeducedDS        uint64 // on the way to an answer: there is no DS set
 
+	FleetCuts  uint64 // cuts that other servers of the fleet knew
+	FleetLinks uint64 // links of the chain of trust that they knew
+
 	DeadZones   int    // of which no server answers, now
 	DeadFound   uint64 // times that one was found
 	DeadSpared  uint64 // questions that were not asked because of it
@@ -139,6 +143,9 @@ func (r *Resolver) Stats() Stats {
 		DeducedTypes:     r.stats.deducedTypes.Load(),
 		DeducedWildcards: r.stats.deducedWildcards.Load(),
 		DeducedDS:        r.stats.deducedDS.Load(),
+
+		FleetCuts:  r.stats.fleetCuts.Load(),
+		FleetLinks: r.stats.fleetLinks.Load(),
 
 		DeadZones:   r.dead.count(),
 		DeadFound:   r.dead.found.Load(),

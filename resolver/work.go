@@ -19,7 +19,8 @@ import (
 // each with an account of its own that this one pays for.
 type work struct {
 	limits  Limits
-	until   time.Time // see outlive
+	until   time.Time     // see outlive
+	fleet   time.Duration // to wait for the fleet
 	lookups int
 	barren  int  // look-ups that cost queries and brought no address
 	refused bool // a look-up was
@@ -48,7 +49,7 @@ type work struct {
 
 // work returns the account of q.
 func (r *Resolver) work(q Query) *work {
-	w := &work{limits: r.opt.Limits, until: q.Until, cd: q.CD, budget: *dnssec.NewBudget(), counts: &r.stats}
+	w := &work{limits: r.opt.Limits, until: q.Until, fleet: q.Fleet, cd: q.CD, budget: *dnssec.NewBudget(), counts: &r.stats}
 	w.budget.Iterations = r.opt.NSEC3Iterations
 	w.path = w.first[:0]
 	return w

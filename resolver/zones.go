@@ -129,6 +129,9 @@ func (r *Resolver) closest(ctx context.Context, q wire.Question, conf *Zone, w *
 	if conf != nil && conf.Forward {
 		return authority{cut: &rrset.Cut{Zone: conf.Name}, conf: conf}
 	}
+	if r.opt.Fleet != nil && conf == nil {
+		r.askFleet(ctx, above(q), w)
+	}
 	cut := r.knownCut(above(q), w.outlive())
 	switch {
 	case conf != nil && (cut == nil || conf.Name.Within(cut.Zone)):

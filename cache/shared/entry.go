@@ -109,6 +109,8 @@ func answers(msg []byte, q wire.Question) bool {
 const (
 	bodyAnswer  byte = 1
 	bodyFailure byte = 2
+	bodyLease   byte = 3
+	bodyZone    byte = 4
 )
 
 // maxText bounds each of the texts in an entry, in octets.

@@ -288,6 +288,9 @@ func (k *keys) remember(c cipher.AEAD, value []byte) {
 const (
 	forAnswer  = 'a'
 	forFailure = 'f'
+	forLease   = 'l'
+	forCut     = 'c'
+	forKeys    = 'k'
 )
 
 // digestLen is how much of the keyed hash of a question is in a key's name, in

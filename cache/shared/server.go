@@ -40,6 +40,7 @@ type server struct {
 	mu      sync.Mutex
 	lookups []*lookup
 	getting int
+	claims  []*claim
 	stores  []store
 	setting int
 
@@ -218,6 +219,11 @@ func (s *server) put(w store) {
 		s.stores = s.stores[:len(s.stores)-1]
 	}
 	s.stores = append(s.stores, w)
+	s.startSetter()
+}
+
+// startSetter has what waits to be written seen to. The caller holds mu.
+func (s *server) startSetter() {
 	if s.setting < setters {
 		s.setting++
 		// Owner: s. End: when nothing is to be written; each write ends by its
@@ -230,6 +236,11 @@ func (s *server) put(w store) {
 func (s *server) set() {
 	for {
 		s.mu.Lock()
+		if cl := s.nextClaim(); cl != nil {
+			s.mu.Unlock()
+			s.lay(cl)
+			continue
+		}
 		if len(s.stores) == 0 || s.ctx.Err() != nil {
 			s.setting--
 			s.stores = nil

@@ -64,6 +64,7 @@ type Cache struct {
 	closed   bool
 
 	flushes flushes
+	doubts  doubts
 	counts  counters
 }
 
@@ -73,6 +74,9 @@ type counters struct {
 	skipped                       atomic.Uint64 // look-ups that no server was there for
 	standIns                      atomic.Uint64
 	tooLarge                      atomic.Uint64
+	leased, yielded, unheard      atomic.Uint64 // leases
+	awaited, inVain               atomic.Uint64 // waits for who has one
+	zonesTold, zonesFound         atomic.Uint64
 	rejected                      [NumReasons]atomic.Uint64
 	skew                          atomic.Int64 // nanoseconds: the most that a writer was ahead
 }
@@ -178,20 +182,7 @@ func (c *Cache) Get(ctx context.Context, k Key) (Entry, bool) {
 func (c *Cache) fetch(ctx context.Context, s *server, now time.Time, keys ...string) (map[string]*memcache.Item, bool) {
 	s.counts.gets.Add(1)
 	l := s.ask(now, keys...)
-	if l == nil {
-		return nil, false
-	}
-	timer := time.NewTimer(c.opt.Budget)
-	defer timer.Stop()
-	select {
-	case <-l.done:
-	case <-timer.C:
-		l.gone.Store(true)
-		s.counts.late.Add(1)
-		s.judge(false, time.Now())
-		return nil, false
-	case <-ctx.Done():
-		l.gone.Store(true)
+	if l == nil || !c.waits(ctx, s, c.opt.Budget, l.done, &l.gone) {
 		return nil, false
 	}
 	ended := time.Now()
@@ -272,8 +263,9 @@ func (c *Cache) Set(k Key, e Entry) {
 			return c.seal(name, &e, standIn)
 		},
 		fresher: func(old []byte) bool {
+			now := c.opt.Clock.Now()
 			have, err := c.read(k, name, old)
-			return err == nil && have.Fresh(c.opt.Clock.Now()) && !have.Stored.Before(e.Stored)
+			return err == nil && have.Fresh(now) && (!have.Stored.Before(e.Stored) || !e.Fresh(now)) // ours may have waited
 		},
 	})
 }
@@ -285,11 +277,16 @@ func (c *Cache) seal(name string, e *Entry, standIn bool) ([]byte, int32) {
 	if !e.Deadline.IsZero() && e.Deadline.Before(until) {
 		until = e.Deadline
 	}
+	return c.sealUntil(name, e.appendBody(nil), until, standIn)
+}
+
+// sealUntil is seal for a body that is of use until a time.
+func (c *Cache) sealUntil(name string, body []byte, until time.Time, standIn bool) ([]byte, int32) {
 	left := int64(until.Sub(c.opt.Clock.Now()) / time.Second)
 	if left < 1 {
 		return nil, 0
 	}
-	value := c.ring.seal(name, e.appendBody(nil))
+	value := c.ring.seal(name, body)
 	if len(value) > MaxValue {
 		c.counts.tooLarge.Add(1)
 		return nil, 0

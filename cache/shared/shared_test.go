@@ -118,6 +118,22 @@ func TestExpiredAnswerGivesWay(t *testing.T) {
 	}
 }
 
+// An answer that has ended while it waited to be written is of less use than an
+// older one that has not.
+func TestAnswerThatHasEndedDoesNotReplaceAGoodOne(t *testing.T) {
+	m := startMemcached(t, "memcached-0")
+	c := newTestCache(t, nil, m.Server)
+	k := keyOf("www.example.com.")
+	good, ended := fresh(t, k), fresh(t, k)
+	good.Stored, ended.Stored = good.Stored.Add(-time.Minute), ended.Stored.Add(-30*time.Second)
+	ended.Life = 5 * time.Second
+	set(t, c, k, good)
+	set(t, c, k, ended)
+	if e, ok := get(t, c, k); !ok || !e.Fresh(time.Now()) {
+		t.Errorf("%+v, %v", e, ok)
+	}
+}
+
 // What is damaged, or from a clock that is ahead, is not kept for being newer.
 func TestUnusableValueGivesWay(t *testing.T) {
 	m := startMemcached(t, "memcached-0")

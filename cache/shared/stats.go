@@ -41,6 +41,15 @@ type Stats struct {
 	Misses   uint64 // nothing was there, or not in time, or not as it should be
 	Skipped  uint64 // questions not asked for: no server was there
 
+	Leased  uint64 // leases that were given to us
+	Yielded uint64 // that another server had
+	Unheard uint64 // of which no server said anything in time
+	Awaited uint64 // answers that another server found while we waited
+	InVain  uint64 // waits that brought none: who has the lease is slow, or dead, or was of no luck
+
+	ZonesTold  uint64 // cuts, and keys of zones, written
+	ZonesFound uint64 // that were found
+
 	StandIns uint64        // entries written to another server than their own
 	TooLarge uint64        // entries not written for their size
 	Skew     time.Duration // the most that a writer's clock was ahead of ours
@@ -77,6 +86,9 @@ func (c *Cache) Stats() Stats {
 	n := &c.counts
 	s := Stats{
 		Hits: n.hits.Load(), Stale: n.stale.Load(), Failures: n.failures.Load(), Misses: n.misses.Load(),
+		Leased: n.leased.Load(), Yielded: n.yielded.Load(), Unheard: n.unheard.Load(),
+		Awaited: n.awaited.Load(), InVain: n.inVain.Load(),
+		ZonesTold: n.zonesTold.Load(), ZonesFound: n.zonesFound.Load(),
 		Skipped: n.skipped.Load(), StandIns: n.standIns.Load(), TooLarge: n.tooLarge.Load(),
 		Skew:    time.Duration(n.skew.Load()),
 		Servers: make(map[string]ServerStats),

@@ -42,8 +42,14 @@ type SharedCache struct {
 	// Entries of another number do not exist: to change it, for the whole fleet,
 	// forgets all that is shared.
 	Generation int `yaml:"generation" range:"0..1000000000"`
-	// The longest that a client waits for the shared cache, before its question is
-	// resolved.
+	// Whether to share who serves the zones that are busy, and what is proven of
+	// their keys, too: a server that has just started then asks one server of a name's
+	// zone, and not all that lead to it. Each is used until the parent's word on it
+	// ends, as where it was learned.
+	Delegations bool `yaml:"delegations"`
+	// The longest that a question waits for the shared cache in all, before it is
+	// resolved. For another server that is about to answer a popular one it waits
+	// for as long as that takes, 100 ms at most.
 	Budget time.Duration `yaml:"budget" range:"1ms..100ms"`
 	// Time for one operation on a connection, which clients do not wait for:
 	// connecting, a request with its answer.
@@ -117,6 +123,7 @@ func sharedCache() SharedCache {
 		Servers:        []SharedServer{},
 		Service:        SharedService{Resolvers: []Address{}, Port: 11211},
 		Authentication: SharedSealed,
+		Delegations:    true,
 		Budget:         5 * time.Millisecond,
 		Timeout:        250 * time.Millisecond,
 		InFlight:       4,

@@ -51,8 +51,9 @@ type Pipeline struct {
 	exchanger resolver.Exchanger
 	current   *inForce // the pipeline that queries go to: this one, the one before or the next
 
-	found          *memory  // Memory, as Resolver has it
-	anchorSettings []string // what Anchors are made of
+	zones          *frontend.Zones // as the fleet knows them; nil: they are not shared
+	found          *memory         // Memory, as Resolver has it
+	anchorSettings []string        // what Anchors are made of
 }
 
 // inForce is the pipeline that queries go to. It is a [transport.Handler]: each
@@ -126,6 +127,9 @@ func (p *Pipeline) build(before *Pipeline) error {
 	if err != nil {
 		return fmt.Errorf("access_control: %w", err)
 	}
+	if err := p.buildShared(before); err != nil {
+		return fmt.Errorf("shared_cache: %w", err)
+	}
 	if err := p.buildResolver(before); err != nil {
 		return err
 	}
@@ -133,9 +137,6 @@ func (p *Pipeline) build(before *Pipeline) error {
 		p.Cookies = before.Cookies
 	} else if p.Cookies, err = newCookies(cfg.Cookies); err != nil {
 		return fmt.Errorf("cookies: %w", err)
-	}
-	if err := p.buildShared(before); err != nil {
-		return fmt.Errorf("shared_cache: %w", err)
 	}
 	opt := frontend.Options{
 		Policy:   rules,
@@ -157,7 +158,7 @@ func (p *Pipeline) build(before *Pipeline) error {
 
 		ClientTimeout: clientTimeout(cfg.Cache.ServeStale),
 
-		Sharing: sharing(cfg, p.Shared, p.Memory),
+		Sharing: sharing(cfg, p.Shared, p.zones, p.Memory),
 	}
 	if before != nil {
 		p.Frontend, err = before.Frontend.With(opt)
@@ -194,6 +195,9 @@ func (p *Pipeline) buildResolver(before *Pipeline) error {
 		return err
 	}
 	opt.Log, opt.Clock = p.log, p.Clock
+	if p.zones = sharedZones(p); p.zones != nil {
+		opt.Fleet = p.zones
+	}
 	if err := p.buildLocalRoot(before); err != nil {
 		return fmt.Errorf("local_root: %w", err)
 	}

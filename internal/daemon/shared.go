@@ -199,12 +199,22 @@ func sharedAuth(cfg config.SharedCache) (shared.Auth, error) {
 	return shared.Auth{User: cfg.Username, Password: password}, nil
 }
 
+// sharedZones returns what tells the fleet of zones; nil for nothing.
+func sharedZones(p *Pipeline) *frontend.Zones {
+	if p.Shared == nil || !p.Config.SharedCache.Delegations {
+		return nil
+	}
+	return frontend.NewZones(frontend.ZonesOptions{
+		Cache: p.Shared, Memory: p.Memory, Scope: scopes(p.Config), Clock: p.Clock, Log: p.log,
+	})
+}
+
 // sharing returns how the frontend uses the shared cache.
-func sharing(conf config.Config, c *shared.Cache, memory *cache.Memory) frontend.Sharing {
+func sharing(conf config.Config, c *shared.Cache, zones *frontend.Zones, memory *cache.Memory) frontend.Sharing {
 	if c == nil {
 		return frontend.Sharing{}
 	}
-	s := frontend.Sharing{Cache: c, Scope: scopes(conf), Delegated: func(n wire.Name) time.Time {
+	s := frontend.Sharing{Cache: c, Zones: zones, Budget: conf.SharedCache.Budget, Scope: scopes(conf), Delegated: func(n wire.Name) time.Time {
 		if cut := memory.Cut(n); cut != nil {
 			return cut.Until
 		}

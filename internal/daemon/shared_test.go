@@ -76,7 +76,7 @@ func (m *member) written(t *testing.T) {
 		for _, s := range m.Shared.Stats().Servers {
 			done += s.Stored + s.Kept + s.Dropped + s.Errors
 		}
-		if s := m.Frontend.Stats().Shared; done == s.Set+s.Failed {
+		if s := m.Frontend.Stats().Shared; done == s.Set+s.Failed+m.Shared.Stats().ZonesTold {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)

@@ -145,6 +145,9 @@ func build(opt Options, t *traffic) (*Frontend, error) {
 	if opt.ClientTimeout == 0 {
 		opt.ClientTimeout = 1800 * time.Millisecond
 	}
+	if opt.Sharing.Budget == 0 {
+		opt.Sharing.Budget = 5 * time.Millisecond
+	}
 	own, err := opt.Health.prepared()
 	if err != nil {
 		return nil, err
@@ -386,11 +389,11 @@ func (f *Frontend) resolve(server context.Context, k flightKey, until time.Time)
 	}()
 	out.ctx.Begin(server, time.Now().Add(f.opt.Timeout))
 	defer out.ctx.End()
-	borrowed, stale := f.borrow(&out.ctx, out, until)
+	borrowed, stale := f.fromFleet(out, until)
 	if borrowed {
 		return out
 	}
-	ans, err := f.opt.Resolver.Resolve(&out.ctx, resolver.Query{Question: k.q, CD: k.cd, Until: until})
+	ans, err := f.opt.Resolver.Resolve(&out.ctx, resolver.Query{Question: k.q, CD: k.cd, Until: until, Fleet: out.patience})
 	out.at = f.opt.Clock.Now()
 	if err == nil {
 		out.ans = ans

@@ -26,6 +26,10 @@ type outcome struct {
 	ans *resolver.Answer
 	err *ede.Error // set: there is no ans
 
+	begun    time.Time     // its resolution
+	patience time.Duration // how long it may still wait for the fleet
+	expired  time.Time     // when it did, if it came from the fleet
+
 	forms [2]form
 	ctx   deadline.Context // of the resolution
 }

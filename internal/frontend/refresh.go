@@ -32,6 +32,7 @@ type due struct {
 	by     *Frontend // that is to renew it
 	name   [wire.MaxNameLen]byte
 	length uint8 // of name
+	looks  uint8 // how often it came to the refresher before
 	typ    wire.Type
 	cd     bool
 	until  time.Time // what its parts have to outlive; see cache.Hit
@@ -93,6 +94,9 @@ func (f *Frontend) refresh(server context.Context, d *due) {
 		return
 	}
 	k := flightKey{question, d.cd, f.generation}
+	if !f.turn(server, k, d) {
+		return
+	}
 	fl, err := f.flights.join(k, 0, f.bounds, func(server context.Context) *outcome { return f.resolve(server, k, d.until) })
 	switch {
 	case errors.Is(err, errWaiters): // many are at it already

@@ -22,6 +22,12 @@ type Shared interface {
 	Get(ctx context.Context, k shared.Key) (shared.Entry, bool)
 	// Set tells the fleet. It does not wait.
 	Set(k shared.Key, e shared.Entry)
+	// Claim says that this server is about to find an answer to k, unless another
+	// one has said so. It takes no longer than within.
+	Claim(ctx context.Context, k shared.Key, within time.Duration) shared.Claim
+	// Await returns what the server finds that has claimed k, if that comes before
+	// patience ends.
+	Await(ctx context.Context, k shared.Key, patience time.Duration) (shared.Entry, bool)
 }
 
 // Sharing configures the use of a [Shared] cache.
@@ -36,12 +42,18 @@ type Sharing struct {
 	Delegated func(wire.Name) time.Time
 	// MaxStale is how long an answer is of use after it has expired.
 	MaxStale time.Duration
+	// Budget is how long a question may wait for Cache in all, but for a server
+	// that is about to answer it; default 5 ms.
+	Budget time.Duration
+	// Zones tells the fleet of zones; nil: nothing.
+	Zones *Zones
 }
 
 // sharing is what a Frontend keeps of its dealings with the shared cache.
 type sharing struct {
-	gate  gate
-	pulse pulse
+	gate     gate
+	pulse    pulse
+	yielding yielding
 
 	hits, stale, failures, renewed, set, failed, floods atomic.Uint64
 }
@@ -67,27 +79,28 @@ func (f *Frontend) scope(n wire.Name) uint64 {
 
 // borrow has out be what the fleet knows, if that lives on after until. Else it
 // returns an answer that may be of use if no better one can be had, or nil.
-func (f *Frontend) borrow(ctx context.Context, out *outcome, until time.Time) (ok bool, stale *outcome) {
-	k, may := f.keyOf(out.k)
-	if !may {
+func (f *Frontend) borrow(ctx context.Context, k shared.Key, out *outcome, until time.Time) (ok bool, stale *outcome) {
+	e, found := f.opt.Sharing.Cache.Get(ctx, k)
+	if !found {
 		return false, nil
 	}
-	e, found := f.opt.Sharing.Cache.Get(ctx, k)
+	return f.take(&e, out, until)
+}
+
+// take is borrow for what the fleet has said.
+func (f *Frontend) take(e *shared.Entry, out *outcome, until time.Time) (ok bool, stale *outcome) {
 	now := f.opt.Clock.Now()
-	switch {
-	case !found:
-		return false, nil
-	case e.Failed():
+	if e.Failed() {
 		if !until.IsZero() { // what is there is good yet, and worth a try of our own
 			return false, nil
 		}
 		f.sharing.failures.Add(1)
-		out.at, out.err = now, failureOf(&e)
+		out.at, out.err = now, failureOf(e)
 		f.opt.Answers.FailFor(out.k.q, out.k.cd, out.err, now, e.Expires().Sub(now))
 		return true, nil
 	}
-	got := &outcome{f: f, k: out.k, at: when(e.Stored, now)}
-	ans, err := unpack(&e, got.at, when(e.Deadline, now))
+	got := &outcome{f: f, k: out.k, at: when(e.Stored, now), expired: when(e.Expires(), now)}
+	ans, err := unpack(e, got.at, when(e.Deadline, now))
 	if err != nil {
 		f.opt.Log.Warn("cannot read an answer of the shared cache", "question", out.k.q.String(), "error", err)
 		return false, nil
@@ -98,6 +111,7 @@ func (f *Frontend) borrow(ctx context.Context, out *outcome, until time.Time) (o
 		if f.sharing.hits.Add(1); !until.IsZero() {
 			f.sharing.renewed.Add(1)
 		}
+		f.sharing.yielding.spare()
 		out.at, out.ans = got.at, got.ans
 		out.succeed()
 		return true, nil
@@ -147,9 +161,14 @@ func (o *outcome) keep() {
 func (f *Frontend) share(out *outcome) {
 	f.sharing.pulse.note(true, out.at)
 	k, may := f.keyOf(out.k)
-	if !may || f.superseded() || !sharable(out.ans) || !f.oneScope(k, out.ans) {
+	if !may {
 		return
 	}
+	f.sharing.yielding.resolved(out)
+	if f.superseded() || !sharable(out.ans) || !f.oneScope(k, out.ans) {
+		return
+	}
+	f.opt.Sharing.Zones.tell(names(k.Name, out.ans))
 	if zone, denied := denier(out.ans); denied && !f.sharing.gate.admits(zone, out.at) {
 		f.sharing.floods.Add(1)
 		return

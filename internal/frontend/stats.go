@@ -95,6 +95,11 @@ type Shares struct {
 	Set      uint64 // answers given
 	Failed   uint64 // failures told
 	Floods   uint64 // denials not given: too many of their zone
+
+	Claimed uint64 // questions, and answers to be renewed, that were left to this server, or that nobody else had claimed
+	Yielded uint64 // questions that another server was at, and that waited for it
+	Left    uint64 // answers to be renewed that were left to another server
+	Saved   uint64 // queries that need not be sent, as far as the average tells
 }
 
 // stats returns a snapshot.
@@ -102,6 +107,8 @@ func (s *sharing) stats() Shares {
 	return Shares{
 		Hits: s.hits.Load(), Renewed: s.renewed.Load(), Failures: s.failures.Load(), Stale: s.stale.Load(),
 		Set: s.set.Load(), Failed: s.failed.Load(), Floods: s.floods.Load(),
+		Claimed: s.yielding.claimed.Load(), Yielded: s.yielding.yielded.Load(), Left: s.yielding.left.Load(),
+		Saved: s.yielding.saved.Load() / costUnit,
 	}
 }
 

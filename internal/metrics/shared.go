@@ -33,6 +33,11 @@ func sharedMetrics() []Metric {
 			},
 		},
 		{
+			"shirube_shared_saved_queries_total", Counter, nil,
+			"Queries to servers that need not be sent, for another server had: as many for each good answer as resolutions took lately, on average",
+			func(s *Snapshot, e *emitter) { e.count(s.Frontend.Shared.Saved) },
+		},
+		{
 			"shirube_shared_lookups_total", Counter,
 			[]string{"outcome"},
 			"Look-ups in the shared cache: a `hit`, a `stale` answer, a `failure` of another server, a `miss`, or `skipped`, its servers being out",
@@ -69,7 +74,53 @@ func sharedMetrics() []Metric {
 			"The most that the clock of a server that wrote an entry was ahead",
 			func(s *Snapshot, e *emitter) { e.add(s.Shared.Skew.Seconds()) },
 		},
-	}, sharedServerMetrics()...)
+	}, append(togetherMetrics(), sharedServerMetrics()...)...)
+}
+
+// togetherMetrics are of what the fleet does together.
+func togetherMetrics() []Metric {
+	return []Metric{
+		{
+			"shirube_shared_turns_total", Counter,
+			[]string{"whose"},
+			"Popular questions, and answers to be renewed, that the servers leave to one of them: `ours`, or nobody said otherwise; a question that `waited` for another server; a renewal that was `left` to another",
+			func(s *Snapshot, e *emitter) {
+				e.count(s.Frontend.Shared.Claimed, "ours")
+				e.count(s.Frontend.Shared.Yielded, "waited")
+				e.count(s.Frontend.Shared.Left, "left")
+			},
+		},
+		{
+			"shirube_shared_leases_total", Counter,
+			[]string{"outcome"},
+			"Leases asked for: `ours`, `anothers`, or `unheard`, no server having said so in time",
+			func(s *Snapshot, e *emitter) {
+				e.count(s.Shared.Leased, "ours")
+				e.count(s.Shared.Yielded, "anothers")
+				e.count(s.Shared.Unheard, "unheard")
+			},
+		},
+		{
+			"shirube_shared_waits_total", Counter,
+			[]string{"outcome"},
+			"Waits for the server that has the lease: `answered`, or `in_vain`: it is slow, or dead, or found nothing",
+			func(s *Snapshot, e *emitter) {
+				e.count(s.Shared.Awaited, "answered")
+				e.count(s.Shared.InVain, "in_vain")
+			},
+		},
+		{
+			"shirube_shared_zones_total", Counter,
+			[]string{"what"},
+			"Cuts, and keys of zones: `told` the fleet, `found` there; of those, `cut` and `keys` that were of use",
+			func(s *Snapshot, e *emitter) {
+				e.count(s.Shared.ZonesTold, "told")
+				e.count(s.Shared.ZonesFound, "found")
+				e.count(s.Resolver.FleetCuts, "cut")
+				e.count(s.Resolver.FleetLinks, "keys")
+			},
+		},
+	}
 }
 
 // sharedServerMetrics are of each server of the shared cache.

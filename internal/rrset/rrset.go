@@ -97,6 +97,7 @@ type Cut struct {
 	Zone    wire.Name
 	Servers []Server
 	Until   time.Time // zero: for ever (root hints)
+	Since   time.Time // when it was learned; zero: nobody knows
 
 	// DS is what the referral said of the zone's keys: its DS set, or the
 	// denial of it; nil: nothing. It is as it came: whoever uses it verifies it.
