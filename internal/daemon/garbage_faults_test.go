@@ -37,7 +37,7 @@ var live = make([][]byte, 0, 4*leastGarbage/1024)
 func TestHeapIsThereBeforeItIsNeeded(t *testing.T) {
 	const child = "SHIRUBE_TEST_FAULTS"
 	if os.Getenv(child) == "" {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v") //nolint:gosec // itself
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 		cmd.Env = append(os.Environ(), child+"=1", "GOGC=", "GOMEMLIMIT=")
 		out, err := cmd.CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
