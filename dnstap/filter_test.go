@@ -84,6 +84,9 @@ func TestSamplesHoldQueriesAndTheirResponses(t *testing.T) {
 			m.Query = netip.AddrPortFrom(m.Query.Addr(), uint16(5+i%2*i))
 			tap.Emit(i, m)
 		}
+		if i%1000 == 0 { // or a writer that does not get to run would drop half a pair
+			waitFor(t, tap, "written all", func(s OutputStats) bool { return s.Queued == 0 })
+		}
 	}
 	shut(t, tap)
 	frames := readFile(t, path)
