@@ -151,6 +151,9 @@ func responder(t *testing.T, turn func(msg []byte)) netip.AddrPort {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := conn.SetReadBuffer(1 << 20); err != nil { // or as much as the system allows
+		t.Fatal(err)
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
@@ -23,7 +25,8 @@ type load struct {
 	tcp         bool          // -m tcp: clients are connections, which stay open
 	secure      string        // -m: dot or doh, if it is one of these
 	do          bool          // -D: the client wants signatures
-	cpus        string        // that dnsperf may run on, as taskset(1) names them; empty: all
+	blast       bool          // not dnsperf asks but this program, as blast does
+	cpus        string        // that it may run on, as taskset(1) names them; empty: all
 }
 
 // warmLoad asks every question once, slowly enough for a resolver that knows
@@ -58,8 +61,19 @@ func (ld load) port() int {
 	return 53
 }
 
+// program is what asks.
+func (ld load) program() string {
+	if ld.blast {
+		return "bench blast"
+	}
+	return "dnsperf"
+}
+
 // flags are those of dnsperf that say how it asks.
 func (ld load) flags() []string {
+	if ld.blast {
+		return nil
+	}
 	f := []string{"-m", ld.transport(), "-c", strconv.Itoa(ld.clients), "-T", strconv.Itoa(ld.threads), "-q", strconv.Itoa(ld.outstanding)}
 	if ld.secure == "doh" {
 		f = append(f, "-O", "doh-uri=https://dns.bench/dns-query", "-O", "doh-method=GET")
@@ -71,17 +85,24 @@ func (ld load) flags() []string {
 }
 
 // command is what loads a server with the questions of a file.
-func (ld load) command(server netip.Addr, questions string) []string {
+func (ld load) command(server netip.Addr, questions string) ([]string, error) {
 	argv := []string{"dnsperf", "-s", server.String(), "-p", strconv.Itoa(ld.port()), "-d", questions}
-	if ld.cpus != "" {
-		argv = append([]string{"taskset", "-c", ld.cpus}, argv...)
-	}
 	argv = append(argv, ld.flags()...)
 	argv = append(argv, "-l", strconv.Itoa(int(ld.length/time.Second)), "-t", strconv.Itoa(int(ld.patience/time.Second)))
 	if ld.once {
 		argv = append(argv, "-n", "1")
 	}
-	return argv
+	if ld.blast {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, err
+		}
+		argv = []string{self, "blast", "-server", netip.AddrPortFrom(server, 53).String(), "-questions", questions, "-time", ld.length.String()}
+	}
+	if ld.cpus != "" {
+		argv = append([]string{"taskset", "-c", ld.cpus}, argv...)
+	}
+	return argv, nil
 }
 
 // tally is what dnsperf says at the end of a run.
@@ -98,20 +119,29 @@ type tally struct {
 	cpu time.Duration // used by dnsperf itself
 }
 
-// dnsperf loads a server with the questions of a file.
+// dnsperf loads a server with the questions of a file, and returns what the
+// program says of it.
 func dnsperf(ctx context.Context, server netip.Addr, questions string, ld load) (*tally, error) {
-	argv := ld.command(server, questions)
+	argv, err := ld.command(server, questions)
+	if err != nil {
+		return nil, err
+	}
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
 		return nil, errors.New("interrupted")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("dnsperf: %w: %s", err, out)
+		return nil, fmt.Errorf("%s: %w: %s", ld.program(), err, out)
 	}
-	t, err := parseTally(string(out))
+	t := new(tally)
+	if ld.blast {
+		err = json.Unmarshal(out, t)
+	} else {
+		t, err = parseTally(string(out))
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%w in dnsperf's output:\n%s", err, out)
+		return nil, fmt.Errorf("%w in the output of %s:\n%s", err, ld.program(), out)
 	}
 	t.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	return t, nil

@@ -61,7 +61,11 @@ func TestOutputWithoutStatisticsIsAnError(t *testing.T) {
 
 func TestLoadBecomesFlagsOfDnsperf(t *testing.T) {
 	ld := load{clients: 20, threads: 2, outstanding: 200, length: 10 * time.Second, patience: 5 * time.Second, tcp: true, do: true, once: true, cpus: "0,2"}
-	got := strings.Join(ld.command(netip.MustParseAddr("127.0.1.1"), "q.txt"), " ")
+	argv, err := ld.command(netip.MustParseAddr("127.0.1.1"), "q.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Join(argv, " ")
 	if want := "taskset -c 0,2 dnsperf -s 127.0.1.1 -p 53 -d q.txt -m tcp -c 20 -T 2 -q 200 -D -l 10 -t 5 -n 1"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

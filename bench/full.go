@@ -120,11 +120,12 @@ func (f *fullRun) laboratory(ctx context.Context, dir string, unsigned bool, cho
 		return err
 	}
 	for _, g := range todo {
+		s.set.threads = f.set.threads
+		if g.lone {
+			s.set.threads = 1
+		}
 		for _, c := range f.servers {
-			c.threads = f.set.threads
-			if g.lone {
-				c.threads = 1
-			}
+			c.threads = s.set.threads
 			c.place()
 		}
 		if g.fresh {
@@ -141,44 +142,62 @@ func (f *fullRun) laboratory(ctx context.Context, dir string, unsigned bool, cho
 
 // standing starts all servers that take part, and does works while they stand.
 func (f *fullRun) standing(ctx context.Context, s *stage, todo []work) error {
-	var up []*contestant
 	defer func() { stopContestants(f.servers) }()
-	for _, c := range f.servers {
-		if !takesPart(c, todo...) {
-			continue
-		}
-		err := c.startReady(ctx, s.lab)
-		if err == nil {
-			c.memory.start, err = c.resident()
-		}
-		if err == nil {
-			err = prime(ctx, s.lab, c, s.hot, true)
-		}
-		if err == nil {
-			c.memory.hot, err = c.resident()
-		}
-		if err = f.failed(ctx, "start", c, err); err != nil {
-			return err
-		}
-		up = append(up, c)
-	}
 	hot, all := split(todo)
+	up, err := f.each(ctx, "start", f.servers, todo, func(c *contestant) error { return c.standUp(ctx, s) })
+	if err != nil {
+		return err
+	}
 	if err := f.rounds(ctx, s, up, hot); err != nil || len(all) == 0 {
 		return err
 	}
-	for _, c := range up {
-		if !takesPart(c, all...) {
-			continue
-		}
-		err := prime(ctx, s.lab, c, s.all, true)
-		if err == nil {
-			c.memory.all, err = c.resident()
-		}
-		if err = f.failed(ctx, "all names", c, err); err != nil {
-			return err
-		}
+	up, err = f.each(ctx, "all names", up, all, func(c *contestant) error { return c.learnAll(ctx, s) })
+	if err != nil {
+		return err
 	}
 	return f.rounds(ctx, s, up, all)
+}
+
+// each does something with the servers that take part in works, and returns those
+// with which it went well.
+func (f *fullRun) each(ctx context.Context, what string, servers []*contestant, todo []work, do func(*contestant) error) (well []*contestant, err error) {
+	for _, c := range servers {
+		if !takesPart(c, todo...) {
+			continue
+		}
+		if err := do(c); err != nil {
+			if err := f.failed(ctx, what, c, err); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		well = append(well, c)
+	}
+	return well, nil
+}
+
+// standUp starts c and lets it resolve the hot names.
+func (c *contestant) standUp(ctx context.Context, s *stage) error {
+	err := c.startReady(ctx, s.lab)
+	if err == nil {
+		c.memory.start, err = c.resident()
+	}
+	if err == nil {
+		err = prime(ctx, s.lab, c, s.hot, true)
+	}
+	if err == nil {
+		c.memory.hot, err = c.resident()
+	}
+	return err
+}
+
+// learnAll lets c resolve all names.
+func (c *contestant) learnAll(ctx context.Context, s *stage) error {
+	err := prime(ctx, s.lab, c, s.all, true)
+	if err == nil {
+		c.memory.all, err = c.resident()
+	}
+	return err
 }
 
 // failed keeps an error of a server's for the report, so that the others' figures

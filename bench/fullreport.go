@@ -48,7 +48,8 @@ type workResult struct {
 	Title    string      `json:"title"`
 	How      string      `json:"how"`
 	Unit     string      `json:"unit,omitempty"`
-	Load     string      `json:"load,omitempty"` // flags of dnsperf
+	Load     string      `json:"load,omitempty"` // the program that asks, with flags
+	Loaders  int         `json:"load_threads,omitempty"`
 	Threads  int         `json:"threads"`
 	Measures []string    `json:"measures"`
 	Rows     []resultRow `json:"servers,omitempty"`
@@ -86,7 +87,11 @@ func newFullReport(ctx context.Context, now time.Time, set settings, chosen []wo
 			result.Threads = 1
 		}
 		if w.load != nil {
-			result.Load = strings.Join(w.load(&stage{set: set}).flags(), " ")
+			asked := set
+			asked.threads = result.Threads
+			ld := w.load(&stage{set: asked})
+			result.Load = strings.Join(append([]string{ld.program()}, ld.flags()...), " ")
+			result.Loaders = ld.threads
 		}
 		r.Works = append(r.Works, result)
 	}
@@ -191,14 +196,14 @@ func (w *workResult) row(server string) *resultRow {
 const busy = 0.95
 
 // limitDriver is the limit that says nothing of a server.
-const limitDriver = "dnsperf"
+const limitDriver = "load"
 
 // limit says what kept a server from answering more, as far as CPU time tells.
 func (r *fullReport) limit(w *workResult, row *resultRow) string {
 	cores := float64(r.Cores)
-	loadCores := min(2, cores) // dnsperf has two threads
+	loadCores := min(float64(w.Loaders), cores)
 	if w.Threads < r.Cores {
-		loadCores = min(2, cores-float64(w.Threads))
+		loadCores = min(loadCores, cores-float64(w.Threads))
 	}
 	switch {
 	case w.Load == "":
@@ -310,14 +315,14 @@ func (r *fullReport) method(b *strings.Builder) {
 	b.WriteString("Server CPU is user and system time of all the server's threads, by the kernel's clock of the process: the figure to compare, as load\n" +
 		"and servers share the machine. The kernel charges the sending of a packet, and often its receiving, to the sender. A ratio is the\n" +
 		"median of the ratios within a round. The echo answers everything alike and looks nothing up: the machine's ceiling.\n" +
-		"*Limit* is what kept a server from answering more: the server's threads, dnsperf's, the machine (all cores are busy), or the number of queries on the way (`-q`).\n\n")
+		"*Limit* is what kept a server from answering more: the server's threads, the load's, the machine (all cores are busy), or the number of queries on the way (`-q`).\n\n")
 }
 
 // describe says how w was done.
 func (w *workResult) describe() string {
 	text := w.How
 	if w.Load != "" {
-		text += fmt.Sprintf(" dnsperf asks (`%s`).", w.Load)
+		text += fmt.Sprintf(" `%s` asks.", w.Load)
 	}
 	return text
 }
@@ -343,10 +348,10 @@ func (r *fullReport) table(w *workResult) string {
 	}
 	loaded := w.Load != ""
 	if loaded {
-		head = append(head, "octets", "cores: server, dnsperf", "limit")
+		head = append(head, "octets", "cores: server, load", "limit")
 	}
 	if w.Unit != "" {
-		head = append(head, "lost")
+		head = append(head, "lost or failed")
 	}
 	var b strings.Builder
 	b.WriteString("| " + strings.Join(head, " | ") + " |\n|" + strings.Repeat("---|", len(head)) + "\n")

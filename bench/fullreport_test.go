@@ -27,7 +27,7 @@ func exampleFull(t *testing.T) *fullReport {
 			{Name: "echo", Version: "echo", Kind: "echo"},
 		},
 		Works: []*workResult{
-			{Name: "udp", Title: "Warm UDP", How: "How.", Unit: "query", Load: "-m udp", Threads: 2, Measures: hitMeasures},
+			{Name: "udp", Title: "Warm UDP", How: "How.", Unit: "query", Load: "dnsperf -m udp", Loaders: 2, Threads: 2, Measures: hitMeasures},
 			{Name: "cold", Title: "Cold names, unsigned", How: "How.", Unit: "name", Threads: 2, Measures: []string{perQuery, p99}},
 		},
 	}
@@ -84,13 +84,13 @@ func TestAimsAreComparedWithTheNearestPeer(t *testing.T) {
 }
 
 // A server that was not asked for more may have had more to give.
-func TestRatesThatDnsperfLimitsMeetNoAim(t *testing.T) {
+func TestRatesThatTheLoadLimitsMeetNoAim(t *testing.T) {
 	r := exampleFull(t)
 	for i := range r.Runs {
 		r.Runs[i].LoadCores = 1.95
 	}
 	r.summarise(r.result("udp"))
-	if text := r.aimsTable(); !strings.Contains(text, "throughput | 0.94 | echo | not known: dnsperf is the limit |\n") {
+	if text := r.aimsTable(); !strings.Contains(text, "throughput | 0.94 | echo | not known: the load is the limit |\n") {
 		t.Error(text)
 	}
 }
@@ -115,19 +115,19 @@ func TestLimitIsWhatIsBusy(t *testing.T) {
 		threads           int
 		server, load, all float64
 		strangers         float64
-		transport, want   string
+		program, want     string
 	}{
-		{2, 0.9, 1.0, 1.95, 0, "-m udp", "machine"},
-		{2, 0.5, 0.6, 1.2, 0.4, "-m udp", "machine"},
-		{2, 0.5, 0.6, 1.2, 0, "-m udp", "-q"},
-		{2, 0.3, 1.97, 2, 0, "-m udp", "dnsperf"},
-		{1, 0.99, 0.7, 1.7, 0, "-m udp", "server"},
-		{1, 0.7, 0.99, 1.7, 0, "-m udp", "dnsperf"},
+		{2, 0.9, 1.0, 1.95, 0, "dnsperf", "machine"},
+		{2, 0.5, 0.6, 1.2, 0.4, "dnsperf", "machine"},
+		{2, 0.5, 0.6, 1.2, 0, "dnsperf", "-q"},
+		{2, 0.3, 1.97, 2, 0, "dnsperf", "load"},
+		{1, 0.99, 0.7, 1.7, 0, "dnsperf", "server"},
+		{1, 0.7, 0.99, 1.7, 0, "dnsperf", "load"},
 		{2, 1, 0, 2, 0, "", ""},
 	} {
 		r := &fullReport{testbed: testbed{Cores: 2}}
 		row := &resultRow{ServerCores: tt.server, LoadCores: tt.load, AllCores: tt.all, Strangers: tt.strangers}
-		if got := r.limit(&workResult{Threads: tt.threads, Load: tt.transport}, row); got != tt.want {
+		if got := r.limit(&workResult{Threads: tt.threads, Load: tt.program, Loaders: 2}, row); got != tt.want {
 			t.Errorf("%+v: limit %q", tt, got)
 		}
 	}
@@ -139,7 +139,7 @@ func TestFullReportReadsAsTables(t *testing.T) {
 	for _, want := range []string{
 		"# Beside other resolvers, 2026-11-22\n",
 		"![Server CPU per query or name, µs: less is better](2026-11-22-cpu.svg)\n",
-		"| Server | server CPU µs/query | unbound = 1 | q/s | unbound = 1 | q/s, echo = 1 | CPU, echo = 1 | octets | cores: server, dnsperf | limit | lost |\n",
+		"| Server | server CPU µs/query | unbound = 1 | q/s | unbound = 1 | q/s, echo = 1 | CPU, echo = 1 | octets | cores: server, load | limit | lost or failed |\n",
 		"| shirube | 6.00 (3.00–9.00) | 0.50 | 75000 (50000–150000) | 1.50 | 0.94 | 1.11 | 63 | 0.90, 1.00 | machine | 0 of 3000 |\n",
 		"| knot | 80.00 (40.00–120.00) | 0.80 | 9.000 | 1.00 | 3 of 303 |\n",
 		"Servers: unbound 1, knot 2, shirube v0, echo.\n",

@@ -41,6 +41,7 @@ func subcommands() []subcommand {
 		{name: "idle", does: "TCP connections that wait: the server's memory for each", own: idleFlags, run: idle},
 		{name: "soak", does: "a minute of load on Shirube without an error or a leak", own: soakFlags, run: soak},
 		{name: "echo", does: "a server of one answer for all, until it is stopped: the ceiling of the machine", own: echoFlags, run: echo, bare: true},
+		{name: "blast", does: "a load over UDP that is quicker than dnsperf, with one thread", own: blastFlags, run: blast, bare: true},
 		{name: "profile", does: "samples of what Shirube does, for the compiler", own: profileFlags, run: profile},
 	}
 }

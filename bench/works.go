@@ -52,6 +52,11 @@ func works() []work {
 			how: "Warm UDP, with one thread to answer, which has a core to itself; the load has the rest of the machine.", load: hits, run: loadHot,
 		},
 		{
+			name: "udp-max", title: "Warm UDP, one thread at its end", unit: "query", measures: hitMeasures, echo: true, lone: true,
+			how:  "The same, with a load that takes less CPU time than dnsperf does, so that the server is at its end before the load is: the queries per second are the server's own where *limit* says so.",
+			load: func(s *stage) load { return load{blast: true, threads: 1, length: s.set.run} }, run: loadHot,
+		},
+		{
 			name: "tcp", title: "Warm TCP", unit: "query", measures: hitMeasures,
 			how:  "The hot names over 20 connections that stay open, with up to ten queries on the way on each.",
 			load: func(s *stage) load { ld := hits(s); ld.tcp = true; return ld }, run: loadHot,
@@ -160,10 +165,11 @@ func newStage(l *lab, set settings) (s *stage, err error) {
 	return s, err
 }
 
-// hits is the load for answers from memory: more clients than dnsperf needs, and
-// as many of its threads as make it fast enough.
+// hits is the load for answers from memory: more clients than dnsperf needs, as
+// many of its threads as make it fast enough, and no more queries on the way than
+// the servers' sockets have room for if they leave it at what Linux gives them.
 func hits(s *stage) load {
-	return load{clients: 20, threads: 2, outstanding: 200, length: s.set.run, patience: 2 * time.Second}
+	return load{clients: 20, threads: 2, outstanding: 100 * s.set.threads, length: s.set.run, patience: 2 * time.Second}
 }
 
 // figures are what was measured in a run.
@@ -172,10 +178,10 @@ type figures struct {
 	Server      string             `json:"server"`
 	Round       int                `json:"round"` // from 1
 	Completed   int64              `json:"completed"`
-	Lost        int64              `json:"lost"`
+	Lost        int64              `json:"lost"`                      // or failed
 	Octets      float64            `json:"response_octets,omitempty"` // mean; 0: not known
 	ServerCores float64            `json:"server_cores"`              // CPU time by wall time
-	LoadCores   float64            `json:"load_cores"`                // likewise, dnsperf's
+	LoadCores   float64            `json:"load_cores"`                // likewise, of the program that asks
 	AllCores    float64            `json:"all_cores"`                 // likewise, of the whole benchmark
 	Strangers   float64            `json:"strangers_of_all"`          // share of the machine used by anything else
 	Dropped     int64              `json:"udp_dropped"`               // for want of buffer, at any socket of the laboratory
@@ -230,7 +236,7 @@ func (s *stage) driven(ctx context.Context, c *contestant, f *queryFile, w *work
 		return nil, err
 	}
 	out := newFigures(t.Completed, after.since(before, t.cpu))
-	out.Lost, out.Octets, out.Values[perSecond] = t.Lost, t.ResponseSize, t.PerSecond
+	out.Lost, out.Octets, out.Values[perSecond] = t.errors(), t.ResponseSize, t.PerSecond
 	return out, nil
 }
 

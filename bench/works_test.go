@@ -71,7 +71,7 @@ func TestEstimateGrowsWithRoundsAndTime(t *testing.T) {
 	if few < 5*time.Minute || more < few+3*time.Minute || more > time.Hour {
 		t.Errorf("%v for 5 s, %v for 10 s", few, more)
 	}
-	if text := announce(works(), settings{rounds: 5, run: 10 * time.Second}, servers); !strings.Contains(text, "10 works, 3 servers, 5 rounds of 10s: about ") {
+	if text := announce(works(), settings{rounds: 5, run: 10 * time.Second}, servers); !strings.Contains(text, "11 works, 3 servers, 5 rounds of 10s: about ") {
 		t.Error(text)
 	}
 }
@@ -132,7 +132,8 @@ func TestRunsWithWrongAnswersAreErrors(t *testing.T) {
 		{"one too few", answered(96, 4, 0, 0), server, true, false},
 		{"many passes", answered(954, 46, 0, 0), server, false, true},
 		{"none that does not exist", answered(1000, 0, 0, 0), server, false, false},
-		{"a failure", answered(949, 50, 1, 0), server, false, false},
+		{"one failure in a thousand", answered(949, 50, 1, 0), server, false, true},
+		{"two", answered(948, 50, 2, 0), server, false, false},
 		{"nothing", answered(0, 0, 0, 10), server, false, false},
 		{"an echo", answered(1000, 0, 0, 0), ceiling, false, true},
 	} {
@@ -167,5 +168,20 @@ func TestFailuresOfOneServerAreKeptForTheReport(t *testing.T) {
 	cancel()
 	if err := f.rounds(ctx, nil, servers, []work{w}); err == nil {
 		t.Error("it goes on after it was interrupted")
+	}
+}
+
+// Who could not start is asked nothing.
+func TestServersThatFailToStartAreLeftOut(t *testing.T) {
+	good, bad, ceiling := &contestant{name: "good"}, &contestant{name: "bad"}, &contestant{name: "echo", kind: kind{echo: true}}
+	f := &fullRun{rep: &fullReport{}}
+	up, err := f.each(t.Context(), "start", []*contestant{bad, ceiling, good}, []work{{name: "w"}}, func(c *contestant) error {
+		if c == bad {
+			return context.DeadlineExceeded
+		}
+		return nil
+	})
+	if err != nil || !slices.Equal(up, []*contestant{good}) || len(f.rep.Failures) != 1 {
+		t.Errorf("%v, %v, failures %q", up, err, f.rep.Failures)
 	}
 }
