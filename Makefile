@@ -34,8 +34,8 @@ lint: ## golangci-lint, as .golangci.yml says
 fmt: ## format the code as lint wants it
 	$(TOOL) golangci-lint fmt
 
-screenshots: ## take the pictures of the status page in docs (Chromium)
-	go test -tags screenshots -count=1 -run '^TestScreenshots$$' ./internal/admin
+screenshots: ## take the pictures of the status page (Chromium) and of the live view (tmux) in docs
+	go test -tags screenshots -count=1 -run '^TestScreenshots$$|^TestLiveScreenshot$$' ./internal/admin ./cmd/shirube
 
 fuzz: ## every fuzz target, 20 seconds each
 	tools/fuzz 20s

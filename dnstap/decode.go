@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"shirube/internal/wire"
 )
 
 // Record is one frame, decoded. Its bytes are those of the frame. What the frame
@@ -51,6 +53,28 @@ func (r *Record) Time() time.Time {
 		return r.ResponseTime
 	}
 	return r.QueryTime
+}
+
+// Question returns the question of the message that r is about. The name is
+// borrowed, and as it stands there.
+func (r *Record) Question() (name []byte, typ wire.Type, class uint16, ok bool) {
+	msg := r.Message()
+	if name = questionName(msg); name == nil {
+		return nil, 0, 0, false
+	}
+	rest := msg[wire.HeaderLen+len(name):]
+	if len(rest) < 4 {
+		return nil, 0, 0, false
+	}
+	return name, wire.Type(binary.BigEndian.Uint16(rest)), binary.BigEndian.Uint16(rest[2:]), true
+}
+
+// Rcode returns the four bits of the header of a response.
+func (r *Record) Rcode() (rcode wire.Rcode, ok bool) {
+	if !r.IsResponse() || len(r.ResponseMessage) < wire.HeaderLen {
+		return 0, false
+	}
+	return wire.Rcode(r.ResponseMessage[3] & 15), true
 }
 
 // Errors of decoding a frame.

@@ -40,12 +40,15 @@ type Options struct {
 	Log      *slog.Logger // nil: nowhere
 }
 
-// Output says where frames go and which. One of Stream and File is needed.
+// Output says where frames go and which. One of Stream, File and Take is needed.
 type Output struct {
 	Name string // in the log and in statistics: of each a different one
 
 	Stream *Stream // to a collector
 	File   *File   // to files
+
+	// Take is called with each frame, which is borrowed, by the output's writer.
+	Take func(frame []byte)
 
 	Filter    Filter
 	Privacy   Privacy
@@ -242,4 +245,4 @@ func (t *Tap) HasRoom() bool {
 }
 
 // errOutput says what an output lacks.
-var errOutput = errors.New("expected one of a stream and a file to send to")
+var errOutput = errors.New("expected one of a stream, a file and a function to send to")

@@ -101,30 +101,40 @@ func (m *Message) draw(seed uint64) uint32 {
 // within reports whether the name that msg asks for is within one of suffixes.
 // What cannot be read is within none.
 func within(msg []byte, suffixes []wire.Name) bool {
-	if len(msg) < wire.HeaderLen || binary.BigEndian.Uint16(msg[4:]) == 0 {
+	name := questionName(msg)
+	if name == nil {
 		return false
+	}
+	for at := 0; ; at += 1 + int(name[at]) {
+		for _, s := range suffixes {
+			if len(s) == len(name)-at && equalFold(name[at:], s) {
+				return true
+			}
+		}
+		if name[at] == 0 {
+			return false
+		}
+	}
+}
+
+// questionName returns the name that msg asks for, as it stands there; nil if
+// there is none, or it cannot be read.
+func questionName(msg []byte) []byte {
+	if len(msg) < wire.HeaderLen || binary.BigEndian.Uint16(msg[4:]) == 0 {
+		return nil
 	}
 	name := msg[wire.HeaderLen:]
 	end := 0
 	for end < len(name) && name[end] != 0 {
 		if name[end] > wire.MaxLabelLen {
-			return false
+			return nil
 		}
 		end += 1 + int(name[end])
 	}
 	if end >= len(name) || end >= wire.MaxNameLen {
-		return false
+		return nil
 	}
-	for at := 0; ; at += 1 + int(name[at]) {
-		for _, s := range suffixes {
-			if len(s) == end+1-at && equalFold(name[at:end+1], s) {
-				return true
-			}
-		}
-		if at == end {
-			return false
-		}
-	}
+	return name[:end+1]
 }
 
 // equalFold reports whether name, in any spelling, is s. The lengths of labels

@@ -10,8 +10,11 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -21,7 +24,9 @@ import (
 
 	"shirube/dnstap"
 	"shirube/dnstap/collector"
+	"shirube/internal/admin"
 	"shirube/internal/config"
+	"shirube/internal/health"
 )
 
 // tapFlags are the flags of `shirube tap`.
@@ -37,6 +42,12 @@ type tapFlags struct {
 	forwardCert, forwardKey string
 	counts                  bool
 	senders                 int
+	only                    string
+	live                    bool
+	metrics                 string
+	top                     int
+
+	filter *collector.Filter // only, read
 }
 
 // tapFormats are the words for --format.
@@ -66,13 +77,22 @@ SIGTERM or SIGINT. SIGUSR1 writes the counts to standard error.`,
     --write /var/log/tap.fstrm --rotate-age 1h --keep 24 --forward tcp:archive.example:6000
 
   # Shares of transports and rcodes
-  shirube tap --format none --counts tap.fstrm`,
+  shirube tap --format none --counts tap.fstrm
+
+  # Watch what a name's clients get, as it happens
+  shirube tap --live --only name:example.com --unix /run/dnstap.sock
+
+  # Tell Prometheus
+  shirube tap --format none --unix /run/dnstap.sock --metrics 127.0.0.1:9154`,
 		Args: func(_ *cobra.Command, args []string) error { return f.check(args) },
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, stop := signal.NotifyContext(orBackground(c.Context()), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
 			context.AfterFunc(ctx, stop) // a second signal does what it does to any program
-			return f.run(ctx, args, c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr())
+			if f.live {
+				return f.runLive(ctx, args)
+			}
+			return f.run(ctx, args, nil, c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
 	flags := c.Flags()
@@ -93,6 +113,10 @@ SIGTERM or SIGINT. SIGUSR1 writes the counts to standard error.`,
 	flags.StringVar(&f.forwardCert, "forward-cert", "", "certificate to show to collectors over TLS, a PEM `file`")
 	flags.StringVar(&f.forwardKey, "forward-key", "", "key of --forward-cert, a PEM `file`")
 	flags.BoolVar(&f.counts, "counts", false, "write the counts to standard error at the end, as JSON")
+	flags.StringVar(&f.only, "only", "", "print what `filter` takes, as in 'name:example.com client:192.0.2.0/24 rcode:servfail type:aaaa,https transport:doh'")
+	flags.BoolVar(&f.live, "live", false, "show what is going on on the terminal, in place of printing it")
+	flags.StringVar(&f.metrics, "metrics", "", "serve the counts to Prometheus (/metrics) and as JSON (/status.json) at `address`:port of loopback")
+	flags.IntVar(&f.top, "top", 10, "how `many` of the names and clients with the most queries are in the counts; 0: none")
 	flags.IntVar(&f.senders, "max-senders", collector.DefaultMaxSenders, "how `many` senders may be connected at once")
 	return c
 }
@@ -101,7 +125,15 @@ SIGTERM or SIGINT. SIGUSR1 writes the counts to standard error.`,
 func (f *tapFlags) check(files []string) error {
 	_, known := tapFormats[f.format]
 	var what string
+	filter, err := collector.ParseFilter(f.only)
+	f.filter = filter
 	switch {
+	case err != nil:
+		what = "--only: " + err.Error()
+	case f.live && (f.counts || slices.Contains(files, "-")):
+		what = "--live shows the counts, and needs standard input for keys"
+	case f.top < 0 || f.top > maxTop:
+		what = fmt.Sprintf("--top is 0 to %d", maxTop)
 	case len(files)+len(f.unix)+len(f.tcp)+len(f.tls) == 0:
 		what = "tap needs a FILE, --unix, --tcp or --tls"
 	case !known:
@@ -118,14 +150,38 @@ func (f *tapFlags) check(files []string) error {
 	return &usageError{errors.New(what + "; see 'shirube tap --help'")}
 }
 
+// maxTop is how many names and clients the counts may list.
+const maxTop = 1000
+
 // tapGoodbye is how long collectors that frames are sent on to have at the end.
 const tapGoodbye = 5 * time.Second
 
-// run collects until all files are read and ctx has ended, if there are
-// listeners.
-func (f *tapFlags) run(ctx context.Context, files []string, stdin io.Reader, stdout, stderr io.Writer) (err error) {
+// runLive is run on a terminal, until q is pressed.
+func (f *tapFlags) runLive(ctx context.Context, files []string) error {
+	live := collector.NewLive(f.filter)
+	v, err := newLiveView(live, strings.Join(slices.Concat(f.unix, f.tcp, f.tls, files), " "))
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	shown := make(chan error, 1)
+	// Owner: runLive. End: with ctx, which it ends. Bound: one.
+	go func() {
+		defer cancel()
+		shown <- v.run(ctx)
+	}()
+	err = f.run(ctx, files, live, strings.NewReader(""), io.Discard, &v.said)
+	cancel()
+	return errors.Join(err, <-shown, v.Close())
+}
+
+// run collects until all files are read, and ctx has ended if there are listeners
+// or somebody looks on.
+func (f *tapFlags) run(ctx context.Context, files []string, live *collector.Live, stdin io.Reader, stdout, stderr io.Writer) (err error) {
 	log := slog.New(slog.NewTextHandler(stderr, nil))
-	opt := collector.Options{Format: tapFormats[f.format], Output: stdout, Log: log, MaxSenders: f.senders}
+	opt := collector.Options{
+		Format: tapFormats[f.format], Filter: f.filter, Output: stdout, Live: live, Log: log, MaxSenders: f.senders, Top: f.top,
+	}
 	if f.output != "" {
 		out, openErr := os.OpenFile(f.output, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o640)
 		if openErr != nil {
@@ -139,6 +195,12 @@ func (f *tapFlags) run(ctx context.Context, files []string, stdin io.Reader, std
 	}
 	opt.Tap.Start()
 	c := collector.New(opt)
+	told, err := f.serveMetrics(ctx, c, log)
+	if err != nil {
+		c.Close()
+		return errors.Join(err, opt.Tap.Close(ctx))
+	}
+	defer func() { err = errors.Join(err, told.Close()) }()
 	report := func() {
 		e := json.NewEncoder(stderr)
 		e.SetIndent("", "  ")
@@ -156,6 +218,38 @@ func (f *tapFlags) run(ctx context.Context, files []string, stdin io.Reader, std
 		report()
 	}
 	return err
+}
+
+// serveMetrics has Prometheus and others ask for the counts, if they are to. What
+// is returned ends it.
+func (f *tapFlags) serveMetrics(ctx context.Context, c *collector.Collector, log *slog.Logger) (io.Closer, error) {
+	if f.metrics == "" {
+		return io.NopCloser(nil), nil
+	}
+	at, err := netip.ParseAddrPort(f.metrics)
+	if err != nil {
+		return nil, &usageError{fmt.Errorf("--metrics %q; expected an address and port, such as 127.0.0.1:9154", f.metrics)}
+	}
+	s, err := admin.New(admin.Options{
+		Group: -1, Addresses: []admin.Address{{At: at}}, NoPage: true, Log: log,
+		Backend: admin.Backend{
+			Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+				s := c.Stats()
+				_ = s.WritePrometheus(w) // to a client that has gone
+			}),
+			Health: new(health.State),
+			Status: func() any { return c.Stats() },
+		},
+	})
+	if err == nil {
+		err = s.Listen(ctx, nil)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.Start()
+	return s, nil
 }
 
 // collect reads files, and serves listeners until ctx ends or the output is
@@ -182,7 +276,7 @@ func (f *tapFlags) collect(ctx context.Context, c *collector.Collector, files []
 	for {
 		select {
 		case err := <-read:
-			if err != nil || len(lns) == 0 {
+			if err != nil || len(lns) == 0 && !f.live {
 				return err
 			}
 		case err := <-errs:

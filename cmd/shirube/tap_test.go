@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
+	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -76,6 +79,65 @@ func TestTapPrintsFiles(t *testing.T) {
 	}
 }
 
+func TestTapPrintsWhatTheFilterTakes(t *testing.T) {
+	in := tapFile(t, 3)
+	for only, want := range map[string]int{"name:example.com type:a": 3, "name:example.org": 0, "rcode:servfail": 0} {
+		if out, _, err := runTap(t.Context(), "--only", only, in); err != nil || strings.Count(out, "\n") != want {
+			t.Errorf("%s: %v\n%s", only, err, out)
+		}
+	}
+}
+
+// TestTapTellsPrometheus asks a collector for its counts while it collects.
+func TestTapTellsPrometheus(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := ln.Addr().String()
+	_ = ln.Close() // it is free now
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	socket, ended := filepath.Join(t.TempDir(), "s"), make(chan error, 1)
+	go func() { // ends with ctx
+		_, _, err := runTap(ctx, "--format", "none", "--unix", socket, "--metrics", at, "--top", "1")
+		ended <- err
+	}()
+	waitForSocket(t, socket)
+	emit(t, dnstap.Output{Stream: &dnstap.Stream{Network: "unix", Address: socket}}, 5)
+	for path, want := range map[string]string{
+		"/metrics":     `shirube_tap_top_name_queries{name="www.example.com."} 5`,
+		"/status.json": `"top":{"names":[{"key":"www.example.com.","queries":5}],"clients":[{"key":"192.0.2.1","queries":5}]}`,
+	} {
+		rsp, err := http.Get("http://" + at + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(rsp.Body)
+		_ = rsp.Body.Close()
+		if err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s: %v\n%s", path, err, text)
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// waitForSocket waits until a socket is there.
+func waitForSocket(t *testing.T, path string) {
+	t.Helper()
+	for until := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(path); err == nil {
+			return
+		}
+		if time.Now().After(until) {
+			t.Fatal("no socket")
+		}
+	}
+}
+
 // TestTapCollectsKeepsAndSendsOn is a chain of two collectors.
 func TestTapCollectsKeepsAndSendsOn(t *testing.T) {
 	dir := t.TempDir()
@@ -90,15 +152,8 @@ func TestTapCollectsKeepsAndSendsOn(t *testing.T) {
 			_, stderr, err := runTap(ctx, args...)
 			done <- ended{stderr, err}
 		}()
-		socket := args[1]
-		for until := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-			if _, err := os.Stat(socket); err == nil {
-				return done
-			}
-			if time.Now().After(until) {
-				t.Fatal("no socket")
-			}
-		}
+		waitForSocket(t, args[1])
+		return done
 	}
 	ctx2, stop2 := context.WithCancel(t.Context())
 	archive := run(ctx2, "--unix", second, "--format", "none", "--write", kept, "--counts")
@@ -143,6 +198,11 @@ func TestTapRefusesWhatMakesNoSense(t *testing.T) {
 	for _, args := range [][]string{
 		{},
 		{"--format", "xml", in},
+		{"--only", "color:red", in},
+		{"--live", "-"},
+		{"--top", "-1", in},
+		{"--metrics", "localhost:1", in},
+		{"--metrics", "192.0.2.1:1", in},
 		{"--tls", "127.0.0.1:0"},
 		{"--forward", "udp:x", in},
 		{"--forward", "tls:x", in},

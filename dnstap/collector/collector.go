@@ -30,6 +30,7 @@ const (
 	handshakeTimeout  = 5 * time.Second // for a sender to say what it will send, TLS included
 	outBuffer         = 32 << 10        // octets of text that a sender gathers before they are written
 	logInterval       = 10 * time.Second
+	topCounters       = 10_000 // names, and as many clients, that are counted to find the first ones
 )
 
 // Format appends what is printed of a record to b. It returns b as it was to
@@ -39,11 +40,14 @@ type Format func(b []byte, r *dnstap.Record) []byte
 // Options configures a [Collector]. Its zero value counts and prints nothing.
 type Options struct {
 	Format Format    // nil: nothing is printed
+	Filter *Filter   // of what is printed; nil: everything
+	Live   *Live     // shows everything, by a filter of its own; nil: nothing is shown
 	Output io.Writer // where to
 	Tap    *dnstap.Tap
 	Log    *slog.Logger // nil: nowhere
 
 	MaxSenders int // 0: DefaultMaxSenders
+	Top        int // how many of the names and clients with the most queries are told; 0: none
 }
 
 // Collector reads frames and hands them on. Its methods may be called
@@ -72,7 +76,11 @@ func New(opt Options) *Collector {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Collector{opt: opt, conns: make(map[net.Conn]struct{})}
+	c := &Collector{opt: opt, conns: make(map[net.Conn]struct{})}
+	if opt.Top > 0 {
+		c.counts.top = NewTop(topCounters)
+	}
+	return c
 }
 
 // ErrBroken says that nobody reads the output any more.
@@ -236,7 +244,10 @@ func (c *Collector) drain(r *dnstap.Reader, wait func() bool) error {
 		if c.opt.Tap != nil {
 			c.opt.Tap.Forward(int(rec.Query.Port()), frame)
 		}
-		if c.opt.Format != nil {
+		if c.opt.Live != nil {
+			c.opt.Live.Add(&rec)
+		}
+		if c.opt.Format != nil && (c.opt.Filter == nil || c.opt.Filter.Takes(&rec)) {
 			out = c.opt.Format(out, &rec)
 			lines++
 		}

@@ -388,7 +388,7 @@ func TestStatsAreJSON(t *testing.T) {
 	}
 	text, err := json.Marshal(c.Stats())
 	want := `{"frames":1,"malformed":0,"unwritten":0,"senders":0,"accepted":0,"turned":0,"lost":0,` +
-		`"counts":[{"type":"CLIENT_QUERY","transport":"UDP","family":"INET","frames":1}],"qtypes":{"AAAA":1},"output":null}`
+		`"counts":[{"type":"CLIENT_QUERY","transport":"UDP","family":"INET","frames":1}],"qtypes":{"AAAA":1},"latency":[],"output":null}`
 	if err != nil || string(text) != want {
 		t.Errorf("found    %s\nexpected %s", text, want)
 	}

@@ -1,12 +1,12 @@
 package collector
 
 import (
-	"encoding/binary"
 	"slices"
 	"strings"
 	"sync/atomic"
 
 	"shirube/dnstap"
+	"shirube/internal/hist"
 	"shirube/internal/wire"
 )
 
@@ -25,47 +25,37 @@ const (
 // knows are one.
 type counts struct {
 	frames    [numTypes][numProtocols][numHTTP][numFamilies][numRcodes]atomic.Uint64
-	qtypes    [numQTypes]atomic.Uint64 // of clients' queries
+	qtypes    [numQTypes]atomic.Uint64              // of clients' queries
+	latency   [numProtocols][numHTTP]hist.Histogram // of answers to clients
+	top       *Top                                  // nil: it is not looked for
 	malformed atomic.Uint64
 	lost      atomic.Uint64
 	unwritten atomic.Uint64
 }
 
 func (c *counts) add(r *dnstap.Record) {
-	msg := r.Message()
 	rcode := uint32(noRcode)
-	if r.IsResponse() && len(msg) >= wire.HeaderLen {
-		rcode = uint32(msg[3] & 15)
+	if code, ok := r.Rcode(); ok {
+		rcode = uint32(code)
 	}
 	c.frames[within(r.Type, numTypes)][within(r.SocketProtocol, numProtocols)][within(r.HTTPProtocol, numHTTP)][within(r.SocketFamily, numFamilies)][rcode].Add(1)
-	if r.Type == uint32(dnstap.ClientQuery) {
-		if _, typ, _, ok := question(msg); ok {
+	switch r.Type {
+	case uint32(dnstap.ClientQuery):
+		if _, typ, _, ok := r.Question(); ok {
 			c.qtypes[min(int(typ), numQTypes-1)].Add(1)
+		}
+		if c.top != nil {
+			c.top.Add(r)
+		}
+	case uint32(dnstap.ClientResponse):
+		if !r.QueryTime.IsZero() && !r.ResponseTime.IsZero() {
+			c.latency[within(r.SocketProtocol, numProtocols)][within(r.HTTPProtocol, numHTTP)].Observe(r.ResponseTime.Sub(r.QueryTime))
 		}
 	}
 }
 
 // within returns n, the last number below limit if it is not below that.
 func within(n uint32, limit uint32) uint32 { return min(n, limit-1) }
-
-// question returns the question of msg, which is borrowed.
-func question(msg []byte) (name []byte, typ wire.Type, class uint16, ok bool) {
-	if len(msg) < wire.HeaderLen || binary.BigEndian.Uint16(msg[4:]) == 0 {
-		return nil, 0, 0, false
-	}
-	b := msg[wire.HeaderLen:]
-	end := 0
-	for end < len(b) && b[end] != 0 {
-		if b[end] > wire.MaxLabelLen {
-			return nil, 0, 0, false
-		}
-		end += 1 + int(b[end])
-	}
-	if end+5 > len(b) || end >= wire.MaxNameLen {
-		return nil, 0, 0, false
-	}
-	return b[:end+1], wire.Type(binary.BigEndian.Uint16(b[end+1:])), binary.BigEndian.Uint16(b[end+3:]), true
-}
 
 // Count is how many frames had these in common.
 type Count struct {
@@ -87,7 +77,9 @@ type Stats struct {
 	Lost      uint64            `json:"lost"`      // senders and files that ended without saying so
 	Counts    []Count           `json:"counts"`    // of frames, by what they have in common
 	QTypes    map[string]uint64 `json:"qtypes"`    // of clients' queries
-	Output    dnstap.Stats      `json:"output"`    // frames that were handed on as they came
+	Latency   []Latency         `json:"latency"`   // of answers to clients
+	Top       *TopStats         `json:"top,omitempty"`
+	Output    dnstap.Stats      `json:"output"` // frames that were handed on as they came
 }
 
 // Stats returns the current numbers. Each is exact; together they are not of one
@@ -95,11 +87,15 @@ type Stats struct {
 func (c *Collector) Stats() Stats {
 	s := Stats{
 		Malformed: c.counts.malformed.Load(), Unwritten: c.counts.unwritten.Load(), Lost: c.counts.lost.Load(),
-		Counts: []Count{}, QTypes: map[string]uint64{}, Output: c.opt.Tap.Stats(),
+		Counts: []Count{}, QTypes: map[string]uint64{}, Latency: c.counts.latencies(), Output: c.opt.Tap.Stats(),
 	}
 	c.mu.Lock()
 	s.Senders, s.Accepted, s.Turned = len(c.conns), c.accepted, c.turned
 	c.mu.Unlock()
+	if c.counts.top != nil {
+		top := c.counts.top.Stats(c.opt.Top)
+		s.Top = &top
+	}
 	c.counts.each(func(n Count) {
 		s.Frames += n.Frames
 		s.Counts = append(s.Counts, n)
@@ -113,6 +109,35 @@ func (c *Collector) Stats() Stats {
 		}
 	}
 	return s
+}
+
+// Latency is how long answers over a transport took, by the times in them.
+type Latency struct {
+	Transport string  `json:"transport"`
+	Answers   uint64  `json:"answers"`
+	P50       float64 `json:"p50_seconds"`
+	P95       float64 `json:"p95_seconds"`
+	P99       float64 `json:"p99_seconds"`
+
+	all hist.Snapshot
+}
+
+// latencies returns those of all transports that there were answers over.
+func (c *counts) latencies() []Latency {
+	list := []Latency{}
+	for p := range c.latency {
+		for h := range c.latency[p] {
+			all := c.latency[p][h].Snapshot()
+			if n := all.Count(); n > 0 {
+				r := dnstap.Record{SocketProtocol: uint32(p), HTTPProtocol: uint32(h)}
+				list = append(list, Latency{
+					Transport: transport(&r), Answers: n, all: all,
+					P50: all.Quantile(0.5).Seconds(), P95: all.Quantile(0.95).Seconds(), P99: all.Quantile(0.99).Seconds(),
+				})
+			}
+		}
+	}
+	return list
 }
 
 func (n *Count) key() string { return n.Type + " " + n.Transport + " " + n.Family + " " + n.Rcode }

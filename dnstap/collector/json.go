@@ -82,10 +82,10 @@ func (l *line) message(r *dnstap.Record) {
 	}
 	id := binary.BigEndian.Uint16(msg)
 	l.ID, l.Flags, l.Answers = &id, flags(msg), binary.BigEndian.Uint16(msg[6:])
-	if r.IsResponse() {
-		l.Rcode = wire.Rcode(msg[3] & 15).String()
+	if rcode, ok := r.Rcode(); ok {
+		l.Rcode = rcode.String()
 	}
-	if name, typ, class, ok := question(msg); ok {
+	if name, typ, class, ok := r.Question(); ok {
 		l.QName, l.QType, l.QClass = nameOf(name), typ.String(), class
 	}
 }

@@ -52,6 +52,7 @@ type Options struct {
 	UID       int    // the server's own user
 	Addresses []Address
 	Profiles  bool // serve what net/http/pprof has
+	NoPage    bool // the status is that of something else than a server: there is no page of it
 	Backend   Backend
 	Log       *slog.Logger // nil: nowhere
 }
@@ -191,7 +192,7 @@ func (s *Server) listenAgain(at netip.AddrPort) (*net.TCPListener, error) {
 		if !ok || d.name != netip.AddrPortFrom(at.Addr().Unmap(), at.Port()).String() {
 			continue
 		}
-		f, err := b.TCPListener.File()
+		f, err := b.File()
 		if err != nil {
 			return nil, err
 		}

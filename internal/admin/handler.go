@@ -20,10 +20,12 @@ const (
 // everybody sees everything.
 func (s *Server) pages() map[string]http.HandlerFunc {
 	m := map[string]http.HandlerFunc{
-		"/":            serveStatusPage,
 		"/status.json": func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.opt.Backend.Status()) },
 		"/metrics":     s.opt.Backend.Metrics.ServeHTTP,
 		livePath:       func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, Liveness{Alive: true}) },
+	}
+	if !s.opt.NoPage {
+		m["/"] = serveStatusPage
 	}
 	if s.opt.Profiles {
 		m["/debug/pprof/"] = s.profile(pprof.Index)

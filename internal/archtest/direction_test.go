@@ -195,6 +195,7 @@ func TestRulesBite(t *testing.T) {
 		{"stack", "internal/stack/stack.go", "shirube/internal/wire"},
 		{"hist", "internal/hist/hist.go", "shirube/internal/wire"},
 		{"roff", "internal/roff/roff.go", "shirube/internal/config"},
+		{"topk", "internal/topk/topk.go", "shirube/dnstap"},
 		{"health", "internal/health/health.go", "shirube/internal/clock"},
 		{"admin", "internal/admin/admin.go", "shirube/internal/metrics"},
 		{"localsock", "internal/localsock/gate.go", "shirube/internal/control"},

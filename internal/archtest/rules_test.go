@@ -74,6 +74,10 @@ var rules = []rule{
 		reason: "hist is a leaf: it counts durations, whatever took so long",
 	},
 	{
+		name: "topk", in: []string{"internal/topk"}, deny: []string{ours, miekg},
+		reason: "topk is a leaf: it counts keys, whatever they are of",
+	},
+	{
 		name: "health", in: []string{"internal/health"}, deny: []string{ours, miekg},
 		reason: "health is a leaf: it is told what is wrong, and asked whether anything is",
 	},
@@ -120,7 +124,7 @@ var rules = []rule{
 	},
 	{
 		name: "collector", in: []string{"dnstap/collector"},
-		deny: []string{ours}, allow: []string{module + "/dnstap", module + "/internal/wire"},
+		deny: []string{ours}, allow: []string{module + "/dnstap", module + "/internal/wire", module + "/internal/hist", module + "/internal/topk"},
 		reason: "the collector is a program of its own: it reads what servers send, and is no part of one",
 	},
 	{
