@@ -236,9 +236,7 @@ func (c *tcpConn) handle(msg []byte, cut bool) (CloseReason, bool) {
 	status := parse(q, msg, cut)
 	q.Client, q.Proto, q.Received, q.Limit = c.client, c.tcp.opt.Load().Proto, c.pace.received, wire.MaxMsgSize
 	q.Idle = c.tcp.promisedIdle()
-	if c.tcp.tap != nil {
-		q.Local = addrPort(c.conn.LocalAddr())
-	}
+	q.Local = addrPort(c.conn.LocalAddr())
 	rsp, outcome := c.tcp.answer(&c.tcp.n.counters, c.room(), msg, q, status)
 	switch {
 	case status == wire.Ignored: // who sends this does not speak DNS, or is no client

@@ -46,9 +46,10 @@ type Store struct {
 	pairs   []*pair // as in Options; New's, then Run's
 	tickets *tickets
 
-	shown  atomic.Pointer[shown]
-	taken  atomic.Uint64
-	failed atomic.Uint64
+	shown   atomic.Pointer[shown]
+	version atomic.Uint64 // of shown, which changes first
+	taken   atomic.Uint64
+	failed  atomic.Uint64
 
 	mu      sync.Mutex
 	configs []*tls.Config // that were given out
@@ -150,6 +151,7 @@ func (s *Store) follow(now time.Time) {
 // show has handshakes see the pairs as they are now.
 func (s *Store) show() {
 	s.shown.Store(newShown(s.pairs))
+	s.version.Add(1)
 }
 
 // Config returns what a listener needs whose clients speak one of protocols (IANA's

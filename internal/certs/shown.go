@@ -2,6 +2,7 @@ package certs
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"net"
 	"net/netip"
 	"slices"
@@ -45,7 +46,7 @@ func (v *shown) choose(hello *tls.ClientHelloInfo) *tls.Certificate {
 	if len(v.all) == 1 {
 		return v.all[0]
 	}
-	for _, list := range [][]*tls.Certificate{v.named(hello), v.all} {
+	for _, list := range [][]*tls.Certificate{v.named(hello.ServerName, localOf(hello.Conn)), v.all} {
 		for _, c := range list {
 			if hello.SupportsCertificate(c) == nil {
 				return c
@@ -55,11 +56,25 @@ func (v *shown) choose(hello *tls.ClientHelloInfo) *tls.Certificate {
 	return v.all[0]
 }
 
-// named returns the certificates for the server that hello names, or was sent to.
-func (v *shown) named(hello *tls.ClientHelloInfo) []*tls.Certificate {
-	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
+// Shown returns the certificate that clients are shown who have connected to local
+// and name that server, or none for "", if they can verify it.
+func (s *Store) Shown(local netip.Addr, server string) *x509.Certificate {
+	v := s.shown.Load()
+	if list := v.named(server, local.Unmap().WithZone("")); len(list) > 0 && len(v.all) > 1 {
+		return list[0].Leaf
+	}
+	return v.all[0].Leaf
+}
+
+// Version returns another number whenever other certificates are shown than before.
+func (s *Store) Version() uint64 { return s.version.Load() }
+
+// named returns the certificates for the server that a client names, or has
+// connected to.
+func (v *shown) named(server string, local netip.Addr) []*tls.Certificate {
+	name := strings.ToLower(strings.TrimSuffix(server, "."))
 	if name == "" {
-		return v.byAddr[localOf(hello.Conn)]
+		return v.byAddr[local]
 	}
 	if a, err := netip.ParseAddr(name); err == nil { // not allowed there, but clear
 		return v.byAddr[a.Unmap()]
