@@ -213,6 +213,8 @@ func TestRulesBite(t *testing.T) {
 		{"localroot", "resolver/localroot/localroot.go", "shirube/resolver"},
 		{"anchor", "resolver/anchor/tracker.go", "shirube/resolver"},
 		{"anchor", "resolver/anchor/tracker.go", "net/netip"},
+		{"discovery", "discovery/ddr.go", "shirube/internal/certs"},
+		{"discovery", "discovery/records.go", "github.com/miekg/dns"},
 		{"control", "internal/control/server.go", "shirube/internal/daemon"},
 		{"cache", "cache/memory.go", "shirube/transport"},
 		{"policy", "policy/acl.go", "github.com/miekg/dns"},
@@ -275,6 +277,7 @@ func TestRulesLetTheDesignThrough(t *testing.T) {
 		{"cache/answers.go", "log/slog"},
 		{"resolver/infra/infra.go", "math/rand/v2"},
 		{"dnssec/verify.go", "time"},
+		{"discovery/discovery.go", "shirube/internal/ede"},
 	}
 	for _, tt := range tests {
 		for _, line := range broken(tt.file, tt.imports) {

@@ -183,6 +183,11 @@ var rules = []rule{
 		reason: "policy is asked on every hit: it works on wire names and addresses, and calls nobody",
 	},
 	{
+		name: "discovery", in: []string{"discovery"},
+		deny: []string{ours, miekg}, allow: []string{module + "/internal/wire", module + "/internal/ede"},
+		reason: "what a server says of itself is said on the hit path, in bytes: listeners and certificates are shown to it by the daemon",
+	},
+	{
 		name: "hit-path", in: []string{"cache/answer*.go", "internal/frontend"}, not: []string{"internal/frontend/pack*.go"},
 		deny:   []string{miekg},
 		reason: "a hit is a copy of bytes: nothing is unpacked or allocated on the way from memory to the client",

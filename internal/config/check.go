@@ -15,6 +15,8 @@ func (d *decoder) contradictions(cfg *Config) {
 	d.accessRules(cfg.AccessControl)
 	d.cookies(cfg)
 	d.identity(&cfg.Identity)
+	d.discovery(&cfg.Discovery)
+	d.provisioning(&cfg.Provisioning)
 	d.lifetimes(&cfg.Cache)
 	d.zones(cfg)
 	d.staleInTime(cfg)

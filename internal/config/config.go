@@ -36,6 +36,10 @@ type Config struct {
 	Cookies Cookies `yaml:"cookies"`
 	// What the server says of itself to who asks.
 	Identity Identity `yaml:"identity"`
+	// How clients find out what this server can do.
+	Discovery Discovery `yaml:"discovery"`
+	// What customers' routers are told.
+	Provisioning Provisioning `yaml:"provisioning"`
 	// What is kept in memory.
 	Cache Cache `yaml:"cache"`
 	// What is kept in common with other servers of the same fleet, on memcached.

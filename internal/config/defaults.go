@@ -61,6 +61,8 @@ func Default() Config {
 			MaxAliases:          11,
 		},
 		Cookies:      Cookies{Enabled: true, Secrets: []Secret{}},
+		Discovery:    defaultDiscovery(),
+		Provisioning: defaultProvisioning(),
 		BuiltinZones: BuiltinZones{Enabled: true, Except: []wire.Name{}},
 		ForwardZones: []Zone{},
 		StubZones:    []Zone{},

@@ -15,6 +15,13 @@ type Identity struct {
 	// The same as hexadecimal digits, for other octets than those of text. Only
 	// one of the two can be given.
 	NSIDHex string `yaml:"nsid_hex"`
+	// What `id.server` and `hostname.bind` are answered with in the class CHAOS (RFC
+	// 4892), as text of 255 octets at most. Empty: such questions are refused, as all
+	// others in that class.
+	ID string `yaml:"id"`
+	// What `version.server` and `version.bind` are answered with, likewise. Empty:
+	// they are refused.
+	Version string `yaml:"version"`
 }
 
 // Octets returns the NSID. It is empty if there is none.
@@ -32,8 +39,16 @@ func (i Identity) Octets() []byte {
 // maxNSID is how long an NSID may be, in octets.
 const maxNSID = 128
 
+// maxChaos is how long a text in the class CHAOS may be, in octets (RFC 1035 §3.3).
+const maxChaos = 255
+
 // identity reports what cannot be said.
 func (d *decoder) identity(i *Identity) {
+	for _, chaos := range []struct{ path, text string }{{"identity.id", i.ID}, {"identity.version", i.Version}} {
+		if n := len(chaos.text); n > maxChaos {
+			d.contradiction(fmt.Sprintf("found %d octets; expected %d at most", n, maxChaos), chaos.path)
+		}
+	}
 	const text, digits = "identity.nsid", "identity.nsid_hex"
 	if _, err := hex.DecodeString(i.NSIDHex); err != nil {
 		d.contradiction(fmt.Sprintf("found %q; expected hexadecimal digits, two for each octet", shorten(i.NSIDHex)), digits)

@@ -17,6 +17,7 @@ import (
 
 	"shirube/cache"
 	"shirube/cache/shared"
+	"shirube/discovery"
 	"shirube/internal/config"
 	"shirube/internal/control"
 	"shirube/internal/frontend"
@@ -212,6 +213,13 @@ func counterWords() map[string][]string {
 		words["frontend.reasons"] = append(words["frontend.reasons"], strconv.Itoa(i))
 	}
 	words["frontend.reasons"] = append(words["frontend.reasons"], "other")
+	for proto := wire.DoT; proto < wire.NumProtos; proto++ {
+		name := strings.ToLower(proto.String())
+		words["discovery.omitted"] = append(words["discovery.omitted"], name)
+		for reason := range discovery.NumReasons {
+			words["discovery.omitted."+name] = append(words["discovery.omitted."+name], reason.String())
+		}
+	}
 	return words
 }
 

@@ -182,7 +182,14 @@ func (d *Daemon) listen(o opened) {
 		l.serve()
 	}
 	d.listening = append(d.listening, o...)
+	d.setWhere()
+}
+
+// setWhere tells who wants to know where clients are listened to. The caller holds
+// reloading.
+func (d *Daemon) setWhere() {
 	d.control.setWhere(d.listening)
+	d.current.reach.listen(d.where())
 }
 
 // rebehind has the endpoints that cfg has too go by its proxies. The caller holds
@@ -212,5 +219,5 @@ func (d *Daemon) unlisten(ctx context.Context, cfg *config.Config) {
 		}
 		return true
 	})
-	d.control.setWhere(d.listening)
+	d.setWhere()
 }

@@ -14,6 +14,7 @@ import (
 
 	"shirube/cache"
 	"shirube/cache/shared"
+	"shirube/discovery"
 	"shirube/internal/clock"
 	"shirube/internal/config"
 	"shirube/internal/exchange"
@@ -45,6 +46,7 @@ type Pipeline struct {
 	Health    *health.State   // whether clients are to be sent here
 	Shared    *shared.Cache   // nil: nothing is shared; it has to be run to follow its servers
 	Resolver  *resolver.Resolver
+	Self      *discovery.Directory // what the server says of itself
 	Frontend  *frontend.Frontend
 
 	log       *slog.Logger
@@ -58,7 +60,10 @@ type Pipeline struct {
 
 // inForce is the pipeline that queries go to. It is a [transport.Handler]: each
 // query goes to the one that is in force when it comes, and stays there.
-type inForce struct{ atomic.Pointer[Pipeline] }
+type inForce struct {
+	atomic.Pointer[Pipeline]
+	reach reach // what all of them are reached by
+}
 
 // TryServe implements [transport.Handler].
 func (c *inForce) TryServe(buf []byte, q *wire.Query) ([]byte, transport.Outcome) {
@@ -127,6 +132,9 @@ func (p *Pipeline) build(before *Pipeline) error {
 	if err != nil {
 		return fmt.Errorf("access_control: %w", err)
 	}
+	if p.Self, err = p.directory(before); err != nil {
+		return err
+	}
 	if err := p.buildShared(before); err != nil {
 		return fmt.Errorf("shared_cache: %w", err)
 	}
@@ -140,6 +148,7 @@ func (p *Pipeline) build(before *Pipeline) error {
 	}
 	opt := frontend.Options{
 		Policy:   rules,
+		Self:     p.Self,
 		Health:   healthName(cfg.Health, p.Health),
 		Cookies:  p.Cookies,
 		NSID:     cfg.Identity.Octets(),

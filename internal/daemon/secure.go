@@ -31,6 +31,7 @@ func (d *Daemon) newSecure(cfg *config.Config) error {
 	if s.certs, err = newCerts(cfg.TLS, d.log); err != nil {
 		return fmt.Errorf("tls: %w", err)
 	}
+	d.current.reach.certs.Store(s.certs)
 	l := cfg.Limits
 	handshakes := l.TLSHandshakesPerClient
 	if handshakes == 0 {

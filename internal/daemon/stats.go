@@ -5,6 +5,7 @@ import (
 
 	"shirube/cache"
 	"shirube/cache/shared"
+	"shirube/discovery"
 	"shirube/dnstap"
 	"shirube/internal/certs"
 	"shirube/internal/frontend"
@@ -26,6 +27,7 @@ type Stats struct {
 	TLS        TLSStats
 	Slots      transport.SlotsStats
 	Frontend   frontend.Stats
+	Discovery  discovery.Stats
 	Answers    cache.AnswersStats
 	Shared     shared.Stats // zero without one
 	Memory     cache.MemoryStats
@@ -72,6 +74,7 @@ func (d *Daemon) Stats() Stats {
 		TLS:        d.secure.stats(),
 		Slots:      d.slots.Stats(),
 		Frontend:   p.Frontend.Stats(),
+		Discovery:  p.Self.Stats(),
 		Answers:    p.Answers.Stats(),
 		Shared:     fleet,
 		Memory:     p.Memory.Stats(),
@@ -102,6 +105,7 @@ func (d *Daemon) LogStats() {
 		"tls", s.TLS,
 		"slots", s.Slots,
 		"frontend", s.Frontend,
+		"discovery", s.Discovery,
 		"answers", s.Answers,
 		"shared", s.Shared,
 		"memory", s.Memory,

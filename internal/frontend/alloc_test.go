@@ -36,6 +36,7 @@ func TestTryServeAllocatesNothing(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFrontend(t, resolve, func(o *Options) {
+				o.Self = itself(t)
 				o.Answers = cache.NewAnswers(cache.AnswersOptions{Prefetch: true, Rotate: true, MaxStale: time.Hour, Recheck: tt.recheck})
 			})
 			q := query(t, "www.example.com.", dns.TypeA, nil)
@@ -56,6 +57,22 @@ func TestTryServeAllocatesNothing(t *testing.T) {
 				t.Errorf("handed to the refresher: %v, want %v", hinted, tt.due)
 			}
 		})
+	}
+}
+
+func TestAServerSpeaksOfItselfWithoutAllocations(t *testing.T) {
+	f := newFrontend(t, nil, func(o *Options) { o.Self = itself(t) })
+	for _, tt := range selfQuestions {
+		q := query(t, tt.name, tt.typ, tt.change)
+		answer(t, f, q) // what has to be worked out is now
+		buf := make([]byte, 0, 1232)
+		if avg := testing.AllocsPerRun(1000, func() {
+			if _, outcome := f.TryServe(buf, q); outcome != transport.Answered {
+				t.Fatal("not answered")
+			}
+		}); avg != 0 {
+			t.Errorf("%s: %v allocations", tt.name, avg)
+		}
 	}
 }
 

@@ -23,14 +23,14 @@ const (
 const (
 	flagsAt = 2
 	flagAA  = 0x04
-	ancount = 7 // the low octets: there is never more than one record
+	ancount = 7 // the low octets: there are never many records
 	nscount = 9
+	arcount = 11
 )
 
-// builtin answers q if it is about a builtin zone. It allocates nothing.
-func (f *Frontend) builtin(buf []byte, q *wire.Query) ([]byte, bool) {
-	var b [wire.MaxNameLen]byte
-	name := wire.AppendFolded(b[:0], q.RawName())
+// builtin answers q, whose folded name is name, if it is about a builtin zone. It
+// allocates nothing.
+func (f *Frontend) builtin(buf []byte, q *wire.Query, name []byte) ([]byte, bool) {
 	zone, at := f.opt.Builtins.Find(name)
 	if zone == nil || at == 0 && q.Type == wire.TypeDS { // that is the parent's to say (RFC 4035 §3.1.4.1)
 		return buf, false

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"shirube/cache"
+	"shirube/discovery"
 	"shirube/internal/clock"
 	"shirube/internal/ede"
 	"shirube/internal/wire"
@@ -34,11 +35,12 @@ type Options struct {
 	Resolver Resolver       // needed
 	Log      *slog.Logger   // default: none
 
-	Builtins *policy.Builtins // answered without asking anybody; default: none
-	Health   *Health          // a name that says whether the server is ready; nil: none
-	Cookies  *policy.Cookies  // given to clients (RFC 7873); nil: none
-	NSID     []byte           // told to who asks for it (RFC 5001); default: nothing
-	Clock    *clock.Clock     // that Answers are kept by; nil: the real time
+	Builtins *policy.Builtins     // answered without asking anybody; default: none
+	Self     *discovery.Directory // what this server says of itself; default: nothing
+	Health   *Health              // a name that says whether the server is ready; nil: none
+	Cookies  *policy.Cookies      // given to clients (RFC 7873); nil: none
+	NSID     []byte               // told to who asks for it (RFC 5001); default: nothing
+	Clock    *clock.Clock         // that Answers are kept by; nil: the real time
 
 	UDPSize  uint16        // offered to clients, in octets; default 1232 (RFC 9715)
 	Timeout  time.Duration // for one question; default 6 s
@@ -183,6 +185,11 @@ func (f *Frontend) TryServe(buf []byte, q *wire.Query) ([]byte, transport.Outcom
 	if out, ok := f.unproven(buf, q, action); ok {
 		return out, transport.Answered
 	}
+	var b [wire.MaxNameLen]byte
+	name := wire.AppendFolded(b[:0], q.RawName())
+	if out, outcome := f.self(buf, q, name); outcome != discovery.NotOurs {
+		return out, served[outcome]
+	}
 	if rcode, why := f.reject(q, action); rcode != wire.NoError {
 		c.rejected.Add(1)
 		return f.reply(buf, q, rcode, why), transport.Answered
@@ -191,7 +198,7 @@ func (f *Frontend) TryServe(buf []byte, q *wire.Query) ([]byte, transport.Outcom
 		c.local.Add(1)
 		return f.minimalANY(buf, q), transport.Answered
 	}
-	if out, ok := f.builtin(buf, q); ok {
+	if out, ok := f.builtin(buf, q, name); ok {
 		c.local.Add(1)
 		q.Policy = wire.PolicyBuiltin
 		return out, transport.Answered
@@ -257,6 +264,9 @@ func (f *Frontend) reject(q *wire.Query, action policy.Action) (wire.Rcode, *ede
 
 // Serve implements [transport.Handler].
 func (f *Frontend) Serve(ctx context.Context, buf []byte, q *wire.Query) []byte {
+	if out, ok := f.designate(buf, q); ok {
+		return out
+	}
 	c := f.counts.of(q)
 	stale, failing := f.opt.Answers.HoldsStale(q, f.opt.Clock.Now())
 	if failing {

@@ -18,6 +18,7 @@ import (
 
 	"shirube/cache"
 	"shirube/cache/shared"
+	"shirube/discovery"
 	"shirube/dnstap"
 	"shirube/internal/certs"
 	"shirube/internal/frontend"
@@ -42,6 +43,8 @@ type Snapshot struct {
 	Streams  []Stream
 	Slots    transport.SlotsStats
 	Frontend frontend.Stats
+
+	Discovery discovery.Stats
 
 	Answers     cache.AnswersStats
 	Memory      cache.MemoryStats
@@ -129,6 +132,7 @@ func Table() []Group {
 		{"Name servers", upstreamMetrics()},
 		{"dnstap", dnstapMetrics()},
 		{"Certificates", certificateMetrics()},
+		{"Discovery", discoveryMetrics()},
 	}
 }
 

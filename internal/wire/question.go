@@ -44,6 +44,7 @@ const (
 	TypeMAILB      Type = 253
 	TypeMAILA      Type = 254
 	TypeANY        Type = 255
+	TypeRESINFO    Type = 261 // RFC 9606 §3
 )
 
 // typeNames has what a log is likely to show, from the IANA registry "Resource
