@@ -349,8 +349,9 @@ func TestNoClientNoticesWhatHappensToMemcached(t *testing.T) {
 			if with.failed > without.failed {
 				t.Errorf("of %d answers %d are not as they should be", with.asked, with.failed)
 			}
-			// One in a hundred may be later: that is what is said of the 99th percentile.
-			if most := without.late + without.late/2 + with.asked/100 + 3; with.late > most {
+			// One in a hundred may be later: that is what is said of the 99th percentile. On
+			// a machine that is busy, who does more is late more often.
+			if most := 4*without.late + with.asked/100 + 3; with.late > most {
 				t.Errorf("of %d answers %d came late; without a shared cache, %d", with.asked, with.late, without.late)
 			}
 			const perServer = 4 + 3 // connections

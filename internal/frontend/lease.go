@@ -63,8 +63,9 @@ func (y *yielding) resolved(out *outcome) {
 	average(&y.cost, int64(out.ans.Queries)*costUnit)
 }
 
-// spare notes that another server has resolved what this one need not.
-func (y *yielding) spare() { y.saved.Add(uint64(y.cost.Load())) }
+// spare notes that another server has resolved what this one need not: that takes
+// one query at least, also where nothing was resolved yet.
+func (y *yielding) spare() { y.saved.Add(uint64(max(y.cost.Load(), costUnit))) }
 
 // patience returns how long to wait for another server that resolves something.
 func (y *yielding) patience() time.Duration {
