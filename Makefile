@@ -5,7 +5,7 @@ TOOL    := go tool -modfile=tools/go.mod
 # Name servers are in sbin, which not everybody's PATH has.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help build run demo test replay race lint fmt screenshots fuzz bench bench-warm bench-cold bench-encrypted bench-dnstap bench-attack pgo soak clean
+.PHONY: help build run demo test replay race lint fmt screenshots fuzz bench bench-warm bench-cold bench-encrypted bench-dnstap bench-attack pgo soak deb deb-test image image-test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -65,5 +65,22 @@ pgo: build ## sample the server under load, for the compiler (root, about 2 minu
 soak: build ## a minute of load without an error or a leak (root)
 	go run ./bench soak
 
+deb: ## Debian packages for amd64 and arm64, in dist
+	tools/install-package-deps
+	tools/deb amd64
+	tools/deb arm64
+
+deb-test: ## build the packages twice, ask lintian, and install them in a Debian of their own (root, about 5 minutes)
+	tools/install-package-deps
+	go test -tags deb -count=1 -timeout 30m -v ./deploy/debian
+
+image: ## container image for amd64 and arm64, in dist (root, or in `buildah unshare`)
+	tools/install-package-deps
+	tools/image
+
+image-test: ## build the image twice, look into it, and run it as Kubernetes does (root, about a minute)
+	tools/install-package-deps
+	go test -tags image -count=1 -timeout 30m -v ./deploy/image
+
 clean: ## remove what was built
-	rm -rf bin bench/out
+	rm -rf bin dist bench/out

@@ -78,7 +78,7 @@ func TestEveryToolIsAccountedFor(t *testing.T) {
 
 func TestEveryTestPackageIsAccountedFor(t *testing.T) {
 	text := readFile(t, manual)
-	for _, script := range []string{"tools/install-test-deps", "tools/install-bench-deps"} {
+	for _, script := range []string{"tools/install-test-deps", "tools/install-bench-deps", "tools/install-package-deps"} {
 		_, list, _ := strings.Cut(readFile(t, script), "\nneeds=(\n")
 		list, _, ok := strings.Cut(list, "\n)\n")
 		packages := regexp.MustCompile(`(?m)^\t\S+:(\S+)`).FindAllStringSubmatch(list, -1)

@@ -152,3 +152,12 @@ func (l *lockedBuffer) String() string {
 	defer l.mu.Unlock()
 	return l.b.String()
 }
+
+func TestLogAsJSONSaysWhereClientsAreListenedTo(t *testing.T) {
+	var out bytes.Buffer
+	list := []endpoint{{netip.MustParseAddrPort("192.0.2.1:53"), config.ProtocolUDP}}
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("ready", "listen", list)
+	if got := out.String(); !strings.Contains(got, `"listen":["192.0.2.1:53/udp"]`) {
+		t.Errorf("got %s", got)
+	}
+}

@@ -23,6 +23,9 @@ type endpoint struct {
 // String returns e as the control socket and the log have it.
 func (e endpoint) String() string { return fmt.Sprintf("%s/%s", e.at, e.proto) }
 
+// MarshalText is for the log as JSON, which knows no String.
+func (e endpoint) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
+
 // endpoints lists where cfg has clients listened to.
 func endpoints(cfg *config.Config) []endpoint {
 	var list []endpoint
