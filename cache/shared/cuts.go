@@ -140,7 +140,7 @@ func (c *Cache) zoneFlushed(z *Zone) bool {
 func (c *Cache) TellZone(scope uint64, z Zone) {
 	d := c.ring.digest(zoneKey(z.Name, scope))
 	s, standIn := c.pick(d.route(), time.Now())
-	if s == nil {
+	if s == nil || !c.ofEpoch(z.Stored) {
 		return
 	}
 	z.Writer = c.opt.Writer

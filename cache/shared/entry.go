@@ -30,6 +30,7 @@ type Entry struct {
 	Deadline time.Time     // the end of the delegation that it rests on: neither used nor renewed from then on; zero: none
 	Trust    rrset.Trust   // what validation found: Unchecked, Insecure or Secure
 	Note     *ede.Error    // what clients are told beside it, or why there is no answer; may be nil
+	Began    time.Time     // when it was begun to be found, which the others are not told; zero: at Stored
 	Writer   string        // the name of the server that wrote it, for people
 	Msg      []byte        // the response with its DNSSEC records, without OPT, TTLs as at Stored; nil: there is none
 }

@@ -9,7 +9,7 @@ import (
 
 // maxFlushes is how many orders to forget are remembered. One more makes them one
 // order to forget everything.
-const maxFlushes = 256
+const maxFlushes = 2 * maxOrders
 
 // Flush is an order to forget what was stored until a time.
 type Flush struct {
@@ -38,6 +38,9 @@ func (l *flushes) add(f Flush) {
 	kept := l.list[:0]
 	for _, old := range l.list {
 		same := old.Name == f.Name && old.Below == f.Below && old.Type == f.Type
+		if same && old.Until.After(f.Until) {
+			f.Until = old.Until
+		}
 		if !same && f.Until.Sub(old.Until) < maxExpiry*time.Second {
 			kept = append(kept, old)
 		}

@@ -73,10 +73,14 @@ func nearest(servers []*server, hash uint64) (first, second *server) {
 
 // pick returns the server for the key with the given hash: the one it belongs
 // to, or the runner-up while that is out; then what is written must not last. Nil:
-// none is of use. When most are out, nobody is asked: rather than the servers,
+// none is of use, or the list of flushes is not known. When most are out, nobody is asked: rather than the servers,
 // the way to them is broken, and what is left would not carry the load.
 func (c *Cache) pick(hash uint64, now time.Time) (s *server, standIn bool) {
 	servers := *c.servers.Load()
+	if c.behind(now) {
+		c.fleet.behind.Add(1)
+		return nil, false
+	}
 	out := 0
 	for _, s := range servers {
 		if s.breaker.out.Load() {

@@ -76,12 +76,30 @@ const (
 	useSeal  = "shirube shared cache, version 1: sealing"
 	useNames = "shirube shared cache, version 1: names"
 	useID    = "shirube shared cache, version 1: number of the secret"
+	useList  = "shirube shared cache, version 1: name of the list of flushes"
 )
+
+// listSeal is what one copy of the list of flushes is sealed with.
+type listSeal struct {
+	name string // of its key
+	id   uint32
+	own  cipher.AEAD // nil: it is not sealed
+}
+
+// newListSeal returns how the list is sealed with a secret.
+func newListSeal(secret []byte, id uint32, own cipher.AEAD) (listSeal, error) {
+	name, err := hkdf.Key(sha256.New, secret, nil, useList, digestLen)
+	if err != nil {
+		return listSeal{}, err
+	}
+	return listSeal{name: keyName(forList, 0, digest(name)), id: id, own: own}, nil
+}
 
 // ring seals and opens values, and names keys. It is safe for concurrent use.
 type ring struct {
 	writer  [writerLen]byte // this process
 	counter atomic.Uint64   // values sealed: never set back, whatever the secret
+	epoch   atomic.Uint64   // of the fleet; see flushList
 	keys    atomic.Pointer[keys]
 }
 
@@ -91,6 +109,7 @@ type keys struct {
 	values map[uint32][]byte // by number; none: nothing is sealed
 	own    cipher.AEAD       // that seals
 	ownID  uint32
+	lists  []listSeal // what the list of flushes is sealed with: for each secret, so that who has one of them can read it
 
 	mu      sync.RWMutex
 	ciphers map[[writerEnd - 1]byte]cipher.AEAD // by number and writer, as in a head
@@ -123,11 +142,20 @@ func (r *ring) use(s Secrets) error {
 			return errors.New("found the same secret twice")
 		}
 		k.values[id] = secret
+		own, err := newCipher(secret, r.writer[:])
+		if err != nil {
+			return err
+		}
 		if i == 0 {
-			if k.own, err = newCipher(secret, r.writer[:]); err != nil {
-				return err
-			}
-			k.ownID = id
+			k.own, k.ownID = own, id
+		}
+		if err := k.addList(secret, id, own); err != nil {
+			return err
+		}
+	}
+	if len(s.Values) == 0 {
+		if err := k.addList(nil, 0, nil); err != nil {
+			return err
 		}
 	}
 	if err := k.name(s); err != nil {
@@ -135,6 +163,13 @@ func (r *ring) use(s Secrets) error {
 	}
 	r.keys.Store(k)
 	return nil
+}
+
+// addList has the list of flushes be sealed with a secret, too.
+func (k *keys) addList(secret []byte, id uint32, own cipher.AEAD) error {
+	l, err := newListSeal(secret, id, own)
+	k.lists = append(k.lists, l)
+	return err
 }
 
 // name derives what keys are named with.
@@ -185,16 +220,21 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // seal returns the value of the key called name that has the given body.
 func (r *ring) seal(name string, body []byte) []byte {
 	k := r.keys.Load()
+	return r.sealWith(k.own, k.ownID, name, body)
+}
+
+// sealWith is seal with one of the secrets; own is nil for none.
+func (r *ring) sealWith(own cipher.AEAD, id uint32, name string, body []byte) []byte {
 	value := make([]byte, headLen, headLen+len(body)+crcLen+16)
 	value[0] = version
-	if k.own == nil {
+	if own == nil {
 		value = append(value, body...)
 		return binary.BigEndian.AppendUint32(value, checksum(name, value))
 	}
-	binary.BigEndian.PutUint32(value[1:], k.ownID)
+	binary.BigEndian.PutUint32(value[1:], id)
 	copy(value[secretEnd:], r.writer[:])
 	binary.BigEndian.PutUint64(value[writerEnd:], r.counter.Add(1))
-	return k.own.Seal(value, nonce(value), body, bound(name, value))
+	return own.Seal(value, nonce(value), body, bound(name, value))
 }
 
 // nonce returns what the cipher of the value with this head takes once.
@@ -291,6 +331,9 @@ const (
 	forLease   = 'l'
 	forCut     = 'c'
 	forKeys    = 'k'
+	forList    = 'x' // of flushes
+	forHot     = 'h' // questions that are asked most: where they are
+	forHotPart = 'p' // and some of them
 )
 
 // digestLen is how much of the keyed hash of a question is in a key's name, in
@@ -304,7 +347,7 @@ type digest [digestLen]byte
 // digest returns the digest of k. What is hashed is as long as it says itself,
 // so that no two questions are hashed from the same octets.
 func (r *ring) digest(k Key) digest {
-	var b [sha256.Size + wire.MaxNameLen + 16]byte
+	var b [sha256.Size + wire.MaxNameLen + 24]byte
 	buf := append(b[:0], r.keys.Load().names[:]...)
 	buf = append(buf, k.Name...)
 	buf = binary.BigEndian.AppendUint16(buf, uint16(k.Type))
@@ -312,6 +355,9 @@ func (r *ring) digest(k Key) digest {
 	buf = append(buf, 0) // CD: what is asked for with it is not shared
 	buf = binary.BigEndian.AppendUint64(buf, k.Scope)
 	buf = append(buf, 0) // client subnet: there is none (RFC 7871)
+	if epoch := r.epoch.Load(); epoch > 0 {
+		buf = binary.BigEndian.AppendUint64(buf, epoch)
+	}
 	sum := sha256.Sum256(buf)
 	return digest(sum[:digestLen])
 }

@@ -20,7 +20,7 @@ const (
 	maxQueue  = 512 // look-ups that wait; one more is a miss
 	setters   = 2   // values being written
 	maxStores = 256 // entries waiting to be written; the oldest goes for one more
-	spareConn = 1   // connection to see whether a server has come back
+	spareConn = 2   // connections: to see whether a server has come back, and to write the list of flushes
 )
 
 // server is one memcached server. Everything that waits for it does so on

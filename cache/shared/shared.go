@@ -40,6 +40,9 @@ type Options struct {
 	Timeout time.Duration // of one operation on a connection; default 250 ms
 	Batches int           // look-ups under way with one server at once; default 4
 
+	Life   time.Duration // of the longest-lived entries that the fleet has, after which nobody need remember a flush; default 30 days
+	Settle time.Duration // that a resolution may take, after which what was flushed is forgotten once more; default 6 s
+
 	Clock *clock.Clock // that entries are judged by; nil: the real time
 	Log   *slog.Logger // default: none
 }
@@ -65,6 +68,8 @@ type Cache struct {
 
 	flushes flushes
 	doubts  doubts
+	fleet   fleet
+	begun   time.Time
 	counts  counters
 }
 
@@ -105,6 +110,12 @@ func New(opt Options) (*Cache, error) {
 	if opt.Batches == 0 {
 		opt.Batches = 4
 	}
+	if opt.Life == 0 {
+		opt.Life = maxExpiry * time.Second
+	}
+	if opt.Settle == 0 {
+		opt.Settle = 6 * time.Second
+	}
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
@@ -112,7 +123,7 @@ func New(opt Options) (*Cache, error) {
 	if err != nil {
 		return nil, fmt.Errorf("shared cache: %w", err)
 	}
-	c := &Cache{opt: opt, ring: r}
+	c := &Cache{opt: opt, ring: r, begun: time.Now()}
 	c.servers.Store(new([]*server))
 	return c, c.SetServers(opt.Servers)
 }
@@ -248,7 +259,7 @@ func (c *Cache) Set(k Key, e Entry) {
 		use = forFailure
 		e.Life, e.Stale = min(e.Life, MaxFailure), 0
 	}
-	if e.Life < time.Second {
+	if e.Life < time.Second || !c.tellable(k, &e) {
 		return
 	}
 	e.Writer = c.opt.Writer

@@ -54,6 +54,8 @@ type Stats struct {
 	TooLarge uint64        // entries not written for their size
 	Skew     time.Duration // the most that a writer's clock was ahead of ours
 
+	Fleet FleetStats
+
 	Rejected [NumReasons]uint64 // values that were not used, by why; see [Reasons]
 	Servers  map[string]ServerStats
 }
@@ -91,6 +93,7 @@ func (c *Cache) Stats() Stats {
 		ZonesTold: n.zonesTold.Load(), ZonesFound: n.zonesFound.Load(),
 		Skipped: n.skipped.Load(), StandIns: n.standIns.Load(), TooLarge: n.tooLarge.Load(),
 		Skew:    time.Duration(n.skew.Load()),
+		Fleet:   c.fleetStats(),
 		Servers: make(map[string]ServerStats),
 	}
 	for i := range s.Rejected {

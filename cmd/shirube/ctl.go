@@ -48,11 +48,16 @@ may change.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
+	c.persistentFlags(cmd)
+	cmd.AddCommand(c.status(), c.stats(), c.trace(), c.lookup(), c.flights(), c.flush("shirube ctl flush"), c.anchors(), c.nta(), c.reload(), c.drain(), c.undrain(), c.logLevel())
+	return cmd
+}
+
+// persistentFlags adds what all commands below cmd take.
+func (c *ctl) persistentFlags(cmd *cobra.Command) {
 	cmd.PersistentFlags().StringVarP(&c.socket, "socket", "s", "", "`path` of the server's control socket")
 	cmd.PersistentFlags().BoolVar(&c.json, "json", false, "print what the server says, as JSON")
 	_ = cmd.MarkPersistentFlagFilename("socket", "sock") // the flag is there
-	cmd.AddCommand(c.status(), c.stats(), c.trace(), c.lookup(), c.flights(), c.flush(), c.anchors(), c.nta(), c.reload(), c.drain(), c.undrain(), c.logLevel())
-	return cmd
 }
 
 // client returns a client of the server that is meant.
@@ -82,14 +87,15 @@ func (c *ctl) do(cmd *cobra.Command, r request) error {
 		return err
 	}
 	var out bytes.Buffer
-	if c.json {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber() // counters are larger than what a float64 can tell apart
+	err = d.Decode(r.doc)
+	switch {
+	case c.json:
 		out.Write(raw)
-	} else {
-		d := json.NewDecoder(bytes.NewReader(raw))
-		d.UseNumber() // counters are larger than what a float64 can tell apart
-		if err := d.Decode(r.doc); err != nil {
-			return fmt.Errorf("the server's answer makes no sense: %w", err)
-		}
+	case err != nil:
+		return fmt.Errorf("the server's answer makes no sense: %w", err)
+	default:
 		r.show(&out)
 	}
 	_, err = out.WriteTo(cmd.OutOrStdout())
@@ -164,45 +170,6 @@ func (c *ctl) flights() *cobra.Command {
 		Args:    noArgs,
 		RunE:    exchange(c, http.MethodGet, "/v1/flights", showFlights),
 	}
-}
-
-func (c *ctl) flush() *cobra.Command {
-	var subtree, all bool
-	cmd := &cobra.Command{
-		Use:   "flush {NAME [TYPE] | --all}",
-		Short: "Forget what is remembered of names",
-		Long: `Forget what is remembered of a name, so that it is asked for anew: answers, failures,
-records, and if it is a zone, who its servers are. With TYPE, only what answers for
-that type. What names above say of it stays: that one of them does not exist, say.`,
-		Example: `  shirube ctl flush www.example.com
-  shirube ctl flush example.com MX
-  shirube ctl flush --subtree example.com
-  shirube ctl flush --all`,
-		ValidArgsFunction: completeType,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			q := control.FlushRequest{Subtree: subtree, All: all}
-			switch {
-			case all && (subtree || len(args) > 0):
-				return &usageError{errors.New("flush --all takes nothing else")}
-			case !all && (len(args) < 1 || len(args) > 2):
-				return &usageError{errors.New("flush takes a name and maybe a type, or --all; see 'shirube ctl flush --help'")}
-			}
-			if len(args) > 0 {
-				q.Name = args[0]
-			}
-			if len(args) > 1 {
-				q.Type = args[1]
-			}
-			var f control.Flushed
-			return c.do(cmd, request{
-				method: http.MethodPost, path: "/v1/cache/flush", body: q,
-				doc: &f, show: func(out *bytes.Buffer) { showFlushed(out, f) },
-			})
-		},
-	}
-	cmd.Flags().BoolVar(&subtree, "subtree", false, "all names below it as well")
-	cmd.Flags().BoolVar(&all, "all", false, "everything")
-	return cmd
 }
 
 func (c *ctl) anchors() *cobra.Command {

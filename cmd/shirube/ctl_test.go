@@ -64,8 +64,43 @@ func startBackend(t *testing.T) string {
 			}
 			return control.TraceEnd{Step: control.StepAnswer, Rcode: "NOERROR", Trust: "secure", Records: []string{"www.example.\t1\tIN\tA\t192.0.2.1"}}, nil
 		},
-		Flush: func(f control.Flush) control.Flushed {
-			return control.Flushed{Answers: len(f.Name), RRsets: int(f.Type), Cuts: map[bool]int{true: 1}[f.Below]}
+		Flush: func(_ context.Context, f control.Flush) (control.Flushed, error) {
+			out := control.Flushed{Answers: len(f.Name), RRsets: int(f.Type), Cuts: map[bool]int{true: 1}[f.Below]}
+			switch {
+			case f.Fleet && f.Name == wire.MustParseName("alone.example."):
+				return out, errors.New("this server has no shared cache")
+			case f.Fleet && f.Name == wire.MustParseName("cut-off.example."):
+				out.Fleet = &control.FleetFlushed{Servers: 1, Of: 3, Problem: "most servers do not have the order yet"}
+			case f.Fleet:
+				out.Fleet = &control.FleetFlushed{Servers: 3, Of: 3}
+			}
+			return out, nil
+		},
+		Cache: func() control.CacheLayers {
+			return control.CacheLayers{
+				Memory: []control.Cache{{Name: "answers", Entries: 5, Bytes: 32 << 20, Limit: 64 << 20}},
+				Given:  control.CacheGiven{Memory: 90, Shared: 7, Resolved: 3},
+				Shared: &control.SharedLayer{
+					Hits: 7, Misses: 3, Rejected: map[string]uint64{"tag": 2}, SkewMS: 12,
+					Servers: []control.SharedServer{{Name: "memcached-0", Address: "192.0.2.10:11211", State: "ramping", Gets: 10, Hits: 7}},
+				},
+				Fleet: &control.FleetFlushes{Orders: 2, Octets: 80, Epoch: &soon, AgeMillis: 250, Read: 1, Copies: 1},
+			}
+		},
+		Entry: func(_ context.Context, q wire.Question) control.CacheEntry {
+			e := control.CacheEntry{Name: q.Name.String(), Type: q.Type.String()}
+			if q.Type == wire.TypeMX {
+				return e
+			}
+			e.Memory = []control.MemoryEntry{{Form: "dnssec", Status: "stale", Rcode: "NOERROR", AgeSeconds: 310, LeftSeconds: -10, Octets: 120}}
+			e.Shared = &control.SharedEntry{
+				Server: "memcached-0", Status: "unused", Why: "flushed", Rcode: "NOERROR", Trust: "secure", Writer: "dns-7",
+				AgeSeconds: 12.34, LeftSeconds: 287.66, Octets: 300,
+			}
+			return e
+		},
+		Top: func(most int) []control.Asked {
+			return []control.Asked{{Name: "www.example.", Type: "AAAA", Count: uint32(most)}}
 		},
 		Reload: func(context.Context) (control.Reloaded, error) {
 			if level == "error" {
@@ -100,10 +135,15 @@ func startBackend(t *testing.T) string {
 
 // runCtl runs `shirube ctl` with args.
 func runCtl(args ...string) (stdout string, err error) {
+	return runCommand(append([]string{"ctl"}, args...)...)
+}
+
+// runCommand runs `shirube` with args.
+func runCommand(args ...string) (stdout string, err error) {
 	root := newRootCommand()
 	var out bytes.Buffer
 	root.SetOut(&out)
-	root.SetArgs(append([]string{"ctl"}, args...))
+	root.SetArgs(args)
 	err = root.Execute()
 	return out.String(), err
 }

@@ -37,8 +37,7 @@ func showStatus(out *bytes.Buffer, s control.Status) {
 		}
 		fmt.Fprintf(w, "in flight\t%d questions\n", s.InFlight)
 		for _, c := range s.Caches {
-			fmt.Fprintf(w, "memory\t%s: %d entries, %s of %s (%d %%), %d evicted\n",
-				c.Name, c.Entries, mebibytes(c.Bytes), mebibytes(c.Limit), 100*c.Bytes/max(c.Limit, 1), c.Evicted)
+			showMemory(w, c)
 		}
 		if s.LocalRoot != nil {
 			fmt.Fprintf(w, "local root\tserial %d\n", s.LocalRoot.Serial)
@@ -59,6 +58,12 @@ func showStatus(out *bytes.Buffer, s control.Status) {
 			fmt.Fprintf(w, "not validated\t%s for %s %s\n", n.Name, since(n.Until, now), n.Reason)
 		}
 	})
+}
+
+// showMemory writes how full a part of memory is as a row.
+func showMemory(w io.Writer, c control.Cache) {
+	fmt.Fprintf(w, "memory\t%s: %d entries, %s of %s (%d %%), %d evicted\n",
+		c.Name, c.Entries, mebibytes(c.Bytes), mebibytes(c.Limit), 100*c.Bytes/max(c.Limit, 1), c.Evicted)
 }
 
 func showReloaded(out *bytes.Buffer, r control.Reloaded) {
@@ -197,6 +202,9 @@ func showFlights(out *bytes.Buffer, f control.Flights) {
 func showFlushed(out *bytes.Buffer, f control.Flushed) {
 	fmt.Fprintf(out, "forgotten: %d answers, %d failures, %d RRsets, %d zone cuts, %d links of the chain of trust, %d denials\n",
 		f.Answers, f.Failures, f.RRsets, f.Cuts, f.Links, f.Denials)
+	if f.Fleet != nil {
+		fmt.Fprintf(out, "the fleet is told: %d of %d memcached have the order\n", f.Fleet.Servers, f.Fleet.Of)
+	}
 }
 
 func showAnchors(out *bytes.Buffer, anchors []control.Anchor) {

@@ -59,6 +59,9 @@ type SharedCache struct {
 	InFlight int `yaml:"in_flight" range:"1..64"`
 	// Encryption of the connections.
 	TLS SharedTLS `yaml:"tls"`
+	// What a server does before it is ready, so that it need not resolve anew what
+	// the fleet is asked most.
+	WarmStart WarmStart `yaml:"warm_start"`
 	// The name to tell memcached (its option `--auth-file`). Empty: none is told.
 	Username string `yaml:"username"`
 	// A file with the password that goes with `username`, on its first line.
@@ -88,6 +91,21 @@ type SharedService struct {
 	Resolvers []Address `yaml:"resolvers" range:"0..4"`
 	// The port of the servers, if no SRV record says it.
 	Port uint16 `yaml:"port" range:"1.."`
+}
+
+// WarmStart configures how a server that has just started fills its memory.
+type WarmStart struct {
+	// Whether to put what the fleet is asked most into memory before the server is
+	// ready, and to tell those who start later what this server is asked most.
+	Enabled bool `yaml:"enabled"`
+	// The longest that the server is not ready for it. Who asks meanwhile is
+	// answered.
+	Timeout time.Duration `yaml:"timeout" range:"100ms..1m"`
+	// How many questions to take and to tell.
+	Questions int `yaml:"questions" range:"1..10000"`
+	// The time between two tellings. What nobody has told again for a quarter of an
+	// hour is forgotten.
+	Interval time.Duration `yaml:"interval" range:"1s..5m"`
 }
 
 // SharedTLS configures the encryption of connections to memcached.
@@ -127,6 +145,7 @@ func sharedCache() SharedCache {
 		Budget:         5 * time.Millisecond,
 		Timeout:        250 * time.Millisecond,
 		InFlight:       4,
+		WarmStart:      WarmStart{Enabled: true, Timeout: 5 * time.Second, Questions: 10_000, Interval: time.Minute},
 	}
 }
 

@@ -28,7 +28,12 @@ type Backend struct {
 	// be written as a JSON object. tell does not block. It ends when ctx does.
 	Trace func(ctx context.Context, q wire.Question, tell func(step any)) (TraceEnd, error)
 
-	Flush func(Flush) Flushed
+	// Flush forgets. Its error is for who asked: that there is no fleet to tell.
+	Flush func(ctx context.Context, f Flush) (Flushed, error)
+
+	Cache func() CacheLayers
+	Entry func(ctx context.Context, q wire.Question) CacheEntry
+	Top   func(most int) []Asked
 
 	// Validates reports whether anything is validated. If not, the four after it
 	// are not called.
@@ -199,6 +204,7 @@ type Flush struct {
 	Name  wire.Name
 	Below bool
 	Type  wire.Type // 0: all
+	Fleet bool      // on all servers that have a shared cache in common
 }
 
 // Flushed is how much was forgotten.
@@ -209,6 +215,8 @@ type Flushed struct {
 	Cuts     int `json:"cuts"`
 	Links    int `json:"links"`   // of the chain of trust
 	Denials  int `json:"denials"` // NSEC and NSEC3 records that other names are denied by
+
+	Fleet *FleetFlushed `json:"fleet,omitempty"` // absent: the fleet was not told
 }
 
 // Reloaded is what came of a reload.
@@ -238,7 +246,7 @@ type Problem struct {
 
 // check returns an error if b lacks something.
 func (b *Backend) check() error {
-	if b.Status == nil || b.Stats == nil || b.Lookup == nil || b.Flights == nil || b.Trace == nil || b.Flush == nil || b.Reload == nil || b.Drain == nil ||
+	if b.Status == nil || b.Stats == nil || b.Lookup == nil || b.Flights == nil || b.Trace == nil || b.Flush == nil || b.Cache == nil || b.Entry == nil || b.Top == nil || b.Reload == nil || b.Drain == nil ||
 		b.LogLevel == nil || b.SetLogLevel == nil || b.Validates == nil || b.Anchors == nil || b.Negatives == nil ||
 		b.AddNegative == nil || b.RemoveNegative == nil {
 		return errors.New("control: the Backend lacks functions")

@@ -46,6 +46,9 @@ func (s *Server) calls() map[string]map[string]call {
 		"/v1/cache/flush": {
 			http.MethodPost: s.flush,
 		},
+		"/v1/cache":       {http.MethodGet: func(*http.Request) (any, error) { return b.Cache(), nil }},
+		"/v1/cache/entry": {http.MethodGet: s.entry},
+		"/v1/cache/top":   {http.MethodGet: s.top},
 		reloadPath: {
 			http.MethodPost: s.reload,
 		},
@@ -231,7 +234,8 @@ type FlushRequest struct {
 	Name    string `json:"name,omitempty"`
 	Subtree bool   `json:"subtree,omitempty"` // what is below name too
 	Type    string `json:"type,omitempty"`    // default: everything
-	All     bool   `json:"all,omitempty"`     // everything of every name; excludes the rest
+	All     bool   `json:"all,omitempty"`     // everything of every name; excludes name, subtree and type
+	Fleet   bool   `json:"fleet,omitempty"`   // on all servers of the fleet
 }
 
 func (s *Server) flush(r *http.Request) (any, error) {
@@ -240,10 +244,10 @@ func (s *Server) flush(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if q.All {
-		if q != (FlushRequest{All: true}) {
+		if q != (FlushRequest{All: true, Fleet: q.Fleet}) {
 			return nil, refusef(http.StatusBadRequest, "found all with something else; expected all alone, or a name")
 		}
-		q = FlushRequest{Name: ".", Subtree: true}
+		q = FlushRequest{Name: ".", Subtree: true, Fleet: q.Fleet}
 	}
 	n, err := parseName("name", q.Name)
 	if err != nil {
@@ -253,8 +257,11 @@ func (s *Server) flush(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := s.opt.Backend.Flush(Flush{Name: n, Below: q.Subtree, Type: typ})
-	s.opt.Log.Info("forgotten by order", "name", n.String(), "subtree", q.Subtree, "type", q.Type, "flushed", f)
+	f, err := s.opt.Backend.Flush(r.Context(), Flush{Name: n, Below: q.Subtree, Type: typ, Fleet: q.Fleet})
+	if err != nil {
+		return nil, refusef(http.StatusConflict, "%v", err)
+	}
+	s.opt.Log.Info("forgotten by order", "name", n.String(), "subtree", q.Subtree, "type", q.Type, "fleet", q.Fleet, "flushed", f)
 	return f, nil
 }
 

@@ -30,13 +30,24 @@ func fake() Backend {
 			tell(map[string]string{"step": "question", "question": q.String()})
 			return TraceEnd{Step: StepAnswer, Rcode: "NOERROR", Records: []string{"www.example. 1 IN A 192.0.2.1"}}, nil
 		},
-		Flush: func(f Flush) Flushed {
+		Flush: func(_ context.Context, f Flush) (Flushed, error) {
 			n := Flushed{Answers: 1, RRsets: int(f.Type)}
 			if f.Below {
 				n.Cuts = len(f.Name)
 			}
-			return n
+			if f.Fleet && f.Name == "\x05alone\x00" {
+				return n, errors.New("there is no fleet")
+			}
+			if f.Fleet {
+				n.Fleet = &FleetFlushed{Servers: 2, Of: 3}
+			}
+			return n, nil
 		},
+		Cache: func() CacheLayers { return CacheLayers{Memory: []Cache{{Name: "answers"}}} },
+		Entry: func(_ context.Context, q wire.Question) CacheEntry {
+			return CacheEntry{Name: q.Name.String(), Type: q.Type.String(), Memory: []MemoryEntry{}}
+		},
+		Top: func(most int) []Asked { return []Asked{{Name: "www.example.", Type: "A", Count: uint32(most)}} },
 		Drain: func(on bool) error {
 			if !on && level == "debug" {
 				return errors.New("the server is stopping")

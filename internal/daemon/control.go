@@ -134,7 +134,10 @@ func (d *Daemon) backend() control.Backend {
 		Lookup:  d.lookup,
 		Flights: d.flights,
 		Trace:   d.trace,
-		Flush:   d.flush,
+		Flush:   d.order,
+		Cache:   d.cacheLayers,
+		Entry:   d.cacheEntry,
+		Top:     d.popular,
 		Reload: func(ctx context.Context) (control.Reloaded, error) {
 			changed, err := d.Reload(ctx)
 			return control.Reloaded{Changed: changed}, err

@@ -38,6 +38,7 @@ type Daemon struct {
 	control  controller
 	admin    *admin.Server // nil: there is none
 	life     life
+	warmed   warmed
 	manager  *systemd.Notifier // nil: there is none
 	watchdog time.Duration     // within which manager wants to hear that the server is alive; 0: never
 	passed   *netx.Passed      // sockets that it has handed on, until Start
@@ -165,6 +166,10 @@ func (d *Daemon) Start() error {
 	for _, t := range d.transports() {
 		t.Start(d.ctx)
 	}
+	if p.Shared != nil {
+		p.Shared.Heed()
+	}
+	d.beginWarmStart(p)
 	d.listen(opened)
 	d.tasks.follow(d.ctx, d.wanted(p))
 	d.passed.Drop(nil)

@@ -35,6 +35,8 @@ func newShared(conf config.Config, now *clock.Clock, log *slog.Logger) (*shared.
 		Budget:     cfg.Budget,
 		Timeout:    cfg.Timeout,
 		Batches:    cfg.InFlight,
+		Life:       conf.Cache.MaxTTL + conf.Cache.ServeStale.MaxAge + lifeMargin,
+		Settle:     conf.Resolver.Timeout,
 		Clock:      now,
 		Log:        log,
 	}
@@ -59,6 +61,10 @@ func newShared(conf config.Config, now *clock.Clock, log *slog.Logger) (*shared.
 	}
 	return shared.New(opt)
 }
+
+// lifeMargin is for how much longer than the longest-lived entry a flush is
+// remembered: others may be configured to let theirs live longer, to a degree.
+const lifeMargin = 24 * time.Hour
 
 // instanceName is what this server is called in what it writes.
 func instanceName(id config.Identity) string {
@@ -119,7 +125,17 @@ func sharedTasks(p *Pipeline, log *slog.Logger) []task {
 	if p.Shared == nil {
 		return nil
 	}
-	list := []task{{key: p.Shared, run: p.Shared.Run}}
+	type flushesOf struct{ *shared.Cache }
+	list := []task{
+		{key: p.Shared, run: p.Shared.Run},
+		{key: flushesOf{p.Shared}, run: func(ctx context.Context) { p.Shared.Follow(ctx, p.forget) }},
+	}
+	if warm := p.Config.SharedCache.WarmStart; warm.Enabled {
+		list = append(list, task{
+			key: hotOf{p.Shared, warm},
+			run: func(ctx context.Context) { tellPopular(ctx, p.Shared, warm, p.current) },
+		})
+	}
 	if file := p.Config.SharedCache.SecretFile; file != "" {
 		type secretsOf struct{ *shared.Cache }
 		list = append(list, task{
@@ -137,6 +153,7 @@ func reloadShared(r *reload) error {
 	switch {
 	case from != to:
 		if to != nil {
+			to.Heed()
 			r.undo(to.Close)
 		}
 		if from != nil {

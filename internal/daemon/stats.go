@@ -30,6 +30,7 @@ type Stats struct {
 	Discovery  discovery.Stats
 	Answers    cache.AnswersStats
 	Shared     shared.Stats // zero without one
+	WarmStart  WarmStats    // zero without one
 	Memory     cache.MemoryStats
 	Resolver   resolver.Stats
 	LocalRoot  localroot.Stats // zero without one
@@ -77,6 +78,7 @@ func (d *Daemon) Stats() Stats {
 		Discovery:  p.Self.Stats(),
 		Answers:    p.Answers.Stats(),
 		Shared:     fleet,
+		WarmStart:  d.warmed.stats(),
 		Memory:     p.Memory.Stats(),
 		Resolver:   p.Resolver.Stats(),
 		LocalRoot:  root,
@@ -108,6 +110,7 @@ func (d *Daemon) LogStats() {
 		"discovery", s.Discovery,
 		"answers", s.Answers,
 		"shared", s.Shared,
+		"warm_start", s.WarmStart,
 		"memory", s.Memory,
 		"resolver", s.Resolver,
 		"local_root", s.LocalRoot,

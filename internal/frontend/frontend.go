@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/netip"
 	"runtime/debug"
 	"sync/atomic"
@@ -74,6 +75,7 @@ type traffic struct {
 	flights     flights[flightKey, *outcome]
 	refresher   refresher
 	sharing     sharing
+	asked       popularity
 	counts      counters
 	generations atomic.Uint32 // the last one made
 	current     atomic.Uint32 // the last one in force
@@ -95,6 +97,7 @@ type flightKey struct {
 func New(opt Options) (*Frontend, error) {
 	t := new(traffic)
 	t.refresher.queue = make(chan due, maxRefreshQueue)
+	t.asked.salt = uint16(rand.Uint32())
 	t.flights.server, t.cancel = context.WithCancel(context.Background())
 	f, err := build(opt, t)
 	if err != nil {
@@ -208,6 +211,7 @@ func (f *Frontend) TryServe(buf []byte, q *wire.Query) ([]byte, transport.Outcom
 	switch {
 	case hit.Found:
 		c.hits.Add(1)
+		f.asked.hit(q)
 		if !hit.Due.IsZero() {
 			f.refreshSoon(q, hit.Due)
 		}
@@ -389,7 +393,7 @@ func (f *Frontend) respond(buf []byte, q *wire.Query, out *outcome) []byte {
 // on after until, and remembers what came of it, so that who asks from now on
 // finds it in memory. What the fleet knows already need not be resolved.
 func (f *Frontend) resolve(server context.Context, k flightKey, until time.Time) (out *outcome) {
-	out = &outcome{f: f, k: k}
+	out = &outcome{f: f, k: k, sought: f.opt.Clock.Now()}
 	defer func() {
 		if p := recover(); p != nil { // one question's trouble is not everybody's
 			f.counts.of(nil).panics.Add(1)
@@ -397,6 +401,7 @@ func (f *Frontend) resolve(server context.Context, k flightKey, until time.Time)
 			out.err = &ede.Error{Code: ede.Other, Text: "internal error"}
 		}
 	}()
+	f.asked.flight(k.q, out.sought)
 	out.ctx.Begin(server, time.Now().Add(f.opt.Timeout))
 	defer out.ctx.End()
 	borrowed, stale := f.fromFleet(out, until)

@@ -26,6 +26,7 @@ type outcome struct {
 	ans *resolver.Answer
 	err *ede.Error // set: there is no ans
 
+	sought   time.Time     // when it was begun to be looked for, by the clock that at is of
 	begun    time.Time     // its resolution
 	patience time.Duration // how long it may still wait for the fleet
 	expired  time.Time     // when it did, if it came from the fleet

@@ -178,7 +178,7 @@ func (f *Frontend) share(out *outcome) {
 		return // who is answered notices, and says so
 	}
 	e := shared.Entry{
-		Stored: out.at, Life: a.Expires().Sub(out.at), Stale: f.opt.Sharing.MaxStale, Deadline: f.delegated(out),
+		Stored: out.at, Began: out.sought, Life: a.Expires().Sub(out.at), Stale: f.opt.Sharing.MaxStale, Deadline: f.delegated(out),
 		Trust: out.ans.Trust, Note: a.EDE(), Msg: a.Message(),
 	}
 	if e.Life > 0 && len(e.Msg) <= cache.MaxAnswer && (e.Deadline.IsZero() || e.Deadline.After(out.at)) {

@@ -17,12 +17,13 @@ import (
 const (
 	Starting = "starting" // nothing is listened to yet
 	Draining = "draining" // the server was told to stop, and still answers
+	Warming  = "warming"  // memory is being filled with what the fleet knows
 	NoRoot   = "no_root"  // nothing can be asked of the root, or of what stands for it
 	Stopping = "stopping" // clients are not listened to any more
 )
 
 // Codes returns all codes.
-func Codes() []string { return []string{Starting, Draining, Stopping, NoRoot} }
+func Codes() []string { return []string{Starting, Draining, Stopping, Warming, NoRoot} }
 
 // Cause is why the server is not ready, or will not be if it lasts.
 type Cause struct {

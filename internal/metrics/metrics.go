@@ -49,6 +49,7 @@ type Snapshot struct {
 	Answers     cache.AnswersStats
 	Memory      cache.MemoryStats
 	Shared      shared.Stats
+	WarmStart   WarmStart
 	MemoryLimit int64 // bytes
 
 	Resolver  resolver.Stats
@@ -61,6 +62,15 @@ type Snapshot struct {
 	HTTP2 transport.HTTP2Stats
 
 	Certificates certs.Stats // zero without any
+}
+
+// WarmStart is how a server began that has a shared cache.
+type WarmStart struct {
+	Questions int // that the fleet is asked most
+	Loaded    int // answers that were put into memory
+	Took      time.Duration
+	Done      bool
+	TimedOut  bool
 }
 
 // Stream is a transport on connections.

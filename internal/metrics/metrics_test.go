@@ -182,6 +182,8 @@ func TestScrapeSaysWhatTheSnapshotHolds(t *testing.T) {
 	s.Upstream.RTT.UDP = h.Snapshot()
 	s.Shared.Servers = map[string]shared.ServerStats{"memcached-0": {State: shared.Out, Late: 4, Took: h.Snapshot()}}
 	s.Shared.Rejected[2] = 11
+	s.Shared.Fleet = shared.FleetStats{Orders: 12, Octets: 512, Epoch: 1, Age: 250 * time.Millisecond, Read: 2, Copies: 3, Learned: 13, Behind: 14}
+	s.WarmStart = WarmStart{Questions: 100, Loaded: 99, Took: 1500 * time.Millisecond, Done: true, TimedOut: true}
 	got := scrape(t, s)
 	for _, want := range []string{
 		`shirube_build_info{go="go1.`,
@@ -208,6 +210,16 @@ func TestScrapeSaysWhatTheSnapshotHolds(t *testing.T) {
 		`shirube_shared_server_lookups_total{memcached="memcached-0",outcome="late"} 4`,
 		`shirube_shared_server_seconds_count{memcached="memcached-0"} 1`,
 		`shirube_shared_rejected_total{reason="tag"} 11`,
+		`shirube_shared_flush_orders 12`,
+		`shirube_shared_flush_list_bytes 512`,
+		`shirube_shared_flush_list_age_seconds 0.25`,
+		`shirube_shared_flush_copies{state="missing"} 1`,
+		`shirube_shared_flushes_total{event="learned"} 13`,
+		`shirube_shared_flush_behind_total 14`,
+		`shirube_warm_start{outcome="cut"} 1`,
+		`shirube_warm_start{outcome="complete"} 0`,
+		`shirube_warm_start_seconds 1.5`,
+		`shirube_warm_start_answers{state="loaded"} 99`,
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("without %s", want)

@@ -40,7 +40,7 @@ func sharedMetrics() []Metric {
 		{
 			"shirube_shared_lookups_total", Counter,
 			[]string{"outcome"},
-			"Look-ups in the shared cache: a `hit`, a `stale` answer, a `failure` of another server, a `miss`, or `skipped`, its servers being out",
+			"Look-ups in the shared cache: a `hit`, a `stale` answer, a `failure` of another server, a `miss`, or `skipped`, its servers being out, or the flushes of the fleet not known",
 			func(s *Snapshot, e *emitter) {
 				e.count(s.Shared.Hits, "hit")
 				e.count(s.Shared.Stale, "stale")
@@ -74,7 +74,7 @@ func sharedMetrics() []Metric {
 			"The most that the clock of a server that wrote an entry was ahead",
 			func(s *Snapshot, e *emitter) { e.add(s.Shared.Skew.Seconds()) },
 		},
-	}, append(togetherMetrics(), sharedServerMetrics()...)...)
+	}, slices.Concat(togetherMetrics(), fleetMetrics(), sharedServerMetrics())...)
 }
 
 // togetherMetrics are of what the fleet does together.
@@ -118,6 +118,82 @@ func togetherMetrics() []Metric {
 				e.count(s.Shared.ZonesFound, "found")
 				e.count(s.Resolver.FleetCuts, "cut")
 				e.count(s.Resolver.FleetLinks, "keys")
+			},
+		},
+	}
+}
+
+// fleetMetrics are of the fleet's flushes, and of the warm start.
+func fleetMetrics() []Metric {
+	return []Metric{
+		{
+			"shirube_shared_flush_orders", Gauge, nil,
+			"Orders in the fleet's list of flushes; one more than 256 of them begin a new epoch",
+			func(s *Snapshot, e *emitter) { e.add(float64(s.Shared.Fleet.Orders)) },
+		},
+		{
+			"shirube_shared_flush_list_bytes", Gauge, nil,
+			"Octets of that list",
+			func(s *Snapshot, e *emitter) { e.add(float64(s.Shared.Fleet.Octets)) },
+		},
+		{
+			"shirube_shared_flush_list_age_seconds", Gauge, nil,
+			"Time since that list was read; from 3 s on, nothing is taken from the shared cache, or told",
+			func(s *Snapshot, e *emitter) { e.add(s.Shared.Fleet.Age.Seconds()) },
+		},
+		{
+			"shirube_shared_flushed_time_seconds", Gauge, nil,
+			"When everything was flushed last, by the clock of who gave the order, in seconds since 1970; 0: never",
+			func(s *Snapshot, e *emitter) { e.add(float64(s.Shared.Fleet.Epoch) / 1000) },
+		},
+		{
+			"shirube_shared_flush_copies", Gauge,
+			[]string{"state"},
+			"Copies of that list that were looked for last: `read`, or `missing`, their servers being out or silent",
+			func(s *Snapshot, e *emitter) {
+				e.add(float64(s.Shared.Fleet.Read), "read")
+				e.add(float64(s.Shared.Fleet.Copies-s.Shared.Fleet.Read), "missing")
+			},
+		},
+		{
+			"shirube_shared_flushes_total", Counter,
+			[]string{"event"},
+			"Orders `given` here, and `learned` of others; copies of the list `written`, since they lacked some; lists `compacted` into an epoch",
+			func(s *Snapshot, e *emitter) {
+				e.count(s.Shared.Fleet.Given, "given")
+				e.count(s.Shared.Fleet.Learned, "learned")
+				e.count(s.Shared.Fleet.Written, "written")
+				e.count(s.Shared.Fleet.Compacted, "compacted")
+			},
+		},
+		{
+			"shirube_shared_flush_behind_total", Counter, nil,
+			"Look-ups and entries let go, since the list was not known or too old",
+			func(s *Snapshot, e *emitter) { e.count(s.Shared.Fleet.Behind) },
+		},
+		{
+			"shirube_warm_start", Gauge,
+			[]string{"outcome"},
+			"1 for what came of the warm start: it is `running`, `complete`, or was `cut` off by its timeout",
+			func(s *Snapshot, e *emitter) {
+				w := &s.WarmStart
+				e.add(number(!w.Done && w.Took > 0), "running")
+				e.add(number(w.Done && !w.TimedOut), "complete")
+				e.add(number(w.TimedOut), "cut")
+			},
+		},
+		{
+			"shirube_warm_start_seconds", Gauge, nil,
+			"How long it took, or has taken so far",
+			func(s *Snapshot, e *emitter) { e.add(s.WarmStart.Took.Seconds()) },
+		},
+		{
+			"shirube_warm_start_answers", Gauge,
+			[]string{"state"},
+			"Questions that the fleet is asked most: how many are `known`, and of how many the answers were `loaded` into memory",
+			func(s *Snapshot, e *emitter) {
+				e.add(float64(s.WarmStart.Questions), "known")
+				e.add(float64(s.WarmStart.Loaded), "loaded")
 			},
 		},
 	}
