@@ -35,6 +35,10 @@ type DoHOptions struct {
 	TLS  *tls.Config
 	Path string // DefaultPath
 
+	// HTTP3Port is where clients that speak HTTP/3 find the same at the address that
+	// they have asked (RFC 7838); 0: nowhere.
+	HTTP3Port uint16
+
 	// Proxies are believed whom they ask for, on listeners without TLS. Whoever
 	// comes by a unix socket is one.
 	Proxies []netip.Prefix
@@ -80,6 +84,9 @@ func NewDoH(opt DoHOptions) *DoH {
 	d := &DoH{opt: opt, cancel: func() {}}
 	d.init(newService(opt.Handler, opt.Slots, opt.Timeout, opt.UDPSize, opt.Log), wire.DoH, opt.Path)
 	d.tap, d.proxies = opt.Tap, opt.Proxies
+	if opt.HTTP3Port != 0 {
+		d.altSvc = fmt.Sprintf(`h3=":%d"; ma=86400`, opt.HTTP3Port) // RFC 7838 §3.1: for a day
+	}
 	d.http2.init()
 	d.configure(opt)
 	return d

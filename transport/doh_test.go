@@ -212,6 +212,22 @@ func TestDoHAnswersByGetAndPost(t *testing.T) {
 	}
 }
 
+// TestDoHTellsWhereHTTP3Is asks with TLS, whose clients come here themselves, and
+// without.
+func TestDoHTellsWhereHTTP3Is(t *testing.T) {
+	_, secure, plain := startDoH(t, DoHOptions{Handler: newScripted(), HTTP3Port: 8443})
+	for _, way := range webWays {
+		want := ""
+		if way.tls {
+			want = `h3=":8443"; ma=86400`
+		}
+		rsp, _ := do(t, way.client(t), http.MethodPost, way.url(secure, plain), mediaType, bytes.NewReader(packQuery(t, 0, "hit")))
+		if got := rsp.Header.Get("Alt-Svc"); got != want {
+			t.Errorf("%s: %q, want %q", way.name, got, want)
+		}
+	}
+}
+
 // TestDoHTellsWhatIsNoMessage asks in every way that is not RFC 8484's.
 func TestDoHTellsWhatIsNoMessage(t *testing.T) {
 	d, secure, plain := startDoH(t, DoHOptions{Handler: newScripted()})

@@ -146,13 +146,14 @@ func appendNumber(b []byte, prefix string, n uint64) []byte {
 	return b
 }
 
-// appendFields appends the fields of the response rsp, which is a DNS message.
-func (h *web) appendFields(b, rsp []byte) []byte {
+// appendFields appends the fields of the response rsp, which is a DNS message, over
+// TLS or not.
+func (h *web) appendFields(b, rsp []byte, secure bool) []byte {
 	b = append(b, h2Status200+h2TypeOfMessage+h2LengthIs...)
 	b = appendNumber(b, "", uint64(len(rsp)))
 	b = append(b, h2CacheIs...)
 	b = appendNumber(b, "max-age=", uint64(wire.Freshness(rsp))) // RFC 8484 §5.1
-	if h.altSvc != "" {
+	if secure && h.altSvc != "" {                                // a proxy's clients do not come here
 		b = appendString(append(b, h2AltSvcIs...), h.altSvc)
 	}
 	return appendString(append(b, h2DateIs...), h.date())

@@ -269,7 +269,7 @@ func (c *h2Conn) send(id uint32, s *h2Stream, rsp []byte, head bool) {
 		c.leave()
 	}
 	at := c.beginFields()
-	c.out = c.doh.appendFields(c.out, rsp)
+	c.out = c.doh.appendFields(c.out, rsp, c.secure)
 	if head {
 		rsp = nil
 	}

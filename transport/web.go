@@ -221,7 +221,10 @@ func (h *web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if h.draining.Load() {
 			w.Header()["Connection"] = goAway
 		}
-		h.send(w, rsp)
+		if r.TLS != nil && h.altSvc != "" { // a proxy's clients do not come here
+			w.Header()["Alt-Svc"] = []string{h.altSvc}
+		}
+		send(w, rsp)
 	}
 }
 
@@ -254,11 +257,8 @@ var goAway = []string{"close"}
 var contentType = []string{mediaType}
 
 // send answers with a message.
-func (h *web) send(w http.ResponseWriter, rsp []byte) {
+func send(w http.ResponseWriter, rsp []byte) {
 	fields := w.Header()
-	if h.altSvc != "" {
-		fields["Alt-Svc"] = []string{h.altSvc}
-	}
 	fields["Content-Type"] = contentType
 	fields["Content-Length"] = []string{strconv.Itoa(len(rsp))}
 	fields["Cache-Control"] = []string{"max-age=" + strconv.FormatUint(uint64(wire.Freshness(rsp)), 10)} // RFC 8484 §5.1

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"syscall"
 
 	"shirube/internal/certs"
@@ -43,7 +44,7 @@ func (d *Daemon) newSecure(cfg *config.Config) error {
 		Handler: d.current, Slots: d.slots, Conns: s.conns, UDPSize: int(l.UDPSize),
 		Path: cfg.DoH.Path, Proxies: cfg.DoH.TrustedProxies,
 		Timeout: cfg.Resolver.Timeout + answerGrace, MessageTimeout: l.TCPMessageTimeout, IdleTimeout: l.DoHIdleTimeout,
-		MaxStreams: l.DoHStreams, Tap: d.tap, Log: d.log,
+		MaxStreams: l.DoHStreams, HTTP3Port: http3Port(cfg.Listen), Tap: d.tap, Log: d.log,
 	}
 	doq := transport.QUICOptions{
 		Handler: d.current, Slots: d.slots, Conns: s.conns, UDPSize: int(l.UDPSize),
@@ -61,6 +62,22 @@ func (d *Daemon) newSecure(cfg *config.Config) error {
 	}
 	s.doh, s.doh3, s.doq = transport.NewDoH(doh), transport.NewDoH3(doh3), transport.NewDoQ(doq)
 	return nil
+}
+
+// http3Port returns the port of all listeners of DoH, if each of them serves DoH3
+// too; 0: there is none that all clients of DoH could be told.
+func http3Port(listeners []config.Listener) (port uint16) {
+	for _, l := range listeners {
+		if !slices.Contains(l.Protocols, config.ProtocolDoH) {
+			continue
+		}
+		at := l.Address.Port()
+		if !slices.Contains(l.Protocols, config.ProtocolDoH3) || port != 0 && port != at {
+			return 0
+		}
+		port = at
+	}
+	return port
 }
 
 func (d *Daemon) dotOptions(cfg *config.Config) transport.TCPOptions {
