@@ -125,8 +125,9 @@ func encrypted(ctx context.Context, dir string, set settings) error {
 
 // measure loads a server once.
 func (ld *encryptedLoad) measure(ctx context.Context, l *lab, s *contestant, length time.Duration) (*encryptedRun, error) {
-	began, busy, err := time.Now(), time.Duration(0), error(nil)
-	if busy, err = busyTime(); err != nil {
+	began := time.Now()
+	busy, err := busyTime()
+	if err != nil {
 		return nil, err
 	}
 	before, err := s.cpuClock()
