@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/netip"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -23,12 +24,12 @@ func TestRealClientsAskEncrypted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	i, err := authority.Issue(ca.Leaf{Names: []string{"dns.example"}, Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}})
+	issued, err := authority.Issue(ca.Leaf{Names: []string{"dns.example"}, Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	cert, key, err := i.Write(dir, "tls")
+	cert, key, err := issued.Write(dir, "tls")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,12 +37,13 @@ func TestRealClientsAskEncrypted(t *testing.T) {
 	writeFile(t, trusted, string(authority.PEM()))
 	tls, web := strconv.Itoa(freePort(t)), strconv.Itoa(freePort(t))
 	serve(t, settings{
-		extra: fmt.Sprintf("  - {address: \"127.0.0.1:%s\", protocols: [dot, doq]}\n  - {address: \"127.0.0.1:%s\", protocols: [doh, doh3]}\n", tls, web),
-		more:  fmt.Sprintf("tls:\n  certificates: [{cert_file: %q, key_file: %q}]\n", cert, key),
+		extra:    fmt.Sprintf("  - {address: \"127.0.0.1:%s\", protocols: [dot, doq]}\n  - {address: \"127.0.0.1:%s\", protocols: [doh, doh3]}\n", tls, web),
+		resolver: "timeout: 1500ms",
+		more:     fmt.Sprintf("tls:\n  certificates: [{cert_file: %q, key_file: %q}]\n", cert, key),
 	})
 
 	// kdig 3.2.6 crashes when it is to check a certificate over QUIC.
-	for _, c := range []struct {
+	for i, c := range []struct {
 		what string
 		client
 		says string // in what it prints
@@ -59,8 +61,8 @@ func TestRealClientsAskEncrypted(t *testing.T) {
 			if code != 0 || !strings.Contains(out, "NOERROR") || !strings.Contains(out, "SOA") || !strings.Contains(out, c.says) {
 				t.Errorf("exit code %d, want %q in:\n%s", code, c.says, out)
 			}
-			if out, _ := c.run(t, "nosuch.invalid.", "A"); !strings.Contains(out, "NXDOMAIN") {
-				t.Errorf("no NXDOMAIN in:\n%s", out)
+			for _, a := range encryptedAnswers(strconv.Itoa(i)) {
+				a.check(t, c.one(t, a.name, a.typ, "+dnssec"))
 			}
 		})
 	}
@@ -86,6 +88,13 @@ func TestRealClientsAskEncrypted(t *testing.T) {
 		}
 	}
 
+	for _, a := range encryptedAnswers("curl") {
+		for _, version := range []string{"--http1.1", "--http2"} {
+			a.check(t, curlAsk(t, dir, a.question, version, "--cacert", trusted, url))
+		}
+	}
+	encryptedLoad(t, dir, tls, web, url+"?dns="+base64.RawURLEncoding.EncodeToString(msg))
+
 	for _, version := range []struct{ option, said string }{{"-tls1_3", "TLSv1.3"}, {"-tls1_2", "TLSv1.2"}} {
 		session := filepath.Join(dir, "session"+version.option)
 		for _, args := range [][]string{{"-sess_out", session}, {"-sess_in", session}} {
@@ -110,5 +119,102 @@ func TestRealClientsAskEncrypted(t *testing.T) {
 	}
 	if out, err := exec.Command("openssl", "s_client", "-connect", "127.0.0.1:"+tls, "-alpn", "h2").CombinedOutput(); err == nil {
 		t.Errorf("another protocol is spoken:\n%s", out)
+	}
+}
+
+// encryptedAnswer is a question, and what there is to be in the response to it.
+type encryptedAnswer struct {
+	question
+	status  string
+	answers int    // records at least
+	ede     string // what the error begins with; empty: there is none
+	signed  bool   // signatures are among the records
+	long    bool   // it would not fit into a datagram
+}
+
+// encryptedAnswers are of every sort. Nobody has asked for one of them who is not
+// called client.
+func encryptedAnswers(client string) []encryptedAnswer {
+	return []encryptedAnswer{
+		{question: question{"www.plain.west.", "A"}, status: "NOERROR", answers: 1},
+		{question: question{"client" + client + ".wild.plain.west.", "A"}, status: "NOERROR", answers: 1},
+		{question: question{"nosuch.plain.west.", "A"}, status: "NXDOMAIN"},
+		{question: question{"www.lame.west.", "A"}, status: "SERVFAIL", ede: "22 No Reachable Authority"},
+		{question: question{"many.big.east.", "TXT"}, status: "NOERROR", answers: 1, long: true},
+		{question: question{"www.signed.west.", "A"}, status: "NOERROR", answers: 2, signed: true},
+	}
+}
+
+// check compares a response with what there is to be.
+func (a *encryptedAnswer) check(t *testing.T, r *response) {
+	t.Helper()
+	answers := strings.Join(r.texts("ANSWER"), "\n")
+	if r.status != a.status || len(r.sections["ANSWER"]) < a.answers || strings.Contains(answers, "RRSIG") != a.signed || strings.Contains(" "+r.flags+" ", " tc ") {
+		t.Errorf("%v: %s, flags %q, want %s and signatures: %v in\n%s", a.question, r.status, r.flags, a.status, a.signed, answers)
+	}
+	if a.long && len(answers) < 1232 {
+		t.Errorf("%v: an answer of %d characters", a.question, len(answers))
+	}
+	if len(r.ede) > 0 != (a.ede != "") || a.ede != "" && !strings.HasPrefix(r.ede[0], a.ede) {
+		t.Errorf("%v: EDE %q, want %q", a.question, r.ede, a.ede)
+	}
+}
+
+// curlAsk posts a question with curl, and returns the response.
+func curlAsk(t *testing.T, dir string, q question, args ...string) *response {
+	t.Helper()
+	m := new(dns.Msg).SetQuestion(q.name, dns.StringToType[q.typ])
+	m.SetEdns0(1232, true)
+	raw, err := m.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, answer := filepath.Join(dir, "asked"), filepath.Join(dir, "answered")
+	writeFile(t, in, string(raw))
+	args = append([]string{"-sS", "-o", answer, "--data-binary", "@" + in, "-H", "Content-Type: application/dns-message"}, args...)
+	if out, err := exec.Command("curl", args...).CombinedOutput(); err != nil {
+		t.Fatalf("curl %s: %v: %s", strings.Join(args, " "), err, out)
+	}
+	if raw, err = os.ReadFile(answer); err == nil {
+		err = m.Unpack(raw)
+	}
+	if err != nil {
+		t.Fatalf("%v: %v", q, err)
+	}
+	r := &response{status: dns.RcodeToString[m.Rcode], sections: map[string][]record{"ANSWER": records(t, m.Answer)}}
+	if m.Truncated {
+		r.flags = "tc"
+	}
+	if opt := m.IsEdns0(); opt != nil {
+		for _, o := range opt.Option {
+			if e, ok := o.(*dns.EDNS0_EDE); ok {
+				r.ede = append(r.ede, fmt.Sprintf("%d %s", e.InfoCode, dns.ExtendedErrorCodeToString[e.InfoCode]))
+			}
+		}
+	}
+	return r
+}
+
+// encryptedLoad has those clients ask that ask many questions at once, and wants all
+// of them answered.
+func encryptedLoad(t *testing.T, dir, tls, web, url string) {
+	t.Helper()
+	names := filepath.Join(dir, "names")
+	// No long answers: dnsperf 2.10 does not always survive them over HTTPS.
+	writeFile(t, names, "www.plain.west. A\nnosuch.plain.west. A\nwww.signed.west. A\n")
+	for _, argv := range [][]string{
+		{"dnsperf", "-m", "dot", "-p", tls},
+		{"dnsperf", "-m", "doh", "-p", web, "-O", "doh-uri=https://127.0.0.1/dns-query", "-O", "doh-method=POST"},
+		{"dnsperf", "-m", "doh", "-p", web, "-O", "doh-uri=https://127.0.0.1/dns-query", "-O", "doh-method=GET"},
+	} {
+		argv = append(argv, "-s", "127.0.0.1", "-d", names, "-c", "5", "-q", "50", "-n", "200", "-t", "30", "-D")
+		out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
+		if err != nil || !bytes.Contains(out, []byte("Queries completed:    600 (100.00%)")) {
+			t.Errorf("%s: %v\n%s", strings.Join(argv, " "), err, out)
+		}
+	}
+	out, err := exec.Command("h2load", "-n", "2000", "-c", "5", "-m", "50", url).CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("2000 succeeded, 0 failed, 0 errored, 0 timeout")) {
+		t.Errorf("h2load: %v\n%s", err, out)
 	}
 }
