@@ -3,10 +3,7 @@
 package daemon
 
 import (
-	"os"
-	"os/exec"
 	"runtime/debug"
-	"strings"
 	"syscall"
 	"testing"
 )
@@ -32,17 +29,9 @@ func faults(t *testing.T, n int) int64 {
 
 var live = make([][]byte, 0, 4*leastGarbage/1024)
 
-// TestHeapIsThereBeforeItIsNeeded compares what was fetched with what was not, in a
-// process of its own: other tests leave memory.
+// TestHeapIsThereBeforeItIsNeeded compares what was fetched with what was not.
 func TestHeapIsThereBeforeItIsNeeded(t *testing.T) {
-	const child = "SHIRUBE_TEST_FAULTS"
-	if os.Getenv(child) == "" {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-		cmd.Env = append(os.Environ(), child+"=1", "GOGC=", "GOMEMLIMIT=")
-		out, err := cmd.CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-			t.Errorf("%v: %s", err, out)
-		}
+	if !alone(t) {
 		return
 	}
 	defer PaceGarbage()()
