@@ -74,8 +74,8 @@ own memory, and asks the authoritative servers of the Internet for the rest.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w; see '%s --help'", err, c.CommandPath())}
 	})
-	root.AddCommand(newServeCommand(), newCheckCommand(), newDemoCommand(), newTraceCommand(), newCtlCommand(), newCacheCommand(),
-		newTapCommand(), newVersionCommand(), newManCommand())
+	root.AddCommand(newServeCommand(), newCheckCommand(), newDemoCommand(), newDiscoveryCommand(), newTraceCommand(), newCtlCommand(),
+		newCacheCommand(), newTapCommand(), newVersionCommand(), newManCommand())
 	return root
 }
 

@@ -210,7 +210,7 @@ func commandOf(args []string) []string {
 	switch {
 	case words > 1 && args[0] == "ctl" && args[1] == "nta":
 		return slices.Clone(args[:min(words, 3)])
-	case words > 0 && args[0] == "ctl":
+	case words > 0 && (args[0] == "ctl" || args[0] == "discovery"):
 		return slices.Clone(args[:min(words, 2)])
 	}
 	return slices.Clone(args[:min(words, 1)])
