@@ -194,6 +194,7 @@ func TestRulesBite(t *testing.T) {
 		{"share", "internal/share/share.go", "shirube/internal/wire"},
 		{"stack", "internal/stack/stack.go", "shirube/internal/wire"},
 		{"hist", "internal/hist/hist.go", "shirube/internal/wire"},
+		{"jsonschema", "internal/jsonschema/jsonschema.go", "shirube/internal/config"},
 		{"roff", "internal/roff/roff.go", "shirube/internal/config"},
 		{"topk", "internal/topk/topk.go", "shirube/dnstap"},
 		{"health", "internal/health/health.go", "shirube/internal/clock"},

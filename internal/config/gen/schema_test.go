@@ -2,11 +2,8 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
-	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -14,126 +11,8 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"shirube/internal/config"
+	"shirube/internal/jsonschema"
 )
-
-// validator is as much of JSON schema as ours uses; a keyword that it does not
-// know is a fault.
-type validator struct{ faults []string }
-
-func (v *validator) fault(path, format string, args ...any) {
-	v.faults = append(v.faults, path+": "+fmt.Sprintf(format, args...))
-}
-
-// check holds a value, decoded from JSON, against a schema.
-func (v *validator) check(schema map[string]any, value any, path string) {
-	for keyword, rule := range schema {
-		switch keyword {
-		case "$schema", "title", "description", "default":
-		case "type":
-			if !slices.ContainsFunc(list(rule), func(t any) bool { return hasType(value, t.(string)) }) {
-				v.fault(path, "is not of type %v", rule)
-			}
-		case "enum":
-			if !slices.Contains(rule.([]any), value) {
-				v.fault(path, "is none of %v", rule)
-			}
-		case "const":
-			if value != rule {
-				v.fault(path, "is not %v", rule)
-			}
-		case "anyOf":
-			if !slices.ContainsFunc(list(rule), func(s any) bool {
-				branch := new(validator)
-				branch.check(s.(map[string]any), value, path)
-				return len(branch.faults) == 0
-			}) {
-				v.fault(path, "is nothing of anyOf")
-			}
-		default:
-			v.checkKind(schema, keyword, rule, value, path)
-		}
-	}
-}
-
-// checkKind handles the keywords that are for one kind of value.
-func (v *validator) checkKind(schema map[string]any, keyword string, rule, value any, path string) {
-	text, _ := value.(string)
-	number, isNumber := value.(float64)
-	elements, _ := value.([]any)
-	members, isObject := value.(map[string]any)
-	bad := false
-	switch keyword {
-	case "pattern":
-		_, isText := value.(string)
-		bad = isText && !regexp.MustCompile(rule.(string)).MatchString(text)
-	case "minimum":
-		bad = isNumber && number < rule.(float64)
-	case "maximum":
-		bad = isNumber && number > rule.(float64)
-	case "minItems":
-		bad = elements != nil && float64(len(elements)) < rule.(float64)
-	case "maxItems":
-		bad = float64(len(elements)) > rule.(float64)
-	case "uniqueItems":
-		for i, e := range elements {
-			bad = bad || slices.ContainsFunc(elements[:i], func(f any) bool { return reflect.DeepEqual(e, f) })
-		}
-	case "items":
-		for i, e := range elements {
-			v.check(rule.(map[string]any), e, fmt.Sprintf("%s[%d]", path, i))
-		}
-	case "required":
-		for _, name := range list(rule) {
-			if _, ok := members[name.(string)]; isObject && !ok {
-				v.fault(path, "has no %v", name)
-			}
-		}
-	case "properties":
-		for name, sub := range rule.(map[string]any) {
-			if m, ok := members[name]; ok {
-				v.check(sub.(map[string]any), m, path+"."+name)
-			}
-		}
-	case "additionalProperties":
-		known := schema["properties"].(map[string]any)
-		for name := range members {
-			if _, ok := known[name]; !ok {
-				v.fault(path, "has the unknown key %s", name)
-			}
-		}
-	default:
-		v.fault(path, "the test does not know the keyword %s", keyword)
-	}
-	if bad {
-		v.fault(path, "%v breaks %s %v", value, keyword, rule)
-	}
-}
-
-// list returns rule as a list.
-func list(rule any) []any {
-	if l, ok := rule.([]any); ok {
-		return l
-	}
-	return []any{rule}
-}
-
-func hasType(value any, name string) bool {
-	switch value := value.(type) {
-	case nil:
-		return name == "null"
-	case bool:
-		return name == "boolean"
-	case string:
-		return name == "string"
-	case float64:
-		return name == "integer" && value == float64(int64(value))
-	case []any:
-		return name == "array"
-	case map[string]any:
-		return name == "object"
-	}
-	return false
-}
 
 // validate holds a YAML text against the schema.
 func validate(t *testing.T, text string) []string {
@@ -154,9 +33,7 @@ func validate(t *testing.T, text string) []string {
 	if err := json.Unmarshal(encoded, &value); err != nil {
 		t.Fatal(err)
 	}
-	v := new(validator)
-	v.check(schema, value, "")
-	return v.faults
+	return jsonschema.Faults(schema, value)
 }
 
 // TestSchemaRefusesWhatIsBadByItself holds the bad files of package config

@@ -1,0 +1,284 @@
+// Package kubernetes_test holds the manifests to strict schemas, and what they say
+// of the server to the server.
+package kubernetes_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"shirube/internal/config"
+	"shirube/internal/jsonschema"
+)
+
+//go:generate go run ./gen
+
+type object = map[string]any
+
+// schemas is schemas.json.
+type schemas struct{ Kinds, Definitions object }
+
+func readSchemas(t *testing.T) schemas {
+	t.Helper()
+	text, err := os.ReadFile("schemas.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s schemas
+	if err := json.Unmarshal(text, &s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// faults returns what is wrong with an object.
+func (s schemas) faults(o object) []string {
+	kind, ok := s.Kinds[fmt.Sprintf("%s/%s", o["apiVersion"], o["kind"])].(object)
+	if !ok {
+		return []string{fmt.Sprintf("there is no schema of %s %s", o["apiVersion"], o["kind"])}
+	}
+	schema := object{"definitions": s.Definitions}
+	for key, value := range kind {
+		schema[key] = value
+	}
+	return jsonschema.Faults(schema, o)
+}
+
+// decode returns the objects of a YAML text, as JSON has them.
+func decode(t *testing.T, text []byte) []object {
+	t.Helper()
+	var list []object
+	for d := yaml.NewDecoder(bytes.NewReader(text)); ; {
+		var raw, o object
+		if err := d.Decode(&raw); errors.Is(err, io.EOF) {
+			return list
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		encoded, err := json.Marshal(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(encoded, &o); err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, o)
+	}
+}
+
+// build returns the objects that kustomize makes of a directory.
+func build(t *testing.T, dir string) []object {
+	t.Helper()
+	cmd := exec.Command("go", "tool", "-modfile=../../tools/go.mod", "kustomize", "build", dir)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("kustomize build %s: %v\n%s", dir, err, stderr.Bytes())
+	}
+	return decode(t, out)
+}
+
+// find returns the object of a kind with a name, or with a hash behind it.
+func find(t *testing.T, list []object, kind, name string) object {
+	t.Helper()
+	for _, o := range list {
+		got, _ := at(o, "metadata", "name").(string)
+		if o["kind"] == kind && (got == name || kind == "ConfigMap" && strings.HasPrefix(got, name+"-")) {
+			return o
+		}
+	}
+	t.Fatalf("there is no %s %s", kind, name)
+	return nil
+}
+
+// at returns what is at a path of keys and indexes; nil: nothing.
+func at(v any, path ...any) any {
+	for _, step := range path {
+		switch step := step.(type) {
+		case string:
+			o, _ := v.(object)
+			v = o[step]
+		case int:
+			l, _ := v.([]any)
+			if step >= len(l) {
+				return nil
+			}
+			v = l[step]
+		}
+	}
+	return v
+}
+
+// directories returns those with a kustomization.
+func directories(t *testing.T) []string {
+	t.Helper()
+	var dirs []string
+	for _, pattern := range []string{"base", "overlays/*", "acm/*"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dirs = append(dirs, found...)
+	}
+	if len(dirs) < 6 {
+		t.Fatalf("found only %q", dirs)
+	}
+	return dirs
+}
+
+func TestManifestsAreStrictlyValid(t *testing.T) {
+	s := readSchemas(t)
+	for _, dir := range directories(t) {
+		list := build(t, dir)
+		if len(list) < 2 {
+			t.Errorf("%s makes %d objects", dir, len(list))
+		}
+		for _, o := range list {
+			for _, fault := range s.faults(o) {
+				t.Errorf("%s: %s %v%s", dir, o["kind"], at(o, "metadata", "name"), fault)
+			}
+		}
+	}
+}
+
+func TestBrokenManifestsAreFound(t *testing.T) {
+	s := readSchemas(t)
+	text, err := os.ReadFile("base/resolver.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ old, broken, want string }{
+		{"readOnlyRootFilesystem", "readOnlyRootFileSystem", ".spec.template.spec.containers[0].securityContext: has the unknown key readOnlyRootFileSystem"},
+		{"replicas: 3", "replicas: three", ".spec.replicas: is not of type integer"},
+		{"apiVersion: autoscaling/v2", "apiVersion: autoscaling/v3", "there is no schema of autoscaling/v3 HorizontalPodAutoscaler"},
+		{"  selector:\n    matchLabels: {app.kubernetes.io/name: shirube}\n  template", "  template", ".spec: has no selector"},
+	} {
+		var found []string
+		for _, o := range decode(t, []byte(strings.Replace(string(text), c.old, c.broken, 1))) {
+			found = append(found, s.faults(o)...)
+		}
+		if !slices.Equal(found, []string{c.want}) {
+			t.Errorf("%s in place of %s: found %q, want %q", c.broken, c.old, found, c.want)
+		}
+	}
+}
+
+// resolver returns the Deployment of a directory, its container, and the
+// configuration that it gets.
+func resolver(t *testing.T, dir string) (pod, container object, cfg config.Config) {
+	t.Helper()
+	list := build(t, dir)
+	pod, _ = at(find(t, list, "Deployment", "shirube"), "spec", "template", "spec").(object)
+	container, _ = at(pod, "containers", 0).(object)
+	text, _ := at(find(t, list, "ConfigMap", "shirube"), "data", "shirube.yaml").(string)
+	cfg, err := config.Parse(dir, []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pod, container, cfg
+}
+
+func TestPodFitsItsConfiguration(t *testing.T) {
+	for _, dir := range []string{"base", "overlays/stage", "overlays/prod"} {
+		pod, c, cfg := resolver(t, dir)
+		checkPorts(t, c, cfg)
+		checkFiles(t, c, cfg)
+		sleep, _ := at(c, "lifecycle", "preStop", "sleep", "seconds").(float64)
+		grace, _ := at(pod, "terminationGracePeriodSeconds").(float64)
+		need := time.Duration(sleep)*time.Second + cfg.Drain.Delay + cfg.Limits.DrainTimeout
+		if got := time.Duration(grace) * time.Second; sleep == 0 || got < need+5*time.Second {
+			t.Errorf("%s: it has %v to end, and needs %v", dir, got, need)
+		}
+		for _, p := range []struct{ probe, path string }{
+			{"startupProbe", "/readyz"}, {"readinessProbe", "/readyz"}, {"livenessProbe", "/livez"},
+		} {
+			if get := at(c, p.probe, "httpGet"); at(get, "path") != p.path || at(get, "port") != "admin" {
+				t.Errorf("%s: the %s asks for %v", dir, p.probe, get)
+			}
+		}
+		if add := at(c, "securityContext", "capabilities", "add"); fmt.Sprint(add) != "[NET_BIND_SERVICE]" {
+			t.Errorf("%s: it may %v, and could not be started", dir, add)
+		}
+	}
+}
+
+// checkPorts holds the ports of the container to where the server listens.
+func checkPorts(t *testing.T, c object, cfg config.Config) {
+	t.Helper()
+	want := map[string]bool{"9153/TCP": true}
+	for _, l := range cfg.Listen {
+		for _, p := range l.Protocols {
+			layer := "TCP"
+			if p == config.ProtocolUDP || p == config.ProtocolDoQ || p == config.ProtocolDoH3 {
+				layer = "UDP"
+			}
+			want[fmt.Sprintf("%d/%s", l.Address.Port(), layer)] = true
+		}
+	}
+	for _, l := range cfg.Admin.Listen {
+		if l.Address.Port() != 9153 {
+			t.Errorf("probes would not find the admin listener at %s", l.Address)
+		}
+	}
+	ports, _ := c["ports"].([]any)
+	for _, p := range ports {
+		port := fmt.Sprintf("%v/%v", at(p, "containerPort"), at(p, "protocol"))
+		if !want[port] {
+			t.Errorf("the container has port %s, where nobody listens", port)
+		}
+		delete(want, port)
+	}
+	if len(want) > 0 {
+		t.Errorf("the container has no ports %v", want)
+	}
+}
+
+// checkFiles holds the files of the configuration to what is mounted.
+func checkFiles(t *testing.T, c object, cfg config.Config) {
+	t.Helper()
+	files := []string{
+		cfg.TLS.Certificates[0].CertFile, cfg.TLS.Certificates[0].KeyFile, cfg.TLS.TicketSecretFile, cfg.Cookies.SecretFile,
+		cfg.SharedCache.SecretFile, cfg.DNSSEC.StateDirectory + "/", cfg.Control.Socket, cfg.Admin.Listen[0].TokenFile,
+	}
+	mounts, _ := c["volumeMounts"].([]any)
+	for _, file := range files {
+		if !slices.ContainsFunc(mounts, func(m any) bool { return strings.HasPrefix(file, fmt.Sprint(at(m, "mountPath"))+"/") }) {
+			t.Errorf("%s is in no volume", file)
+		}
+	}
+}
+
+func TestNamesOfTheConfigurationAreServices(t *testing.T) {
+	list := build(t, "base")
+	_, _, cfg := resolver(t, "base")
+	memcached := find(t, list, "Service", "memcached")
+	port, _ := at(memcached, "spec", "ports", 0, "name").(string)
+	if want := "_" + port + "._tcp.memcached.dns.svc.cluster.local"; cfg.SharedCache.Service.Name != want || at(memcached, "spec", "clusterIP") != "None" {
+		t.Errorf("the shared cache is looked for at %s, and is at %s", cfg.SharedCache.Service.Name, want)
+	}
+	collector := find(t, list, "Service", "dnstap-collector")
+	if want := fmt.Sprintf("dnstap-collector.dns.svc.cluster.local:%v", at(collector, "spec", "ports", 0, "port")); cfg.Dnstap.Outputs[0].Address != want {
+		t.Errorf("dnstap is sent to %s, and the collector is at %s", cfg.Dnstap.Outputs[0].Address, want)
+	}
+}
+
+func TestProductionRunsAnImageByItsDigest(t *testing.T) {
+	for _, dir := range []string{"overlays/stage", "overlays/prod"} {
+		_, c, _ := resolver(t, dir)
+		if image, _ := c["image"].(string); !strings.HasPrefix(image, "registry.example/shirube@sha256:") {
+			t.Errorf("%s runs %s", dir, image)
+		}
+	}
+}
