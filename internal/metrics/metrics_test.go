@@ -278,7 +278,7 @@ func TestSeriesAreBounded(t *testing.T) {
 			series++
 		}
 	}
-	if series < 500 || series > 1500 {
+	if series < 500 || series > 1600 {
 		t.Errorf("%d series with all transports", series)
 	}
 }
