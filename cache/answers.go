@@ -51,6 +51,7 @@ type Answers struct {
 	failureHits atomic.Uint64
 	limit       atomic.Int64 // AnswersOptions.Bytes
 	resizing    sync.Mutex   // held by who moves answers, or looks at all
+	rest        rest         // between the arenas' parts, of who does so
 }
 
 // NewAnswers returns an empty cache.
@@ -146,23 +147,18 @@ func lookup[V any](s *store[string, V], key []byte) *entry[string, V] {
 	return nil
 }
 
-// arena returns the arena for keys with hash h, locked for reading.
-func (c *Answers) arena(h uint64) *arena {
+// ownArena returns the arena where the answer to the question of key, which has
+// hash h, is to be stored at now, locked for writing. If there is one already, it
+// is there.
+func (c *Answers) ownArena(h uint64, key []byte, now int64) *arena {
 	for t := c.table.Load(); ; t = t.next.Load() {
 		a := t.arena(h)
-		if a.mu.RLock(); !a.gone {
+		a.mu.Lock()
+		if !a.moving {
 			return a
 		}
-		a.mu.RUnlock()
-	}
-}
-
-// ownArena returns the arena for keys with hash h, locked for writing.
-func (c *Answers) ownArena(h uint64) *arena {
-	for t := c.table.Load(); ; t = t.next.Load() {
-		a := t.arena(h)
-		if a.mu.Lock(); !a.gone {
-			return a
+		if s := a.find(h, key); s != nil {
+			a.pass(s, t.next.Load(), now)
 		}
 		a.mu.Unlock()
 	}
@@ -171,12 +167,18 @@ func (c *Answers) ownArena(h uint64) *arena {
 // locate returns the slot of key in an arena that has to be unlocked, or nil.
 func (c *Answers) locate(key []byte) (*arena, *slot) {
 	h := c.rules.hash(key)
-	a := c.arena(h)
-	if s := a.find(h, key); s != nil {
-		return a, s
+	for t := c.table.Load(); ; t = t.next.Load() { // what moves, moves to the next, so it is not missed
+		a := t.arena(h)
+		a.mu.RLock()
+		if s := a.find(h, key); s != nil {
+			return a, s
+		}
+		moving := a.moving
+		a.mu.RUnlock()
+		if !moving {
+			return nil, nil
+		}
 	}
-	a.mu.RUnlock()
-	return nil, nil
 }
 
 // since returns t as it is kept: in nanoseconds after the base. Like the age
@@ -267,7 +269,7 @@ func (c *Answers) Put(q wire.Question, do, cd bool, a *Answer) {
 // put is Put for the answers.
 func (c *Answers) put(key []byte, x *Answer) {
 	h, stored := c.rules.hash(key), c.since(x.stored)
-	a := c.ownArena(h)
+	a := c.ownArena(h, key, stored)
 	defer a.mu.Unlock()
 	if len(x.msg) <= MaxAnswer && x.life() > 0 {
 		a.store(h, key, x, stored)

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"time"
 	"unsafe"
 
 	"shirube/internal/wire"
@@ -11,16 +12,17 @@ type AnswersFlushed struct{ Answers, Failures int }
 
 // Flush forgets the answers and failures to questions in s, alive or not: no
 // stale answer is left of them either. Answers to other questions, whose aliases
-// lead to s, stay. It looks at all there is, one arena after the other, each of
-// which is locked for some milliseconds if it is large.
+// lead to s, stay. It looks at all there is, a little at a time, while others are
+// answered: what is put meanwhile may stay, or not.
 func (c *Answers) Flush(s Scope) AnswersFlushed {
 	c.resizing.Lock() // nothing moves to where it was looked for
 	defer c.resizing.Unlock()
+	c.rest.since = time.Now()
 	goes := func(key string) bool { return s.holds(key) }
 	n := AnswersFlushed{Failures: c.failures.Load().flush(goes)}
 	t := c.table.Load()
 	for i := range t.arenas {
-		n.Answers += t.arenas[i].flush(s)
+		n.Answers += c.flushArena(&t.arenas[i], s)
 	}
 	return n
 }
@@ -32,16 +34,23 @@ func (s Scope) holds(key string) bool {
 	return (s.Type == 0 || s.Type == typ) && s.covers(wire.Name(key[:name]))
 }
 
-// flush is Flush for one arena.
-func (a *arena) flush(s Scope) int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	before := a.counts.Entries
-	a.each(func(_ *queue, e *slot) {
+// flushArena is Flush for one arena.
+func (c *Answers) flushArena(a *arena, s Scope) (forgotten int) {
+	goes := func(e *slot) {
 		var b [maxKey]byte
 		if key := e.appendKey(b[:0]); s.holds(unsafe.String(&key[0], len(key))) {
 			a.forget(e)
+			forgotten++
 		}
-	})
-	return before - a.counts.Entries
+	}
+	// In this order: answers move from the small queue to the head of the main
+	// queue.
+	for _, q := range [...]*queue{&a.small, &a.main} {
+		for at, more := 0, true; more; c.rest.rest() {
+			a.mu.Lock()
+			at, more = a.walk(q, at, goes)
+			a.mu.Unlock()
+		}
+	}
+	return forgotten
 }

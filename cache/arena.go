@@ -22,7 +22,7 @@ import (
 // answer has another size, leaves a dead slot.
 type arena struct {
 	mu     sync.RWMutex
-	gone   bool     // to the next table; nothing is here any more
+	moving bool     // to the next table: what is new goes there, and in the end nothing is here any more
 	memory []byte   // the slots: of the small queue, then of the main queue
 	index  []place  // a multiple of ways, as is its capacity; none: nothing is kept
 	ghosts []uint16 // as many as there may be places
@@ -30,6 +30,7 @@ type arena struct {
 	small, main queue
 	*arenaRules
 	counts ArenaCounts
+	_      [48]byte // whole cache lines
 }
 
 // arenaRules are what all arenas have in common.
@@ -92,12 +93,12 @@ const (
 // lay gives a its memory, which is all zeros, and begins at a multiple of
 // eight.
 func (a *arena) lay(memory []byte) {
-	n := len(memory) / bucketSize
+	first, n := indexSize(len(memory) / bucketSize)
 	if n == 0 {
 		return
 	}
 	places, ghosts := n*ways*8, n*ways*2
-	a.index = unsafe.Slice((*place)(unsafe.Pointer(&memory[0])), n*ways)[:min(n, firstBuckets)*ways]
+	a.index = unsafe.Slice((*place)(unsafe.Pointer(&memory[0])), n*ways)[:first*ways]
 	a.ghosts = unsafe.Slice((*uint16)(unsafe.Pointer(&memory[places])), n*ways)
 	a.memory = memory[places+ghosts:]
 	end := len(a.memory) &^ (unit - 1)
@@ -110,6 +111,7 @@ type queue struct {
 	from, to   int
 	head, tail int // where the next one begins, and the oldest
 	used       int // octets from tail to head
+	popped     int // octets that ever were before the tail: see walk
 }
 
 func (q *queue) size() int { return q.to - q.from }
@@ -127,6 +129,7 @@ func (q *queue) take(n int) int {
 // pop takes the oldest n octets away.
 func (q *queue) pop(n int) {
 	q.used -= n
+	q.popped += n
 	if q.tail += n; q.tail == q.to {
 		q.tail = q.from
 	}
@@ -201,7 +204,7 @@ func (a *arena) leaveSmall(s *slot, now int64, moves *int) {
 		h := a.hashOf(s)
 		to := a.reserve(&a.main, size, now, moves)
 		copy(a.memory[to:to+size], a.memory[off:off+size])
-		a.relink(h, placeOf(h, off), placeOf(h, to))
+		a.relink(placeOf(h, off), placeOf(h, to))
 		t := a.at(to)
 		t.state.Store(t.state.Load() &^ freqMask)
 		a.counts.Promoted++
@@ -230,7 +233,7 @@ func (a *arena) leaveMain(s *slot, moves *int) {
 	// turn.
 	to, _ := a.room(&a.main, size)
 	copy(a.memory[to:to+size], a.memory[off:off+size])
-	a.relink(h, placeOf(h, off), placeOf(h, to))
+	a.relink(placeOf(h, off), placeOf(h, to))
 	a.at(to).state.Store(state - 1)
 	a.counts.Reinserted++
 }
@@ -244,7 +247,7 @@ func (a *arena) hashOf(s *slot) uint64 {
 // forget takes s, whose key's hash it returns, out of the index.
 func (a *arena) forget(s *slot) uint64 {
 	h := a.hashOf(s)
-	a.relink(h, placeOf(h, a.offsetOf(s)), 0)
+	a.relink(placeOf(h, a.offsetOf(s)), 0)
 	a.retire(s)
 	return h
 }
@@ -295,7 +298,7 @@ func (a *arena) store(h uint64, key []byte, x *Answer, stored int64) {
 	s.size = uint16(size / unit)
 	s.state.Store(freq)
 	s.write(key, x, stored, a.remarks.hold(x.ede))
-	a.link(h, placeOf(h, off))
+	a.link(placeOf(h, off))
 	a.counts.Entries++
 }
 
@@ -303,23 +306,36 @@ func (a *arena) store(h uint64, key []byte, x *Answer, stored int64) {
 // in so many.
 const maxSlack = 4
 
-// each calls f with every answer in a, the oldest of each queue first. f may
-// forget it.
-func (a *arena) each(f func(q *queue, s *slot)) {
-	for _, q := range [...]*queue{&a.main, &a.small} {
-		for off, left := q.tail, q.used; left > 0; {
-			n := q.to - off
-			if n >= slotHead {
-				s := a.at(off)
-				n = s.bytes()
-				if s.state.Load()&slotDead == 0 {
-					f(q, s)
-				}
-			}
-			left -= n
-			if off += n; off == q.to {
-				off = q.from
+// walkAtOnce is how many slots are looked at while an arena is locked by who has
+// to look at all of them: for a tenth of a millisecond, so that those who ask
+// hardly notice.
+const walkAtOnce = 256
+
+// walk calls f with the answers in the next slots of q, which is a's, from so
+// many octets after the first that ever was in it, and returns where to go on,
+// and whether there is more. f may forget what it is called with. In between a
+// may be unlocked: what is moved meanwhile is moved to the head of a queue, and
+// what has gone by then is passed over.
+func (a *arena) walk(q *queue, from int, f func(s *slot)) (next int, more bool) {
+	next = max(from, q.popped)
+	for range walkAtOnce {
+		done := next - q.popped
+		if done >= q.used {
+			return next, false
+		}
+		off := q.tail + done
+		if off >= q.to {
+			off -= q.size()
+		}
+		n := q.to - off
+		if n >= slotHead {
+			s := a.at(off)
+			n = s.bytes()
+			if s.state.Load()&slotDead == 0 {
+				f(s)
 			}
 		}
+		next += n
 	}
+	return next, true
 }

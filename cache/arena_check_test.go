@@ -14,8 +14,8 @@ func checkArenas(tb testing.TB, c *Answers) {
 	keys := map[string]bool{}
 	for i := range t.arenas {
 		a := &t.arenas[i]
-		if a.gone {
-			tb.Fatalf("arena %d is gone", i)
+		if a.moving {
+			tb.Fatalf("arena %d moves", i)
 		}
 		checkArena(tb, a, func(h uint64, key string, s *slot) {
 			if t.arena(h) != a || keys[key] {
@@ -58,7 +58,7 @@ func checkArena(tb testing.TB, a *arena, seen func(h uint64, key string, s *slot
 			if !ok {
 				tb.Fatalf("bucket %d names offset %d, where nothing begins", b, p.offset())
 			}
-			if p != placeOf(h, p.offset()) || b != a.bucket(h) && b != a.other(a.bucket(h), h>>tagShift) {
+			if p != placeOf(h, p.offset()) || b != a.bucket(p.tag()) && b != a.second(p.tag()) {
 				tb.Fatalf("what is at %d, of hash %x, is in bucket %d as %x", p.offset(), h, b, p)
 			}
 			delete(starts, p.offset()) // each once

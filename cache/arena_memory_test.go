@@ -97,7 +97,7 @@ func TestResizeGivesMemoryBackAsItGoes(t *testing.T) {
 	full := resident(t, old.memory)
 	old.next.Store(to)
 	for i := range old.arenas {
-		old.move(i, to, c.since(epoch))
+		c.move(old, i, to, c.since(epoch))
 		if i%32 != 0 {
 			continue
 		}

@@ -3,41 +3,54 @@ package cache
 import "math/bits"
 
 // The index of an arena: buckets of eight places, one cache line each. An
-// answer is in either of two buckets, and the one follows from the other and
-// the tag, so that places can be moved without a look at what they name. Thus
-// buckets hardly overflow before nearly all of them are full.
+// answer is in either of two buckets, which both follow from its tag, so that
+// places can be moved without a look at what they name. Thus buckets hardly
+// overflow before nearly all of them are full.
 //
 // It begins with a few buckets, and has twice as many whenever they are three
 // quarters full, up to what there is room for: a cache with little in it touches
 // little memory.
 
-// firstBuckets is how many an arena begins with.
-const firstBuckets = 8
+// firstBuckets is how many an arena begins with, at least; less than twice as
+// many at most.
+const firstBuckets = 16
 
 // ways is how many places a bucket has.
 const ways = 8
 
-// bucket returns the first bucket for a key with hash h. It depends on bits
-// that neither choose the arena nor are the tag.
-func (a *arena) bucket(h uint64) int { return scale(uint32(h>>16), a.buckets()) }
+// indexSize returns how many buckets the index has that has room for n: at first,
+// and when it has been doubled as often as that is possible. It leaves out less
+// than one of firstBuckets.
+func indexSize(n int) (first, most int) {
+	doublings := max(bits.Len(uint(n))-bits.Len(firstBuckets), 0)
+	first = n >> doublings
+	return first, first << doublings
+}
+
+// bucket returns the first bucket for places with a tag.
+func (a *arena) bucket(tag uint32) int { return scale(tag, a.buckets()) }
+
+// second returns the second bucket for places with a tag.
+func (a *arena) second(tag uint32) int {
+	return scale(tag*0x9E3779B1, a.buckets()) // the golden ratio, as a hash of the tag
+}
 
 // buckets returns how many there are.
 func (a *arena) buckets() int { return len(a.index) / ways }
 
-// scale maps x onto 0..n-1, evenly.
+// scale maps x onto 0..n-1, evenly. Where it maps x to b, it maps it to 2b or 2b+1
+// for twice the n.
 func scale(x uint32, n int) int {
 	high, _ := bits.Mul64(uint64(x)<<32, uint64(n))
 	return int(high)
 }
 
 // other returns the bucket that places with the given tag may be in besides b.
-func (a *arena) other(b int, tag uint64) int {
-	n := a.buckets()
-	o := scale(uint32(tag)*0x9E3779B1, n) - b // the golden ratio, as a hash of the tag
-	if o < 0 {
-		o += n
+func (a *arena) other(b int, tag uint32) int {
+	if o := a.second(tag); o != b {
+		return o
 	}
-	return o
+	return a.bucket(tag)
 }
 
 // row returns the places in bucket b.
@@ -48,15 +61,15 @@ func (a *arena) find(h uint64, key []byte) *slot {
 	if len(a.index) == 0 {
 		return nil
 	}
-	b, tag := a.bucket(h), h>>tagShift
-	if s := a.search(b, tag, key); s != nil {
+	tag := tagOf(h)
+	if s := a.search(a.bucket(tag), tag, key); s != nil {
 		return s
 	}
-	return a.search(a.other(b, tag), tag, key)
+	return a.search(a.second(tag), tag, key)
 }
 
 // search looks for key in one bucket.
-func (a *arena) search(b int, tag uint64, key []byte) *slot {
+func (a *arena) search(b int, tag uint32, key []byte) *slot {
 	for _, p := range a.row(b) {
 		if p.tag() == tag && p != 0 {
 			if s := a.at(p.offset()); s.is(key) {
@@ -67,10 +80,9 @@ func (a *arena) search(b int, tag uint64, key []byte) *slot {
 	return nil
 }
 
-// relink puts to in the place of from, an entry of a key with hash h.
-func (a *arena) relink(h uint64, from, to place) {
-	b := a.bucket(h)
-	for _, b := range [...]int{b, a.other(b, h>>tagShift)} {
+// relink puts to in the place of from, an entry of a key with the same hash.
+func (a *arena) relink(from, to place) {
+	for _, b := range [...]int{a.bucket(from.tag()), a.second(from.tag())} {
 		for i, p := range a.row(b) {
 			if p == from {
 				a.row(b)[i] = to
@@ -80,18 +92,20 @@ func (a *arena) relink(h uint64, from, to place) {
 	}
 }
 
-// link adds p, the place of an answer whose key has hash h. If there is no room
-// for it, another answer goes.
-func (a *arena) link(h uint64, p place) {
-	if !a.settle(h, p) && !a.grow() {
-		a.squeeze(h, p)
+// link adds p, the place of an answer. If there is no room for it, another answer
+// goes.
+func (a *arena) link(p place) {
+	for !a.settle(p) { // ends when it cannot grow
+		if !a.grow() {
+			a.squeeze(p)
+			return
+		}
 	}
 }
 
 // settle adds p to the index, if there is room.
-func (a *arena) settle(h uint64, p place) bool {
-	b := a.bucket(h)
-	o := a.other(b, p.tag())
+func (a *arena) settle(p place) bool {
+	b, o := a.bucket(p.tag()), a.second(p.tag())
 	if a.put(b, p) || a.put(o, p) {
 		return true
 	}
@@ -108,11 +122,10 @@ func (a *arena) settle(h uint64, p place) bool {
 
 // squeeze puts p in place of the answer in its buckets that was used least; of
 // those, one that is in the small queue still, and has shown nothing yet.
-func (a *arena) squeeze(h uint64, p place) {
-	b := a.bucket(h)
+func (a *arena) squeeze(p place) {
 	var least *place
 	worth := ^uint32(0)
-	for _, b := range [...]int{b, a.other(b, p.tag())} {
+	for _, b := range [...]int{a.bucket(p.tag()), a.second(p.tag())} {
 		for i, q := range a.row(b) {
 			w := a.at(q.offset()).state.Load() & freqMask << 1
 			if q.offset() >= a.main.from {
@@ -131,28 +144,28 @@ func (a *arena) squeeze(h uint64, p place) {
 // crowded reports whether the index should grow.
 func (a *arena) crowded() bool { return a.counts.Entries >= len(a.index)/4*3 }
 
-// grow makes the index larger, and adds all answers to it, also one that is not
-// in it yet. It reports whether that was possible.
+// grow makes the index twice as large, and reports whether that was possible. It
+// reads no more than the index: a put that has to do so takes a tenth of a
+// millisecond, not ten.
 func (a *arena) grow() bool {
-	if len(a.index) == cap(a.index) {
+	n := a.buckets()
+	if 2*n*ways > cap(a.index) {
 		return false
 	}
-	for fits := false; !fits; {
-		clear(a.index)
-		a.index = a.index[:min(2*len(a.index), cap(a.index))]
-		fits = true
-		last := len(a.index) == cap(a.index)
-		a.each(func(_ *queue, s *slot) {
-			h := a.hashOf(s)
-			p := placeOf(h, a.offsetOf(s))
-			switch {
-			case !fits || a.settle(h, p):
-			case last:
-				a.squeeze(h, p)
-			default:
-				fits = false
+	a.index = a.index[:2*n*ways]
+	for b := n - 1; b >= 0; b-- { // what is in b goes to 2b and 2b+1, which are empty by then, or b itself
+		row := *a.row(b)
+		clear(a.row(b)[:])
+		for _, p := range row {
+			if p == 0 {
+				continue
 			}
-		})
+			to := a.bucket(p.tag())
+			if to/2 != b {
+				to = a.second(p.tag())
+			}
+			a.put(to, p)
+		}
 	}
 	return true
 }
@@ -201,4 +214,4 @@ func (a *arena) haunted(h uint64) bool {
 }
 
 // ghostOf returns the ghost for hash h; 0 is none.
-func ghostOf(h uint64) uint16 { return max(uint16(h>>tagShift), 1) }
+func ghostOf(h uint64) uint16 { return max(uint16(h>>48), 1) }

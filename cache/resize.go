@@ -29,13 +29,14 @@ func portion(all int64) share {
 
 // Resize sets how much memory may be taken, as AnswersOptions.Bytes does. The
 // answers stay, as far as there is room for them; remembered failures do if
-// their share is the same. It moves one arena after the other, which is locked
-// for a few milliseconds, and gives its memory back before the next, so that
+// their share is the same. It moves one arena after the other, a little at a time,
+// while others are answered, and gives its memory back before the next, so that
 // both sizes are never taken at once. The error is that there is not so much
 // memory; then nothing has changed.
 func (c *Answers) Resize(size int64, now time.Time) error {
 	c.resizing.Lock()
 	defer c.resizing.Unlock()
+	c.rest.since = time.Now()
 	if size == c.limit.Load() {
 		return nil
 	}
@@ -48,7 +49,7 @@ func (c *Answers) Resize(size int64, now time.Time) error {
 	c.rules.remarks.bound(p.remarks)
 	old.next.Store(t)
 	for i := range old.arenas {
-		old.move(i, t, c.since(now))
+		c.move(old, i, t, c.since(now))
 	}
 	c.table.Store(t)
 	old.retire()
@@ -59,29 +60,44 @@ func (c *Answers) Resize(size int64, now time.Time) error {
 	return nil
 }
 
-// move moves all that is in arena i to another table, and gives its memory
-// back. Who looks for it here finds that it is gone, and goes there.
-func (t *table) move(i int, to *table, now int64) {
-	a := &t.arenas[i]
+// move moves all that is in arena i of a table to another, and gives its memory
+// back. Who does not find something here any more goes there.
+func (c *Answers) move(from *table, i int, to *table, now int64) {
+	a := &from.arenas[i]
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.each(func(q *queue, s *slot) {
-		h := a.hashOf(s)
-		b := to.arena(h)
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.adopt(h, s, q == &a.main, now)
-	})
-	a.counts.Entries = 0 // counted there
+	a.moving = true
+	a.mu.Unlock()
+	for _, q := range [...]*queue{&a.main, &a.small} {
+		for at, more := 0, true; more; c.rest.rest() {
+			a.mu.Lock()
+			at, more = a.walk(q, at, func(s *slot) { a.pass(s, to, now) })
+			a.mu.Unlock()
+		}
+	}
+	a.mu.Lock()
 	b := to.arena(uint64(i))
 	b.mu.Lock()
 	b.counts.add(a.counts)
 	b.mu.Unlock()
-	if a.memory != nil {
-		t.from.idle(t.memory[i*t.each:][:t.each])
-	}
-	a.gone, a.memory, a.index, a.ghosts = true, nil, nil, nil
+	unused := a.memory != nil
+	a.memory, a.index, a.ghosts = nil, nil, nil
 	a.small, a.main, a.counts = queue{}, queue{}, ArenaCounts{}
+	a.mu.Unlock()
+	if unused { // nobody reads it any more
+		from.from.idle(from.memory[i*from.each:][:from.each])
+	}
+}
+
+// pass moves s, which is a's, to another table. The caller has locked a.
+func (a *arena) pass(s *slot, to *table, now int64) {
+	h, off := a.hashOf(s), a.offsetOf(s)
+	b := to.arena(h)
+	b.mu.Lock()
+	b.adopt(h, s, off >= a.main.from, now)
+	b.mu.Unlock()
+	a.relink(placeOf(h, off), 0)
+	s.free(s.bytes())
+	a.counts.Entries--
 }
 
 // adopt stores s, of another arena, whose key has hash h: in the main queue or
@@ -102,6 +118,32 @@ func (a *arena) adopt(h uint64, s *slot, main bool, now int64) {
 	moves := maxMoves
 	off := a.reserve(q, size, now, &moves)
 	copy(a.memory[off:off+size], unsafe.Slice((*byte)(unsafe.Pointer(s)), size))
-	a.link(h, placeOf(h, off))
+	a.link(placeOf(h, off))
 	a.counts.Entries++
+}
+
+// rest lets others at the processor, now and then, of who has much to do and no
+// hurry.
+type rest struct {
+	since time.Time // of work, without a rest
+	tried func()    // called instead, by tests; nil: nothing is
+}
+
+// workAtOnce is how long is worked at most, and then rested for as long.
+//
+// It is a sleep, and not a yield: with as many who work as there are processors,
+// Go does not look for packets as long as somebody yields to others who work.
+const workAtOnce = time.Millisecond
+
+// rest rests if it is time. Nothing may be locked.
+func (r *rest) rest() {
+	if r.tried != nil {
+		r.tried()
+		return
+	}
+	if time.Since(r.since) < workAtOnce {
+		return
+	}
+	time.Sleep(workAtOnce)
+	r.since = time.Now()
 }

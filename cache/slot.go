@@ -185,12 +185,14 @@ func (s *slot) stale(now, most int64) bool {
 // as long as most, or is from before the clock was set back.
 func (s *slot) over(now, most int64) bool { return !s.alive(now) && !s.stale(now, most) }
 
-// place is where an answer begins, as the index has it: tag and position.
-// 0 is nowhere.
+// place is where an answer begins, as the index has it: tag and position. The
+// tag is half of the key's hash, and enough to find the place's buckets: to grow,
+// the index need not look at the answers. The position, in units, is good for
+// arenas of 16 GiB. 0 is nowhere.
 type place uint64
 
 const (
-	tagShift = 48
+	tagShift = 32
 	posMask  = 1<<tagShift - 1
 )
 
@@ -201,7 +203,11 @@ func placeOf(h uint64, off int) place {
 }
 
 // tag returns the bits of the key's hash that p has.
-func (p place) tag() uint64 { return uint64(p) >> tagShift }
+func (p place) tag() uint32 { return uint32(p >> tagShift) }
+
+// tagOf returns the bits of h, a key's hash, that its place has. They are others
+// than choose the arena.
+func tagOf(h uint64) uint32 { return uint32(h >> tagShift) }
 
 // offset returns where the slot begins, in octets.
 func (p place) offset() int { return int(p&posMask-1) * unit }

@@ -15,11 +15,11 @@ const (
 	// minArena is how much memory each has at least, so that the largest answers
 	// are no great part of a queue. Below 32 MiB there are fewer.
 	minArena = 128 << 10
-	// maxArena is what makes them more: what has to look at all of an arena
-	// should not take long.
+	// maxArena is what makes them more: to double the index of an arena should not
+	// take long.
 	maxArena = 16 << 20
-	// maxArenas is how many there are at most: 16 GiB of the largest.
-	maxArenas = 1024
+	// maxArenas is how many there are at most: 64 GiB of the largest.
+	maxArenas = 4096
 )
 
 // arenasFor returns how many arenas share so many bytes: a power of two.
