@@ -19,7 +19,7 @@ type Counts struct {
 	Answered uint64                 // queries that were given a response, panics included
 	Dropped  uint64                 // queries that the Handler wants no response to
 	Deferred uint64                 // queries that took a slot
-	Shed     uint64                 // queries answered by Shed for want of a slot
+	Shed     uint64                 // queries answered by Shed, for want of a slot or because too many waited
 	Panics   uint64                 // queries that the Handler panicked on
 	Unfit    uint64                 // responses of the Handler that broke the query's Limit, replaced by SERVFAIL
 

@@ -42,15 +42,18 @@ type UDPOptions struct {
 // UDPStats is what a [UDP] has seen since it was made.
 type UDPStats struct {
 	Counts
-	Late       uint64                // answers that were discarded for their age
-	BadSource  uint64                // datagrams that nobody can be answered on
-	Unlisted   uint64                // datagrams from others than the proxies that were expected
-	NoProxy    uint64                // datagrams from proxies that did not say for whom they ask
-	Overflow   uint64                // datagrams that the kernel threw away, as nobody had read those before them
-	ReadErrors uint64                // ICMP errors of earlier responses included
-	Joined     uint64                // responses that went to their client in one piece with others
-	Resting    int                   // goroutines that wait for a query that takes longer, now
-	SendErrors [NumSendErrors]uint64 // responses that were not sent, by what went wrong
+	Late        uint64                // answers that were discarded for their age
+	BadSource   uint64                // datagrams that nobody can be answered on
+	Unlisted    uint64                // datagrams from others than the proxies that were expected
+	NoProxy     uint64                // datagrams from proxies that did not say for whom they ask
+	Overflow    uint64                // datagrams that the kernel threw away, as nobody had read those before them
+	ReadErrors  uint64                // ICMP errors of earlier responses included
+	Joined      uint64                // responses that went to their client in one piece with others
+	Resting     int                   // goroutines that wait for a query that takes longer, now
+	Waiting     int                   // queries that took a slot, and wait to be begun, now
+	ShedWaiting uint64                // queries answered by Shed because too many waited
+	Untold      uint64                // of them, those that got no answer
+	SendErrors  [NumSendErrors]uint64 // responses that were not sent, by what went wrong
 
 	// Batches counts the reads by how many datagrams they brought: 1, 2 and 3, 4
 	// to 7, and so on.

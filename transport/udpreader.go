@@ -26,6 +26,7 @@ type udpReader struct {
 	batch   *netx.Batch
 	proxies *Proxies // who alone may use the socket; nil: everybody
 	q       wire.Query
+	told    int         // queries of the round that were told that there is no room for them
 	tx      []byte      // what the queries of a batch are answered with, one after the other
 	lost    func(error) // is r.notSent: made once, for a method value allocates
 
@@ -35,6 +36,8 @@ type udpReader struct {
 	reading sync.WaitGroup
 	serving sync.WaitGroup // queries in flight
 	crew    crew           // who answer them
+	queue   queue          // of them, those that wait to be begun
+	turning sync.Mutex     // held by who begins them
 	ending  sync.Once
 	stop    chan struct{} // closed when no more queries are to be read
 	idle    chan struct{} // closed after stop, when nothing is in flight
@@ -43,6 +46,7 @@ type udpReader struct {
 type udpCounters struct {
 	counters
 	late       atomic.Uint64
+	untold     atomic.Uint64
 	badSource  atomic.Uint64
 	unlisted   atomic.Uint64
 	noProxy    atomic.Uint64
@@ -102,6 +106,7 @@ func (r *udpReader) close() error {
 func (r *udpReader) run(ctx context.Context) {
 	r.batch.Attach()
 	defer r.batch.Detach()
+	defer func() { r.turn(ctx, 0) }() // what waits is begun by and by
 	// Single errors are ICMP's answers to earlier responses, and come as fast
 	// as clients like; a socket that gives nothing else is broken.
 	wait := backoff{spare: 16, min: time.Millisecond, max: time.Second}
@@ -120,12 +125,36 @@ func (r *udpReader) run(ctx context.Context) {
 			continue
 		}
 		wait.ok()
+		r.round(ctx, n)
+	}
+}
+
+// round deals with n datagrams that were read, and with those that have come
+// meanwhile, so that hits among them need not wait for misses.
+func (r *udpReader) round(ctx context.Context, n int) {
+	read := 0
+	r.told = 0
+	for batches := 1; ; batches++ {
 		r.handleBatch(ctx, n)
-		if n == r.udp.batch {
-			// There is more, and a reader that never waits keeps the goroutines that
-			// it started from running, for as long as the runtime lets it.
-			runtime.Gosched()
+		read += n
+		if n < r.udp.batch || batches == roundBatches {
+			break
 		}
+		more, err := r.batch.Poll()
+		if err != nil {
+			r.n.readErrors.Add(1)
+		}
+		if err != nil || more == 0 {
+			n = 0
+			break
+		}
+		n = more
+	}
+	r.turn(ctx, read)
+	if n == r.udp.batch {
+		// There is more, and a reader that never waits keeps the goroutines that
+		// it started from running, for as long as the runtime lets it.
+		runtime.Gosched()
 	}
 }
 
@@ -147,6 +176,7 @@ func (r *udpReader) finishReading(ctx context.Context) {
 			continue
 		}
 		r.handleBatch(ctx, n)
+		r.turn(ctx, 0)
 		left -= n
 	}
 }
@@ -187,11 +217,14 @@ func (r *udpReader) handle(ctx context.Context, tx []byte, i int, now time.Time)
 	rsp, outcome := r.udp.answer(&r.n.counters, tx, d.Msg, q, status)
 	if outcome == Deferred {
 		var ok bool
-		if rsp, ok = r.udp.take(&r.n.counters, tx, q); ok {
+		if r.queue.full() {
+			rsp, outcome = r.turnAway(tx, q)
+		} else if rsp, ok = r.udp.take(&r.n.counters, tx, q); ok {
 			r.leave(ctx, q, r.batch.Return(i))
 			return tx
+		} else {
+			outcome = Answered
 		}
-		outcome = Answered
 	}
 	if outcome != Answered {
 		return tx
@@ -278,6 +311,9 @@ func (r *udpReader) addTo(sum *UDPStats) {
 	sum.ReadErrors += r.n.readErrors.Load()
 	sum.Joined += r.batch.Joined()
 	sum.Resting += r.crew.resting()
+	sum.Waiting += r.queue.size()
+	sum.ShedWaiting += r.queue.shed.Load()
+	sum.Untold += r.n.untold.Load()
 	for i := range r.n.sendErrors {
 		sum.SendErrors[i] += r.n.sendErrors[i].Load()
 	}

@@ -31,9 +31,8 @@ type crew struct {
 	all  sync.WaitGroup
 }
 
-// leave has q, which has a slot, answered by a worker, back the way of to.
-func (r *udpReader) leave(ctx context.Context, q *wire.Query, to netx.Return) {
-	r.serving.Add(1)
+// worker returns a worker that waits for a query.
+func (r *udpReader) worker(ctx context.Context) *udpWorker {
 	w := r.crew.take()
 	if w == nil {
 		w = &udpWorker{r: r, wake: make(chan struct{}, 1)}
@@ -43,9 +42,7 @@ func (r *udpReader) leave(ctx context.Context, q *wire.Query, to netx.Return) {
 		// who calls.
 		r.crew.all.Go(func() { w.run(ctx) })
 	}
-	q.CopyTo(&w.q)
-	w.to = to
-	w.wake <- struct{}{} // there is room: nobody else has w
+	return w
 }
 
 // run answers the queries that w is given.

@@ -177,6 +177,11 @@ func udpMetrics() []Metric {
 			func(s *Snapshot, e *emitter) { e.add(float64(s.UDP.Resting)) },
 		},
 		{
+			"shirube_udp_waiting_queries", Gauge, nil,
+			"UDP queries that are not in memory, and wait for their turn to be resolved: a few now and then; many when there are more misses than can be resolved",
+			func(s *Snapshot, e *emitter) { e.add(float64(s.UDP.Waiting)) },
+		},
+		{
 			"shirube_udp_send_errors_total", Counter,
 			[]string{"reason"},
 			"Responses that could not be sent",

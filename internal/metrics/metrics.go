@@ -10,6 +10,7 @@ package metrics
 import (
 	"fmt"
 	"net/http"
+	"regexp"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -224,10 +225,16 @@ func New(snapshot func() Snapshot) (*Registry, error) {
 	return r, nil
 }
 
+// collecting is what Go knows, beside what its collector tells anyway, of the CPU
+// time that garbage collections take.
+var collecting = regexp.MustCompile(`^/cpu/classes/gc/total:cpu-seconds$`)
+
 // foreign returns the collectors of Prometheus's library that are used.
 func foreign() []prometheus.Collector {
 	return []prometheus.Collector{
-		collectors.NewGoCollector(),
+		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(
+			collectors.GoRuntimeMetricsRule{Matcher: collecting},
+		)),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	}
 }

@@ -98,6 +98,8 @@ func (s *Snapshot) Limits() map[string]uint64 {
 		"refreshes":                s.Frontend.RefreshDropped,
 		"in_flight_per_zone":       s.Resolver.ShedCrowded,
 		"udp_discard_timeout":      s.UDP.Late,
+		"udp_waiting":              s.UDP.ShedWaiting,
+		"udp_untold":               s.UDP.Untold,
 		"connections":              total,
 		"connections_per_client":   client,
 		"in_flight_per_connection": stalled,
