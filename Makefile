@@ -5,7 +5,7 @@ TOOL    := go tool -modfile=tools/go.mod
 # Name servers are in sbin, which not everybody's PATH has.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help build run demo test replay race lint fmt screenshots fuzz bench bench-warm bench-cold bench-encrypted bench-dnstap bench-attack pgo soak deb deb-test image image-test clean
+.PHONY: help build run demo test replay race lint fmt screenshots fuzz bench bench-warm bench-cold bench-encrypted bench-dnstap bench-attack bench-fill bench-flood pgo soak deb deb-test image image-test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +58,12 @@ bench-dnstap: build ## warm UDP with dnstap of all, of one in 100, and to a stop
 
 bench-attack: build ## cached answers while hostile signed zones are asked for (root, about 2 minutes)
 	go run ./bench attack -names 50000
+
+bench-fill: build ## ten million answers in memory (root, 3 GiB, about 10 minutes)
+	go run ./bench fill
+
+bench-flood: build ## cached answers during floods of misses, beside Unbound (root, about 4 minutes)
+	go run ./bench flood
 
 pgo: build ## sample the server under load, for the compiler (root, about 2 minutes)
 	go run ./bench profile && go run ./bench profile -signed && go tool pprof -proto bench/out/*.pprof > cmd/shirube/default.pgo

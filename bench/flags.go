@@ -31,8 +31,13 @@ type settings struct {
 	file    string        // of questions (blast)
 	works   string        // comma-separated (full)
 	hot     int           // names that stay in memory, of names (full)
-	rate    int           // queries a second, of an open loop (full)
+	rate    int           // queries a second, of an open loop (full, fill, flood)
 	manual  string        // file that tells of results (report)
+	entries int           // answers in memory (fill)
+	most    time.Duration // to resolve them all (fill)
+	times   int           // what is asked for by what can be resolved (flood)
+
+	delegated map[string]string // records that the root and TLDs have besides, by their names
 }
 
 // parse reads the flags of c. Errors have been told to the user.

@@ -36,6 +36,7 @@ func startLab(ctx context.Context, dir string, set settings) (*lab, error) {
 		dir: dir, net: buildInternet(set.zones, set.names, addrs),
 		hints: filepath.Join(dir, "root.hints"), tcp: set.tcp,
 	}
+	l.net.delegate(set.delegated)
 	var err error
 	if set.signed {
 		if l.anchor, err = l.net.sign(); err != nil {

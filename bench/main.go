@@ -39,6 +39,8 @@ func subcommands() []subcommand {
 		{name: "report", does: "the text, the plots and docs/performance.md once more, of results that are there", own: reportFlags, run: rewrite, bare: true},
 		{name: "attack", does: "names in memory while names of hostile signed zones are asked for: latency", own: attackFlags, run: attack},
 		{name: "idle", does: "TCP connections that wait: the server's memory for each", own: idleFlags, run: idle},
+		{name: "fill", does: "ten million answers in Shirube's memory: what each costs, whom they keep waiting", own: fillFlags, run: fill},
+		{name: "flood", does: "names in memory while many more are asked for than can be resolved: latency", own: floodFlags, run: flood},
 		{name: "soak", does: "a minute of load on Shirube without an error or a leak", own: soakFlags, run: soak},
 		{name: "echo", does: "a server of one answer for all, until it is stopped: the ceiling of the machine", own: echoFlags, run: echo, bare: true},
 		{name: "blast", does: "a load over UDP that is quicker than dnsperf, with one thread", own: blastFlags, run: blast, bare: true},

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// partition divides the CPUs that this process may use: half of them for the
+// server that is measured, the rest for all others, so that what loads it does
+// not take its time. Of one there is nothing to divide.
+func partition() (server, others unix.CPUSet, err error) {
+	var all unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		return all, all, os.NewSyscallError("sched_getaffinity", err)
+	}
+	n := all.Count()
+	if n < 2 {
+		return all, all, nil
+	}
+	for cpu, seen := 0, 0; seen < n; cpu++ {
+		if !all.IsSet(cpu) {
+			continue
+		}
+		if seen++; seen <= n/2 {
+			server.Set(cpu)
+		} else {
+			others.Set(cpu)
+		}
+	}
+	return server, others, nil
+}
+
+// pinAll has all threads of this process, and those that they start, run on cpus.
+func pinAll(cpus *unix.CPUSet) error {
+	for range 2 { // those that were started meanwhile
+		threads, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			return err
+		}
+		for _, t := range threads {
+			tid, err := strconv.Atoi(t.Name())
+			if err != nil {
+				return err
+			}
+			if err := unix.SchedSetaffinity(tid, cpus); err != nil && err != unix.ESRCH { //nolint:errorlint // it is that number
+				return os.NewSyscallError("sched_setaffinity", err)
+			}
+		}
+	}
+	return nil
+}
+
+// pinned does what it is given on cpus, with all processes that are started in it.
+// The caller is on the thread that it is locked to, and that is on others.
+func pinned(cpus, others *unix.CPUSet, do func() error) error {
+	if err := unix.SchedSetaffinity(0, cpus); err != nil {
+		return os.NewSyscallError("sched_setaffinity", err)
+	}
+	defer func() { _ = unix.SchedSetaffinity(0, others) }() // it was there before
+	return do()
+}
