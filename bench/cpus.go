@@ -44,7 +44,7 @@ func pinAll(cpus *unix.CPUSet) error {
 			if err != nil {
 				return err
 			}
-			if err := unix.SchedSetaffinity(tid, cpus); err != nil && err != unix.ESRCH { //nolint:errorlint // it is that number
+			if err := unix.SchedSetaffinity(tid, cpus); err != nil && err != unix.ESRCH {
 				return os.NewSyscallError("sched_setaffinity", err)
 			}
 		}
