@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -150,6 +151,34 @@ func TestManifestsAreStrictlyValid(t *testing.T) {
 				t.Errorf("%s: %s %v%s", dir, o["kind"], at(o, "metadata", "name"), fault)
 			}
 		}
+	}
+}
+
+// TestManifestsOfTheManualAreStrictlyValid finds them by their apiVersion, by which
+// the test of configurations leaves them out.
+func TestManifestsOfTheManualAreStrictlyValid(t *testing.T) {
+	paths, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, found := readSchemas(t), 0
+	block := regexp.MustCompile("(?ms)^```yaml\n(apiVersion:.*?)^```$")
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range block.FindAllSubmatch(text, -1) {
+			for _, o := range decode(t, m[1]) {
+				found++
+				for _, fault := range s.faults(o) {
+					t.Errorf("%s: %s %v%s", path, o["kind"], at(o, "metadata", "name"), fault)
+				}
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("the manual has none: this test looks in the wrong place")
 	}
 }
 

@@ -77,7 +77,6 @@ func (v *validator) checkKind(schema map[string]any, keyword string, rule, value
 	text, isText := value.(string)
 	number, isNumber := value.(float64)
 	elements, _ := value.([]any)
-	members, isObject := value.(map[string]any)
 	bad := false
 	switch keyword {
 	case "pattern":
@@ -98,6 +97,19 @@ func (v *validator) checkKind(schema map[string]any, keyword string, rule, value
 		for i, e := range elements {
 			bad = bad || slices.ContainsFunc(elements[:i], func(f any) bool { return reflect.DeepEqual(e, f) })
 		}
+	default:
+		v.checkParts(schema, keyword, rule, value, path)
+	}
+	if bad {
+		v.fault(path, "%v breaks %s %v", value, keyword, rule)
+	}
+}
+
+// checkParts handles the keywords that are about the parts of a value.
+func (v *validator) checkParts(schema map[string]any, keyword string, rule, value any, path string) {
+	elements, _ := value.([]any)
+	members, isObject := value.(map[string]any)
+	switch keyword {
 	case "items":
 		for i, e := range elements {
 			v.check(rule.(map[string]any), e, fmt.Sprintf("%s[%d]", path, i))
@@ -128,9 +140,6 @@ func (v *validator) checkKind(schema map[string]any, keyword string, rule, value
 		}
 	default:
 		v.fault(path, "the test does not know the keyword %s", keyword)
-	}
-	if bad {
-		v.fault(path, "%v breaks %s %v", value, keyword, rule)
 	}
 }
 

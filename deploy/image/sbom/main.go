@@ -5,6 +5,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"debug/buildinfo"
 	"encoding/json"
@@ -212,7 +213,7 @@ func licence(w io.Writer, of, dir string) error {
 
 // goOutput returns what the go command prints.
 func goOutput(args ...string) (string, error) {
-	out, err := exec.Command("go", args...).Output() //nolint:gosec // with words of this file, and names of modules
+	out, err := exec.CommandContext(context.Background(), "go", args...).Output()
 	if err != nil {
 		return "", fmt.Errorf("go %s: %w", strings.Join(args, " "), err)
 	}

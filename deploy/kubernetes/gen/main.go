@@ -4,6 +4,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -77,7 +78,7 @@ func write(file string) error {
 
 // open reads a file of a module, which is brought here if it has to be.
 func open(module, file string, doc any) error {
-	out, err := exec.Command("go", "mod", "download", "-json", module).Output() //nolint:gosec // of the names above
+	out, err := exec.CommandContext(context.Background(), "go", "mod", "download", "-json", module).Output()
 	if err != nil {
 		return fmt.Errorf("%s: %w", module, err)
 	}
