@@ -131,6 +131,16 @@ func waitFor(t *testing.T, tap *Tap, what string, ok func(OutputStats) bool) {
 // readFile returns the frames of a file, with golang-dnstap's decoder.
 func readFile(t *testing.T, path string) []*golang.Dnstap {
 	t.Helper()
+	frames, err := readSoFar(t, path)
+	if !errors.Is(err, io.EOF) {
+		t.Fatalf("%s ends with %v after %d frames", path, err, len(frames))
+	}
+	return frames
+}
+
+// readSoFar returns the frames of a file that may not be whole, and how it ends.
+func readSoFar(t *testing.T, path string) ([]*golang.Dnstap, error) {
+	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
@@ -138,13 +148,9 @@ func readFile(t *testing.T, path string) []*golang.Dnstap {
 	defer f.Close()
 	r, err := framestream.NewReader(f, &framestream.ReaderOptions{ContentTypes: [][]byte{[]byte(ContentType)}})
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	frames, err := readFrames(r)
-	if !errors.Is(err, io.EOF) {
-		t.Fatalf("%s ends with %v after %d frames", path, err, len(frames))
-	}
-	return frames
+	return readFrames(r)
 }
 
 // readFrames reads frames until there is an error; [io.EOF] is the proper end.
