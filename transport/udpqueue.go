@@ -151,6 +151,13 @@ func (l *queue) turn(read int) {
 	}
 }
 
+// ease lets more begin, as there is nothing to read: nobody is kept waiting.
+func (l *queue) ease() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.may = min(2*l.allowed(), mostBegun)
+}
+
 // arm reports whether a timer is to be set, for the first who asks while queries
 // wait.
 func (l *queue) arm() bool {
@@ -217,6 +224,9 @@ func (r *udpReader) turn(ctx context.Context, read int) {
 		// reader.
 		time.AfterFunc(beginInterval, func() {
 			r.queue.disarm()
+			if !r.batch.Waiting() { // or the reader would be there already, if it could
+				r.queue.ease()
+			}
 			r.turn(ctx, 0)
 		})
 	}

@@ -66,6 +66,12 @@ func TestQueueBeginsFewerTheMoreThereWasToReadMeanwhile(t *testing.T) {
 	if l.turn(0); l.allowed() != leastBegun {
 		t.Errorf("without a reader, %d may begin", l.allowed())
 	}
+	eased := queue{may: leastBegun}
+	for _, want := range []int{2 * leastBegun, 4 * leastBegun, 8 * leastBegun, mostBegun, mostBegun} {
+		if eased.ease(); eased.allowed() != want {
+			t.Errorf("%d may begin when there is nothing to read, want %d", eased.allowed(), want)
+		}
+	}
 	for i := range 2 * mostBegun {
 		l.turn(manyRead - 1)
 		if want := min(leastBegun+i+1, mostBegun); l.allowed() != want {

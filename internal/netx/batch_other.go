@@ -45,6 +45,9 @@ func (b *Batch) Interrupt() {
 	_ = b.conn.SetReadDeadline(time.Unix(1, 0))
 }
 
+// Waiting returns false: how to find out whether datagrams wait is not known.
+func (*Batch) Waiting() bool { return false }
+
 // Joined returns 0: there is nothing to join replies with.
 func (*Batch) Joined() uint64 { return 0 }
 
