@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"net/netip"
@@ -98,22 +97,17 @@ func coldRun(ctx context.Context, l *lab, c *contestant, f *queryFile, set setti
 		return nil, err
 	}
 	defer stopPerf()
-	before, err := usageNow(c)
+	var t *loopTally
+	used, err := metered(c, func() (driver time.Duration, err error) {
+		if t, err = closedLoop(ctx, netip.AddrPortFrom(c.addr, 53), f.questions, set.clients); err != nil {
+			return 0, err
+		}
+		return 0, sleep(ctx, settleTime)
+	})
 	if err != nil {
 		return nil, err
 	}
-	t, err := closedLoop(ctx, netip.AddrPortFrom(c.addr, 53), f.questions, set.clients)
-	if err != nil {
-		return nil, err
-	}
-	if err := errors.Join(sleep(ctx, settleTime), c.alive()); err != nil {
-		return nil, err
-	}
-	after, err := usageNow(c)
-	if err != nil {
-		return nil, err
-	}
-	return l.newColdSample(ctx, c, f, t, after.since(before, 0), untouched)
+	return l.newColdSample(ctx, c, f, t, used, untouched)
 }
 
 // newColdSample relates what a run did to what was used during it. It fails if

@@ -83,15 +83,10 @@ func encrypted(ctx context.Context, dir string, set settings) error {
 	if l.identity, err = newIdentity(dir); err != nil {
 		return err
 	}
-	servers, err := startContestants(ctx, l, set)
+	servers, err := startPrimed(ctx, l, set)
 	defer func() { stopContestants(servers) }()
 	if err != nil {
 		return err
-	}
-	for _, c := range servers {
-		if err := prime(ctx, l, c, l.all, true); err != nil {
-			return err
-		}
 	}
 	rep := &encryptedReport{
 		Dnsperf: dnsperfVersion(ctx), Names: set.names, Rounds: set.rounds, Seconds: set.run.Seconds(), Versions: make(map[string]string),

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -339,28 +337,24 @@ func (p *fillPhase) repeat(ctx, during context.Context, do func(context.Context)
 
 // fullLoad measures the server while dnsperf asks as much as it can.
 func (f *filler) fullLoad(ctx context.Context, p *fillPhase, file string) error {
-	before, err := usageNow(f.server)
+	var began time.Time
+	var t *tally
+	var then, now map[string]float64
+	used, err := metered(f.server, func() (driver time.Duration, err error) {
+		began = time.Now()
+		if then, err = scrape(ctx); err != nil {
+			return 0, err
+		}
+		if t, err = dnsperf(ctx, f.server.addr, file, hitLoad(f.set.run, false)); err != nil {
+			return 0, err
+		}
+		now, err = scrape(ctx)
+		return t.cpu, err
+	})
 	if err != nil {
 		return err
 	}
-	began := time.Now()
-	then, err := scrape(ctx)
-	if err != nil {
-		return err
-	}
-	t, err := dnsperf(ctx, f.server.addr, file, hitLoad(f.set.run, false))
-	if err != nil {
-		return err
-	}
-	now, err := scrape(ctx)
-	if err != nil {
-		return err
-	}
-	after, err := usageNow(f.server)
-	if err != nil {
-		return err
-	}
-	p.Load = newSample(f.server.name, t, after.since(before, t.cpu))
+	p.Load = newSample(f.server.name, t, used)
 	p.Collections = int(now["go_gc_duration_seconds_count"] - then["go_gc_duration_seconds_count"])
 	p.Collecting = (now[collectingMetric] - then[collectingMetric]) / time.Since(began).Seconds()
 	fmt.Fprintf(os.Stderr, "%-50s %.0f q/s  %.2f µs CPU/query  %d collections, %.2f %% of a core; strangers %.1f %%\n",
@@ -388,19 +382,7 @@ func (f *filler) scrapes(ctx context.Context) error {
 
 // scrape returns the metrics of the server.
 func scrape(ctx context.Context) (map[string]float64, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+profileAdmin+"/metrics", nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("metrics: %s", resp.Status)
-	}
+	text, err := fetchAdmin(ctx, "/metrics")
 	return parseMetrics(string(text)), err
 }
 

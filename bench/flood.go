@@ -122,7 +122,7 @@ func (r *floodReport) flood(ctx context.Context, l *lab, c *contestant, set sett
 	if err := prime(ctx, l, c, l.all, true); err != nil {
 		return err
 	}
-	queries, err := queriesOf(l.net.questions)
+	queries, err := buildQueries(l.net.questions)
 	if err != nil {
 		return err
 	}

@@ -167,7 +167,7 @@ func (s *streaming) receive(fd int) {
 		if err != nil || n < 12 { // none left
 			return
 		}
-		at, ok := received(s.oob[:oobn])
+		at, ok := kernelTime(s.oob[:oobn])
 		i := s.numbered(binary.BigEndian.Uint16(s.buf[:]))
 		if !ok || i < 0 || s.latency[i] != math.MaxInt64 {
 			continue
@@ -187,20 +187,6 @@ func (s *streaming) numbered(id uint16) int {
 	return last - int(uint16(last)-id)
 }
 
-// received finds the kernel's time in the control messages of a datagram.
-func received(oob []byte) (nanoseconds int64, ok bool) {
-	messages, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return 0, false
-	}
-	for _, m := range messages {
-		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SO_TIMESTAMPNS && len(m.Data) >= 16 {
-			return int64(binary.NativeEndian.Uint64(m.Data))*int64(time.Second) + int64(binary.NativeEndian.Uint64(m.Data[8:])), true
-		}
-	}
-	return 0, false
-}
-
 // tally orders what was seen. What has no answer counts as one that took as long
 // as was waited.
 func (s *streaming) tally() *streamTally {
@@ -217,16 +203,4 @@ func (s *streaming) tally() *streamTally {
 // String returns t in a line.
 func (t *streamTally) String() string {
 	return fmt.Sprintf("p50 %.3f  p99 %.3f  p99.9 %.3f  most %.1f ms; of %d %d failed, %d lost", t.P50, t.P99, t.P999, t.Max, t.Asked, t.Failed, t.Lost)
-}
-
-// queriesOf makes queries of questions ("name type").
-func queriesOf(questions []string) ([][]byte, error) {
-	queries := make([][]byte, len(questions))
-	for i, q := range questions {
-		var err error
-		if queries[i], err = parseQuestion(uint16(i), q); err != nil {
-			return nil, err
-		}
-	}
-	return queries, nil
 }

@@ -40,6 +40,25 @@ func (u usage) since(before usage, driver time.Duration) spent {
 	return u.sinceOn(before, driver, runtime.NumCPU())
 }
 
+// metered returns what was used while load ran, after which the server has to be
+// there. load says how much CPU time a program took that it has started and that
+// has ended.
+func metered(c *contestant, load func() (driver time.Duration, err error)) (spent, error) {
+	before, err := usageNow(c)
+	if err != nil {
+		return spent{}, err
+	}
+	driver, err := load()
+	if err = errors.Join(err, c.alive()); err != nil {
+		return spent{}, err
+	}
+	after, err := usageNow(c)
+	if err != nil {
+		return spent{}, err
+	}
+	return after.since(before, driver), nil
+}
+
 // sinceOn is since on a machine of so many cores.
 func (u usage) sinceOn(before usage, driver time.Duration, cores int) spent {
 	wall := u.when.Sub(before.when)

@@ -35,15 +35,10 @@ func warm(ctx context.Context, dir string, set settings) error {
 	if err != nil {
 		return err
 	}
-	servers, err := startContestants(ctx, l, set)
+	servers, err := startPrimed(ctx, l, set)
 	defer func() { stopContestants(servers) }()
 	if err != nil {
 		return err
-	}
-	for _, c := range servers {
-		if err := prime(ctx, l, c, l.all, true); err != nil {
-			return err
-		}
 	}
 	rep, err := newReport(ctx, time.Now().UTC(), set, servers)
 	if err != nil {
@@ -65,6 +60,21 @@ func warm(ctx context.Context, dir string, set settings) error {
 		return err
 	}
 	return rep.write(set.out)
+}
+
+// startPrimed is [startContestants] for servers that are to have every answer in
+// memory.
+func startPrimed(ctx context.Context, l *lab, set settings) ([]*contestant, error) {
+	servers, err := startContestants(ctx, l, set)
+	if err != nil {
+		return servers, err
+	}
+	for _, c := range servers {
+		if err := prime(ctx, l, c, l.all, true); err != nil {
+			return servers, err
+		}
+	}
+	return servers, nil
 }
 
 // prime lets a server resolve every question of a file, and checks that it got
@@ -101,27 +111,22 @@ func resolveAll(ctx context.Context, c *contestant, f *queryFile) (t *tally, err
 // warmRun runs dnsperf against a server once. A wrong answer is an error; lost
 // queries are counted, as they also tell of a kernel buffer that was full.
 func warmRun(ctx context.Context, l *lab, c *contestant, length time.Duration) (*sample, error) {
-	before, err := usageNow(c)
-	if err != nil {
-		return nil, err
-	}
 	ld := hitLoad(length, l.tcp)
 	ld.cpus = c.others
-	t, err := dnsperf(ctx, c.addr, l.all.path, ld)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.alive(); err != nil {
-		return nil, err
-	}
-	after, err := usageNow(c)
+	var t *tally
+	used, err := metered(c, func() (driver time.Duration, err error) {
+		if t, err = dnsperf(ctx, c.addr, l.all.path, ld); err != nil {
+			return 0, err
+		}
+		return t.cpu, nil
+	})
 	if err != nil {
 		return nil, err
 	}
 	if t.errors() != t.Lost || t.Completed == 0 {
 		return nil, fmt.Errorf("%s gave wrong answers: %v", c.name, t.Rcodes)
 	}
-	return newSample(c.name, t, after.since(before, t.cpu)), nil
+	return newSample(c.name, t, used), nil
 }
 
 // newSample relates what a run did to what was used during it.

@@ -214,28 +214,23 @@ func newFigures(n int64, used spent) *figures {
 func (s *stage) driven(ctx context.Context, c *contestant, f *queryFile, w *work) (*figures, error) {
 	ld := w.load(s)
 	ld.cpus = c.others
-	before, err := usageNow(c)
-	if err != nil {
-		return nil, err
-	}
-	t, err := dnsperf(ctx, c.addr, f.path, ld)
-	if err != nil {
-		return nil, err
-	}
-	if w.fresh { // for what it does in the background to be counted
-		err = sleep(ctx, settleTime)
-	}
-	if err = errors.Join(err, c.alive()); err != nil {
-		return nil, err
-	}
-	after, err := usageNow(c)
+	var t *tally
+	used, err := metered(c, func() (driver time.Duration, err error) {
+		if t, err = dnsperf(ctx, c.addr, f.path, ld); err != nil {
+			return 0, err
+		}
+		if w.fresh { // for what it does in the background to be counted
+			err = sleep(ctx, settleTime)
+		}
+		return t.cpu, err
+	})
 	if err != nil {
 		return nil, err
 	}
 	if err := f.checkRun(t, c, ld.once); err != nil {
 		return nil, err
 	}
-	out := newFigures(t.Completed, after.since(before, t.cpu))
+	out := newFigures(t.Completed, used)
 	out.Lost, out.Octets, out.Values[perSecond] = t.errors(), t.ResponseSize, t.PerSecond
 	return out, nil
 }
@@ -265,25 +260,18 @@ func loadMix(ctx context.Context, s *stage, c *contestant, w *work) (*figures, e
 
 // loadFixed asks for the hot names at a fixed rate.
 func loadFixed(ctx context.Context, s *stage, c *contestant, _ *work) (*figures, error) {
-	before, err := usageNow(c)
-	if err != nil {
-		return nil, err
-	}
-	t, err := openLoop(ctx, netip.AddrPortFrom(c.addr, 53), s.hot.questions, s.set.rate, s.set.run)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.alive(); err != nil {
-		return nil, err
-	}
-	after, err := usageNow(c)
+	var t *openTally
+	used, err := metered(c, func() (driver time.Duration, err error) {
+		t, err = openLoop(ctx, netip.AddrPortFrom(c.addr, 53), s.hot.questions, s.set.rate, s.set.run)
+		return 0, err
+	})
 	if err != nil {
 		return nil, err
 	}
 	if lost := t.why[outcomeNone]; t.Failed != lost {
 		return nil, fmt.Errorf("%s gave wrong answers: %v", c.name, t.why)
 	}
-	out := newFigures(int64(t.Asked-t.Failed), after.since(before, 0))
+	out := newFigures(int64(t.Asked-t.Failed), used)
 	out.Lost, out.Late, out.TooSlow = int64(t.Failed), t.Late, t.Rate < rateKept*float64(s.set.rate)
 	out.latencies(&t.loopTally)
 	return out, nil
