@@ -46,10 +46,7 @@ func (c *ctl) cacheStats() *cobra.Command {
 		Short:   "Say how full the caches are, and what they are good for",
 		Example: "  shirube cache stats",
 		Args:    noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var l control.CacheLayers
-			return c.do(cmd, request{method: http.MethodGet, path: "/v1/cache", doc: &l, show: func(out *bytes.Buffer) { showCacheLayers(out, &l, time.Now()) }})
-		},
+		RunE:    exchange(c, http.MethodGet, "/v1/cache", func(out *bytes.Buffer, l control.CacheLayers) { showCacheLayers(out, &l, time.Now()) }),
 	}
 }
 
