@@ -22,15 +22,7 @@ func zoneOf(name string, keys bool) Zone {
 // tell writes z, and waits until it is there or is not going to be.
 func tell(t testing.TB, c *Cache, scope uint64, z Zone) {
 	t.Helper()
-	done := func() (n uint64) {
-		for _, s := range c.Stats().Servers {
-			n += s.Stored + s.Kept + s.Dropped + s.Errors
-		}
-		return n
-	}
-	before := done()
-	c.TellZone(scope, z)
-	eventually(t, "the zone was written", func() bool { return done() > before })
+	settled(t, c, func() { c.TellZone(scope, z) })
 }
 
 // zones returns what c finds of names, in order.

@@ -37,6 +37,12 @@ func get(t testing.TB, c *Cache, k Key) (Entry, bool) {
 // set writes e, and waits until it is there or is not going to be.
 func set(t testing.TB, c *Cache, k Key, e Entry) {
 	t.Helper()
+	settled(t, c, func() { c.Set(k, e) })
+}
+
+// settled waits until what write has written is there or is not going to be.
+func settled(t testing.TB, c *Cache, write func()) {
+	t.Helper()
 	done := func() (n uint64) {
 		for _, s := range c.Stats().Servers {
 			n += s.Stored + s.Kept + s.Dropped + s.Errors
@@ -44,8 +50,8 @@ func set(t testing.TB, c *Cache, k Key, e Entry) {
 		return n
 	}
 	before := done()
-	c.Set(k, e)
-	eventually(t, "the entry was written", func() bool { return done() > before })
+	write()
+	eventually(t, "what was written settled", func() bool { return done() > before })
 }
 
 func TestOneServersAnswerIsAnothersHit(t *testing.T) {
