@@ -53,6 +53,7 @@ func TestDemoShowsWhatItPromises(t *testing.T) {
 		tryDemo(t, in, c[1], question{c[2] + ".", orA(c[3])})
 	}
 	askDelv(t, in)
+	tryEncryptedDemo(t, in, stdout.String())
 
 	p.signal(os.Interrupt)
 	if !p.wait(stopTimeout) || p.exitCode() != 0 {
@@ -104,6 +105,37 @@ func askDelv(t *testing.T, in *network) {
 	for _, verdict := range []string{"; fully validated", "; unsigned answer", "resolution failed"} {
 		if seen[verdict] < 10 {
 			t.Errorf("delv was asked for %d names of which it should say %q", seen[verdict], verdict)
+		}
+	}
+}
+
+// encryptedDemoCommand is a command to try that is not about what the zones hold.
+var encryptedDemoCommand = regexp.MustCompile(`(?m)^  ((?:kdig|curl) .*)$`)
+
+// tryEncryptedDemo runs what the demo says to try encrypted, and looks for what
+// shows that it was, and for the answer.
+func tryEncryptedDemo(t *testing.T, in *network, said string) {
+	t.Helper()
+	shows := [][]string{
+		{"TLS session (TLS1.3)", "status: NOERROR", "www.shirube.lab.", "198.18."},
+		{"QUIC session (QUICv1)", "status: NOERROR", "www.shirube.lab.", "198.18."},
+		{"HTTP session (HTTP/2-POST)", "status: 200", "status: NOERROR", "198.18."},
+		{"00 00 81 80 00 01 00 01", "04 c6 12"}, // RA, one answer; 198.18.0.0/15
+		{"dns.shirube.lab. alpn=h3,h2 port=8443", "dns.shirube.lab. alpn=dot port=8853", "dns.shirube.lab. alpn=doq port=8853"},
+	}
+	commands := encryptedDemoCommand.FindAllStringSubmatch(said, -1)
+	if len(commands) != len(shows) {
+		t.Fatalf("%d commands to try, want %d:\n%s", len(commands), len(shows), said)
+	}
+	for i, c := range commands {
+		ctx, cancel := context.WithTimeout(t.Context(), askTimeout)
+		argv := in.enter("bash")
+		out, err := exec.CommandContext(ctx, argv[0], append(argv[1:], "-o", "pipefail", "-c", c[1])...).CombinedOutput()
+		cancel()
+		for _, want := range shows[i] {
+			if err != nil || !strings.Contains(strings.ReplaceAll(string(out), "\n", " "), want) {
+				t.Errorf("%s: %v, want %q in:\n%s", c[1], err, want, out)
+			}
 		}
 	}
 }
