@@ -252,8 +252,8 @@ type door struct {
 	net.Listener
 
 	conns   *Conns
-	config  *tls.Config    // nil: cleartext
-	proxies []netip.Prefix // that are believed, without config
+	config  *tls.Config           // nil: cleartext
+	proxies func() []netip.Prefix // that are believed, without config
 	closing sync.Once
 }
 
@@ -284,7 +284,7 @@ func (d *door) Accept() (net.Conn, error) {
 
 // admit reports whether there is room for a.
 func (d *door) admit(a *admitted) bool {
-	a.shared = proxiedOf(a) != nil || d.config == nil && believed(a, d.proxies)
+	a.shared = proxiedOf(a) != nil || d.config == nil && believed(a, d.proxies())
 	if a.shared {
 		return d.conns.enterProxy()
 	}

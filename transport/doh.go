@@ -82,14 +82,27 @@ func NewDoH(opt DoHOptions) *DoH {
 		opt.Conns = NewConns(ConnsOptions{})
 	}
 	d := &DoH{opt: opt, cancel: func() {}}
-	d.init(newService(opt.Handler, opt.Slots, opt.Timeout, opt.UDPSize, opt.Log), wire.DoH, opt.Path)
-	d.tap, d.proxies = opt.Tap, opt.Proxies
-	if opt.HTTP3Port != 0 {
-		d.altSvc = fmt.Sprintf(`h3=":%d"; ma=86400`, opt.HTTP3Port) // RFC 7838 §3.1: for a day
-	}
+	d.init(newService(opt.Handler, opt.Slots, opt.Timeout, opt.UDPSize, opt.Log), wire.DoH, opt.rules())
+	d.tap = opt.Tap
 	d.http2.init()
 	d.configure(opt)
 	return d
+}
+
+// rules returns what may be changed while requests are served.
+func (o *DoHOptions) rules() webRules {
+	r := webRules{path: o.Path, proxies: o.Proxies}
+	if o.HTTP3Port != 0 {
+		r.altSvc = fmt.Sprintf(`h3=":%d"; ma=86400`, o.HTTP3Port) // RFC 7838 §3.1: for a day
+	}
+	return r
+}
+
+// Configure changes Path, HTTP3Port, Proxies, Timeout and UDPSize to those of opt.
+// The rest of opt does not count. Connections that came by proxies stay theirs.
+func (d *DoH) Configure(opt DoHOptions) {
+	d.rule(opt.rules())
+	d.set.change(opt.Timeout, opt.UDPSize)
 }
 
 // Add accepts on l too, which d owns from now on: at once, if d has been started.
@@ -99,7 +112,7 @@ func (d *DoH) Add(l net.Listener, secure bool) {
 	if secure {
 		b.config = d.opt.TLS
 	} else {
-		b.proxies = d.opt.Proxies
+		b.proxies = func() []netip.Prefix { return d.rules.Load().proxies }
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -163,7 +176,7 @@ func (d *DoH) connContext(ctx context.Context, c net.Conn) context.Context {
 	}
 	a := inner.(*admitted) // all listeners are doors
 	ends := func() webEnds {
-		return webEnds{addrPort(a.RemoteAddr()), addrPort(a.LocalAddr()), !secure && believed(a, d.proxies)}
+		return webEnds{addrPort(a.RemoteAddr()), addrPort(a.LocalAddr()), !secure && a.shared && believed(a, d.rules.Load().proxies)}
 	}
 	return context.WithValue(ctx, webConnKey{}, &webConn{
 		ends: ends, shook: a.shook, cut: func() { _ = a.Close() }, inner: a,

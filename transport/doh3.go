@@ -29,7 +29,7 @@ type DoH3 struct {
 func NewDoH3(opt QUICOptions) *DoH3 {
 	opt = opt.withDefaults(DefaultStreams)
 	d := new(DoH3)
-	d.init(newService(opt.Handler, opt.Slots, opt.Timeout, opt.UDPSize, opt.Log), wire.DoH3, opt.Path)
+	d.init(newService(opt.Handler, opt.Slots, opt.Timeout, opt.UDPSize, opt.Log), wire.DoH3, webRules{path: opt.Path})
 	d.tap = opt.Tap
 	d.quicServer = newQUICServer(opt, wire.DoH3, d.web.log)
 	d.config.MaxIncomingUniStreams = quicControlStreams
@@ -38,6 +38,13 @@ func NewDoH3(opt QUICOptions) *DoH3 {
 	d.serve = d.request
 	d.http = http3.Server{Handler: &d.web, MaxHeaderBytes: maxHeader, ConnContext: d.connContext}
 	return d
+}
+
+// Configure changes Path, Timeout and UDPSize to those of opt. The rest of opt does
+// not count.
+func (d *DoH3) Configure(opt QUICOptions) {
+	d.rule(webRules{path: opt.Path})
+	d.set.change(opt.Timeout, opt.UDPSize)
 }
 
 // Stats returns the current numbers. Each is exact; together they are not of one

@@ -153,8 +153,8 @@ func (h *web) appendFields(b, rsp []byte, secure bool) []byte {
 	b = appendNumber(b, "", uint64(len(rsp)))
 	b = append(b, h2CacheIs...)
 	b = appendNumber(b, "max-age=", uint64(wire.Freshness(rsp))) // RFC 8484 §5.1
-	if secure && h.altSvc != "" {                                // a proxy's clients do not come here
-		b = appendString(append(b, h2AltSvcIs...), h.altSvc)
+	if at := h.rules.Load().altSvc; secure && at != "" {         // a proxy's clients do not come here
+		b = appendString(append(b, h2AltSvcIs...), at)
 	}
 	return appendString(append(b, h2DateIs...), h.date())
 }

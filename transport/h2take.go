@@ -197,7 +197,7 @@ func (c *h2Conn) request() HTTP2End {
 	failure := c.doh.check(c.exchange(), h.method, path, query, h.media, h.length)
 	if failure == webOK && c.about.believed {
 		var ok bool
-		if client, ok = forwardedFor(h.forwarded, client, c.doh.proxies); !ok {
+		if client, ok = forwardedFor(h.forwarded, client, c.doh.rules.Load().proxies); !ok {
 			failure = WebBadRequest
 		}
 	}

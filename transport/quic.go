@@ -51,9 +51,10 @@ type QUICOptions struct {
 
 	TLS *tls.Config // for the protocol doq, or h3
 
-	// ResetKey and TokenKey make what a client can show another server of the
-	// fleet that has the same ones (RFC 9000 §8.1.3, §10.3). Zero: random.
-	ResetKey, TokenKey [32]byte
+	// Keys returns what makes that which a client can show another server of the
+	// fleet that has the same (RFC 9000 §8.1.3, §10.3): for stateless resets, and for
+	// tokens. It is asked when a socket begins to be served. Zero: random; so nil.
+	Keys func() (reset, token [32]byte)
 
 	Path string // of DoH3; DefaultPath
 
@@ -211,11 +212,14 @@ func (s *quicServer) Remove(ctx context.Context, socket *net.UDPConn) error {
 func (k *quicSocket) start(ctx context.Context) {
 	s := k.server
 	t := &quic.Transport{Conn: k.UDPConn, VerifySourceAddress: s.doubts, ConnContext: s.admit}
-	if s.opt.ResetKey != [32]byte{} {
-		t.StatelessResetKey = (*quic.StatelessResetKey)(&s.opt.ResetKey)
-	}
-	if s.opt.TokenKey != [32]byte{} {
-		t.TokenGeneratorKey = (*quic.TokenGeneratorKey)(&s.opt.TokenKey)
+	if s.opt.Keys != nil {
+		reset, token := s.opt.Keys()
+		if reset != [32]byte{} {
+			t.StatelessResetKey = (*quic.StatelessResetKey)(&reset)
+		}
+		if token != [32]byte{} {
+			t.TokenGeneratorKey = (*quic.TokenGeneratorKey)(&token)
+		}
 	}
 	l, err := t.ListenEarly(s.opt.TLS, s.config)
 	if err != nil { // of a socket that is none, or a configuration that no test has seen

@@ -96,12 +96,17 @@ type web struct {
 	service
 	n         webCounters
 	proto     wire.Proto
-	path      string
-	altSvc    string         // where the same is served over HTTP/3 (RFC 7838); empty: nowhere
-	proxies   []netip.Prefix // that are believed whom they ask for
+	rules     atomic.Pointer[webRules]
 	draining  atomic.Bool
 	exchanges sync.Pool // of *webExchange
 	clock     atomic.Pointer[webDate]
+}
+
+// webRules are what may be changed while requests are served.
+type webRules struct {
+	path    string
+	altSvc  string         // where the same is served over HTTP/3 (RFC 7838); empty: nowhere
+	proxies []netip.Prefix // that are believed whom they ask for
 }
 
 // webDate is a second as HTTP writes it (RFC 9110 §5.6.7).
@@ -130,14 +135,20 @@ type webExchange struct {
 }
 
 // init prepares h to answer with s.
-func (h *web) init(s service, proto wire.Proto, path string) {
-	h.service, h.proto, h.path = s, proto, path
-	if path == "" {
-		h.path = DefaultPath
-	}
+func (h *web) init(s service, proto wire.Proto, r webRules) {
+	h.service, h.proto = s, proto
+	h.rule(r)
 	h.exchanges.New = func() any {
 		return &webExchange{msg: make([]byte, 0, wire.MinUDPSize), out: make([]byte, 0, 2*wire.MinUDPSize)}
 	}
+}
+
+// rule has the requests that come from now on go by r.
+func (h *web) rule(r webRules) {
+	if r.path == "" {
+		r.path = DefaultPath
+	}
+	h.rules.Store(&r)
 }
 
 // recycle keeps x for the next request, unless a long message made it large.
@@ -201,7 +212,7 @@ func (h *web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	client := c.client
 	if failure == webOK && c.believed {
 		var ok bool
-		if client, ok = forwardedFor(r.Header["X-Forwarded-For"], c.client, h.proxies); !ok {
+		if client, ok = forwardedFor(r.Header["X-Forwarded-For"], c.client, h.rules.Load().proxies); !ok {
 			failure = WebBadRequest
 		}
 	}
@@ -221,8 +232,8 @@ func (h *web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if h.draining.Load() {
 			w.Header()["Connection"] = goAway
 		}
-		if r.TLS != nil && h.altSvc != "" { // a proxy's clients do not come here
-			w.Header()["Alt-Svc"] = []string{h.altSvc}
+		if at := h.rules.Load().altSvc; r.TLS != nil && at != "" { // a proxy's clients do not come here
+			w.Header()["Alt-Svc"] = []string{at}
 		}
 		send(w, rsp)
 	}
@@ -331,7 +342,7 @@ func (h *web) read(x *webExchange, r *http.Request) (cut bool, failure WebError)
 // check reports what is wrong with a request, and reads its message into x if that
 // is not its body.
 func (h *web) check(x *webExchange, method, path, query, media string, length int64) WebError {
-	if path != h.path {
+	if path != h.rules.Load().path {
 		return WebNotFound
 	}
 	switch method {

@@ -6,7 +6,6 @@ package certs
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -25,8 +24,9 @@ type Pair struct{ Certificate, Key string }
 
 // Options configures a [Store].
 type Options struct {
-	// Pairs has at least one. The first is for clients that name no server, or
-	// one that none is for.
+	// Pairs are what there is to be shown. The first is for clients that name no
+	// server, or one that none is for. Without any, nobody can shake hands, and
+	// SecretFile is not read.
 	Pairs []Pair
 
 	// SecretFile has what the keys of session tickets are derived from, so that
@@ -39,12 +39,13 @@ type Options struct {
 }
 
 // Store has the certificates and ticket keys in use. Its methods may be called
-// concurrently, but for [Store.Run], which is called once at most.
+// concurrently, but for [Store.Run], which is called once at a time at most.
 type Store struct {
-	poll    time.Duration
-	log     *slog.Logger
-	pairs   []*pair // as in Options; New's, then Run's
-	tickets *tickets
+	poll time.Duration
+	log  *slog.Logger
+
+	following sync.Mutex // held while files are read; guards source
+	source    source
 
 	shown   atomic.Pointer[shown]
 	version atomic.Uint64 // of shown, which changes first
@@ -54,6 +55,12 @@ type Store struct {
 	mu      sync.Mutex
 	configs []*tls.Config // that were given out
 	keys    [][32]byte    // what they have
+}
+
+// source is where certificates and ticket keys come from.
+type source struct {
+	pairs   []*pair // as in Options
+	tickets *tickets
 }
 
 // Stats is what a [Store] has and has done.
@@ -68,9 +75,6 @@ type Stats struct {
 // New reads all files. An error names the file. That a certificate has expired
 // is none, for want of a better one, but is logged.
 func New(opt Options) (*Store, error) {
-	if len(opt.Pairs) == 0 {
-		return nil, errors.New("no certificate is configured")
-	}
 	s := &Store{poll: opt.Poll, log: opt.Log}
 	if s.poll <= 0 {
 		s.poll = DefaultPoll
@@ -78,24 +82,60 @@ func New(opt Options) (*Store, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	var err error
-	if s.tickets, err = newTickets(opt.SecretFile, time.Now()); err != nil {
+	take, err := s.Prepare(opt)
+	if err != nil {
 		return nil, err
 	}
-	s.keys = s.tickets.keys
-	for _, files := range opt.Pairs {
-		p := &pair{Pair: files, seen: stat(files)}
-		if p.cert, err = load(files); err != nil {
+	take()
+	return s, nil
+}
+
+// Prepare reads the files that opt names, but for those that are in use already,
+// and returns what has handshakes go by all of them from then on. Until that is
+// called nothing changes. Sessions can be resumed as long as the secret stays.
+// Errors are as New's. Poll and Log stay as they were.
+func (s *Store) Prepare(opt Options) (take func(), err error) {
+	s.following.Lock()
+	defer s.following.Unlock()
+	if len(opt.Pairs) == 0 {
+		opt.SecretFile = ""
+	}
+	next := source{tickets: s.source.tickets}
+	if next.tickets == nil || next.tickets.file != opt.SecretFile {
+		if next.tickets, err = newTickets(opt.SecretFile, time.Now()); err != nil {
 			return nil, err
 		}
-		s.taken.Add(1)
-		s.pairs = append(s.pairs, p)
-		if time.Now().After(p.cert.Leaf.NotAfter) {
-			s.log.Warn("a certificate has expired", "file", files.Certificate, "not_after", p.cert.Leaf.NotAfter)
+	}
+	loaded := uint64(0)
+	for _, files := range opt.Pairs {
+		p := s.source.pair(files)
+		if p == nil {
+			if p, err = newPair(files, s.log); err != nil {
+				return nil, err
+			}
+			loaded++
+		}
+		next.pairs = append(next.pairs, p)
+	}
+	return func() {
+		s.following.Lock()
+		defer s.following.Unlock()
+		s.taken.Add(loaded)
+		s.source = next
+		s.show()
+		s.setKeys()
+	}, nil
+}
+
+// pair returns a copy of the pair that comes from those files; nil: there is none.
+func (s *source) pair(files Pair) *pair {
+	for _, p := range s.pairs {
+		if p.Pair == files {
+			own := *p // what the original reads until it is replaced, the copy reads after that
+			return &own
 		}
 	}
-	s.show()
-	return s, nil
+	return nil
 }
 
 // Run keeps everything current until ctx ends.
@@ -114,8 +154,10 @@ func (s *Store) Run(ctx context.Context) {
 
 // follow takes up what has changed by now.
 func (s *Store) follow(now time.Time) {
+	s.following.Lock()
+	defer s.following.Unlock()
 	changed := false
-	for _, p := range s.pairs {
+	for _, p := range s.source.pairs {
 		taken, err := p.follow(now)
 		switch {
 		case err != nil:
@@ -133,24 +175,30 @@ func (s *Store) follow(now time.Time) {
 	if changed {
 		s.show()
 	}
-	rotated, err := s.tickets.follow(now)
+	rotated, err := s.source.tickets.follow(now)
 	if err != nil {
 		s.failed.Add(1)
 		s.log.Error("cannot use the new secret for session tickets; going on with the one before", "error", err)
 	}
 	if rotated {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.keys = s.tickets.keys
-		for _, c := range s.configs {
-			c.SetSessionTicketKeys(s.keys)
-		}
+		s.setKeys()
 	}
 }
 
-// show has handshakes see the pairs as they are now.
+// setKeys has tickets made and read with the keys of the source. The caller holds
+// following.
+func (s *Store) setKeys() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys = s.source.tickets.keys
+	for _, c := range s.configs {
+		c.SetSessionTicketKeys(s.keys)
+	}
+}
+
+// show has handshakes see the pairs as they are now. The caller holds following.
 func (s *Store) show() {
-	s.shown.Store(newShown(s.pairs))
+	s.shown.Store(newShown(s.source.pairs))
 	s.version.Add(1)
 }
 
@@ -167,7 +215,7 @@ func (s *Store) Config(protocols ...string) *tls.Config {
 			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 		},
 		NextProtos:     protocols,
-		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return s.shown.Load().choose(hello), nil },
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return s.shown.Load().choose(hello) },
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -181,8 +229,14 @@ func (s *Store) Config(protocols ...string) *tls.Config {
 }
 
 // Derive returns a key for another use than tickets, which is the same wherever
-// the secret is. It does not change before the process ends.
-func (s *Store) Derive(label string) [32]byte { return s.tickets.derive(label) }
+// the secret is, and stays what it is as long as this process has the same
+// SecretFile. It reports false if there is none.
+func (s *Store) Derive(label string) (key [32]byte, ok bool) {
+	s.following.Lock()
+	defer s.following.Unlock()
+	t := s.source.tickets
+	return t.derive(label), t.file != ""
+}
 
 // Leaves returns the certificates in use, in the order of Options.Pairs.
 func (s *Store) Leaves() []*tls.Certificate { return s.shown.Load().all }

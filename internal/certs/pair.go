@@ -29,6 +29,18 @@ type pair struct {
 	warned time.Time // the NotAfter that a warning was given for
 }
 
+// newPair reads a pair for the first time.
+func newPair(from Pair, log *slog.Logger) (p *pair, err error) {
+	p = &pair{Pair: from, seen: stat(from)}
+	if p.cert, err = load(from); err != nil {
+		return nil, err
+	}
+	if time.Now().After(p.cert.Leaf.NotAfter) {
+		log.Warn("a certificate has expired", "file", from.Certificate, "not_after", p.cert.Leaf.NotAfter)
+	}
+	return p, nil
+}
+
 // files is how the two files of a pair looked; a file that is not there is nil.
 type files [2]fs.FileInfo
 

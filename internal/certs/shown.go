@@ -3,6 +3,7 @@ package certs
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -38,28 +39,37 @@ func newShown(pairs []*pair) *shown {
 	return v
 }
 
+// errNone is what handshakes fail with when there is nothing to be shown.
+var errNone = errors.New("no certificate is configured")
+
 // choose returns the certificate for a client: the first one that is for the
 // server it names and that it can verify. A client that knows the server by its
 // address alone names none (RFC 6066 §3), and has to see one for that address
 // (RFC 9462 §4.2). The first of all is for who finds none.
-func (v *shown) choose(hello *tls.ClientHelloInfo) *tls.Certificate {
-	if len(v.all) == 1 {
-		return v.all[0]
+func (v *shown) choose(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	switch len(v.all) {
+	case 0:
+		return nil, errNone
+	case 1:
+		return v.all[0], nil
 	}
 	for _, list := range [][]*tls.Certificate{v.named(hello.ServerName, localOf(hello.Conn)), v.all} {
 		for _, c := range list {
 			if hello.SupportsCertificate(c) == nil {
-				return c
+				return c, nil
 			}
 		}
 	}
-	return v.all[0]
+	return v.all[0], nil
 }
 
 // Shown returns the certificate that clients are shown who have connected to local
-// and name that server, or none for "", if they can verify it.
+// and name that server, or none for "", if they can verify it; nil: there is none.
 func (s *Store) Shown(local netip.Addr, server string) *x509.Certificate {
 	v := s.shown.Load()
+	if len(v.all) == 0 {
+		return nil
+	}
 	if list := v.named(server, local.Unmap().WithZone("")); len(list) > 0 && len(v.all) > 1 {
 		return list[0].Leaf
 	}

@@ -25,9 +25,9 @@ type Config struct {
 	// How clients are served over UDP.
 	UDP UDP `yaml:"udp" reload:"restart"`
 	// Certificates for clients that come encrypted.
-	TLS TLS `yaml:"tls" reload:"restart"`
+	TLS TLS `yaml:"tls"`
 	// How clients are served over HTTPS.
-	DoH DoH `yaml:"doh" reload:"restart"`
+	DoH DoH `yaml:"doh"`
 	// Who may ask. The most specific prefix that holds the client's address
 	// decides; a client in none is refused. Giving this list replaces the
 	// default one.

@@ -193,8 +193,8 @@ func (d *Daemon) wanted(p *Pipeline) []task {
 	if d.watchdog > 0 {
 		list = append(list, task{key: "watchdog", run: d.watch})
 	}
-	if store := d.secure.certs; store != nil {
-		list = append(list, task{key: store, run: store.Run})
+	if len(p.Config.TLS.Certificates) > 0 {
+		list = append(list, task{key: d.secure.certs, run: d.secure.certs.Run})
 	}
 	if p.LocalRoot != nil {
 		list = append(list, task{key: p.LocalRoot, run: p.LocalRoot.Run})

@@ -26,6 +26,7 @@ type part struct {
 func (d *Daemon) parts() []part {
 	return []part{
 		{"cache", d.reloadCaches},
+		{"tls", d.reloadCertificates},
 		{"listen", d.reloadListeners},
 		{"limits", d.reloadLimits},
 		{"memory", d.reloadMemory},

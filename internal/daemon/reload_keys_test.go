@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"shirube/internal/config"
+	"shirube/internal/lab/ca"
 	"shirube/internal/wire"
 )
 
@@ -29,14 +30,26 @@ func otherValues(t *testing.T, d *reloadable) map[string]any {
 	}
 	key, _ := signedKey(t)
 	ds := key.ToDS(2).String() // SHA-256
+	authority, err := ca.New("Authority of this test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	issued, err := authority.Issue(ca.Leaf{Names: []string{"dns.example"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, certKey, err := issued.Write(dir, "tls")
+	if err != nil {
+		t.Fatal(err)
+	}
 	server := []config.Server{{Address: config.Address{AddrPort: netip.MustParseAddrPort("192.0.2.1:53")}}}
 	zone := func(name string) []config.Zone {
 		return []config.Zone{{Name: wire.MustParseName(name), Servers: server}}
 	}
 	return map[string]any{
 		"listen":                        append(slices.Clone(d.cfg.Listen), listenOn(freePort(t))),
-		"tls.certificates":              []config.Certificate{{CertFile: "testdata/none", KeyFile: "testdata/none"}},
-		"tls.ticket_secret_file":        "testdata/none",
+		"tls.certificates":              []config.Certificate{{CertFile: cert, KeyFile: certKey}},
+		"tls.ticket_secret_file":        write("tickets", strings.Repeat("0f", 32)+"\n"),
 		"doh.path":                      "/query",
 		"doh.trusted_proxies":           []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 		"access_control":                []config.AccessRule{{Prefix: netip.MustParsePrefix("127.0.0.0/8"), Action: config.ActionAllowSnoop}},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"syscall"
 
@@ -16,7 +17,7 @@ import (
 
 // secure is what serves clients that come encrypted, and by HTTP.
 type secure struct {
-	certs *certs.Store // nil: no certificate is configured, and only cleartext is served
+	certs *certs.Store // without certificates only cleartext is served
 	conns *transport.Conns
 	dot   *transport.TCP
 	doh   *transport.DoH
@@ -29,7 +30,7 @@ type secure struct {
 func (d *Daemon) newSecure(cfg *config.Config) error {
 	s := &d.secure
 	var err error
-	if s.certs, err = newCerts(cfg.TLS, d.log); err != nil {
+	if s.certs, err = certs.New(certsOptions(cfg.TLS, d.log)); err != nil {
 		return fmt.Errorf("tls: %w", err)
 	}
 	d.current.reach.certs.Store(s.certs)
@@ -40,28 +41,49 @@ func (d *Daemon) newSecure(cfg *config.Config) error {
 	}
 	s.conns = transport.NewConns(transport.ConnsOptions{Total: l.TLSConnections, PerClient: l.TLSConnectionsPerClient, Handshakes: handshakes})
 	s.dot = transport.NewTCP(d.dotOptions(cfg))
-	doh := transport.DoHOptions{
-		Handler: d.current, Slots: d.slots, Conns: s.conns, UDPSize: int(l.UDPSize),
+	doh, doq, doh3 := d.dohOptions(cfg), d.doqOptions(cfg), d.doh3Options(cfg)
+	// The names are IANA's.
+	doh.TLS, doq.TLS, doh3.TLS = s.certs.Config("h2", "http/1.1"), s.certs.Config("doq"), s.certs.Config("h3")
+	s.doh, s.doh3, s.doq = transport.NewDoH(doh), transport.NewDoH3(doh3), transport.NewDoQ(doq)
+	return nil
+}
+
+// dohOptions translates all but TLS, which is given once.
+func (d *Daemon) dohOptions(cfg *config.Config) transport.DoHOptions {
+	l := cfg.Limits
+	return transport.DoHOptions{
+		Handler: d.current, Slots: d.slots, Conns: d.secure.conns, UDPSize: int(l.UDPSize),
 		Path: cfg.DoH.Path, Proxies: cfg.DoH.TrustedProxies,
 		Timeout: cfg.Resolver.Timeout + answerGrace, MessageTimeout: l.TCPMessageTimeout, IdleTimeout: l.DoHIdleTimeout,
 		MaxStreams: l.DoHStreams, HTTP3Port: http3Port(cfg.Listen), Tap: d.tap, Log: d.log,
 	}
-	doq := transport.QUICOptions{
-		Handler: d.current, Slots: d.slots, Conns: s.conns, UDPSize: int(l.UDPSize),
+}
+
+// doqOptions is dohOptions for DoQ.
+func (d *Daemon) doqOptions(cfg *config.Config) transport.QUICOptions {
+	l := cfg.Limits
+	return transport.QUICOptions{
+		Handler: d.current, Slots: d.slots, Conns: d.secure.conns, UDPSize: int(l.UDPSize), Keys: d.secure.quicKeys,
 		Timeout: cfg.Resolver.Timeout + answerGrace, MessageTimeout: l.TCPMessageTimeout, IdleTimeout: l.DoQIdleTimeout,
 		StreamTime: l.DoQStreamTimeout, MaxStreams: l.DoQStreams, Tap: d.tap, Log: d.log,
 	}
-	doh3 := doq
-	doh3.Path, doh3.IdleTimeout, doh3.MaxStreams = cfg.DoH.Path, l.DoHIdleTimeout, l.DoHStreams
-	if s.certs != nil { // the names are IANA's
-		doh.TLS, doq.TLS, doh3.TLS = s.certs.Config("h2", "http/1.1"), s.certs.Config("doq"), s.certs.Config("h3")
-		if cfg.TLS.TicketSecretFile != "" { // all of the fleet have the same
-			doq.ResetKey, doq.TokenKey = s.certs.Derive("QUIC stateless reset"), s.certs.Derive("QUIC token")
-			doh3.ResetKey, doh3.TokenKey = doq.ResetKey, doq.TokenKey
-		}
+}
+
+// doh3Options is dohOptions for DoH3.
+func (d *Daemon) doh3Options(cfg *config.Config) transport.QUICOptions {
+	opt, l := d.doqOptions(cfg), cfg.Limits
+	opt.Path, opt.IdleTimeout, opt.MaxStreams = cfg.DoH.Path, l.DoHIdleTimeout, l.DoHStreams
+	return opt
+}
+
+// quicKeys returns what all of the fleet have the same of: zero without a secret.
+func (s *secure) quicKeys() (reset, token [32]byte) {
+	key, ok := s.certs.Derive("QUIC stateless reset")
+	if !ok {
+		return reset, token
 	}
-	s.doh, s.doh3, s.doq = transport.NewDoH(doh), transport.NewDoH3(doh3), transport.NewDoQ(doq)
-	return nil
+	token, _ = s.certs.Derive("QUIC token")
+	return key, token
 }
 
 // http3Port returns the port of all listeners of DoH, if each of them serves DoH3
@@ -89,33 +111,37 @@ func (d *Daemon) dotOptions(cfg *config.Config) transport.TCPOptions {
 // configure changes what can be changed of it without a restart.
 func (s *secure) configure(d *Daemon, cfg *config.Config) {
 	s.dot.Configure(d.dotOptions(cfg))
-	timeout, size := cfg.Resolver.Timeout+answerGrace, int(cfg.Limits.UDPSize)
-	s.doh.Change(timeout, size)
-	s.doh3.Change(timeout, size)
-	s.doq.Change(timeout, size)
+	s.doh.Configure(d.dohOptions(cfg))
+	s.doh3.Configure(d.doh3Options(cfg))
+	s.doq.Change(cfg.Resolver.Timeout+answerGrace, int(cfg.Limits.UDPSize))
 }
 
-// newCerts reads the certificates; nil if there are none.
-func newCerts(cfg config.TLS, log *slog.Logger) (*certs.Store, error) {
-	if len(cfg.Certificates) == 0 {
-		return nil, nil
-	}
+// certsOptions translates what is shown to clients.
+func certsOptions(cfg config.TLS, log *slog.Logger) certs.Options {
 	opt := certs.Options{SecretFile: cfg.TicketSecretFile, Log: log}
 	for _, c := range cfg.Certificates {
 		opt.Pairs = append(opt.Pairs, certs.Pair{Certificate: c.CertFile, Key: c.KeyFile})
 	}
-	return certs.New(opt)
+	return opt
 }
 
-// errNoCertificate says that a listener cannot be bound for want of one.
-var errNoCertificate = errors.New("no certificate is configured: a change of tls needs a restart of the server")
+// reloadCertificates has clients shown others. Connections that are open, and
+// sessions, are not touched: unless it is the secret that changes.
+func (d *Daemon) reloadCertificates(r *reload) error {
+	if reflect.DeepEqual(r.from.Config.TLS, r.to.Config.TLS) {
+		return nil
+	}
+	take, err := d.secure.certs.Prepare(certsOptions(r.to.Config.TLS, d.log))
+	if err != nil {
+		return err
+	}
+	r.commit(take)
+	return nil
+}
 
 // bindStream binds an endpoint of DoT or DoH.
 func (d *Daemon) bindStream(ctx context.Context, e endpoint, proxies *transport.Proxies) (listening, error) {
 	s := &d.secure
-	if e.proto != config.ProtocolDoHCleartext && s.certs == nil {
-		return listening{}, fmt.Errorf("listen on %s: %w", e, errNoCertificate)
-	}
 	tcp, err := d.passed.ListenTCP(ctx, e.at)
 	if err != nil {
 		return listening{}, err
@@ -137,9 +163,6 @@ func (d *Daemon) bindStream(ctx context.Context, e endpoint, proxies *transport.
 // the kernel would take them to another one.
 func (d *Daemon) bindQUIC(ctx context.Context, e endpoint, proxies *transport.Proxies, cfg *config.Config) (listening, error) {
 	s := &d.secure
-	if s.certs == nil {
-		return listening{}, fmt.Errorf("listen on %s: %w", e, errNoCertificate)
-	}
 	conns, err := d.passed.ListenUDP(ctx, e.at, 1)
 	if err != nil {
 		return listening{}, err

@@ -159,14 +159,12 @@ func errorsTold(cfg *config.Config) []ede.Code {
 // Reachable returns how clients find the server that cfg describes, if it is
 // started now: by the listeners in cfg, and the certificates in its files.
 func Reachable(cfg *config.Config) (discovery.DDR, error) {
-	store, err := newCerts(cfg.TLS, nil)
+	store, err := certs.New(certsOptions(cfg.TLS, nil))
 	if err != nil {
 		return discovery.DDR{}, err
 	}
 	l := new(reach)
 	l.listen(endpoints(cfg))
-	if store != nil {
-		l.certs.Store(store)
-	}
+	l.certs.Store(store)
 	return ddrOptions(cfg, discovery.Live{Version: l.version, Listeners: l.listeners, Certificate: l.certificate}), nil
 }

@@ -44,12 +44,8 @@ type TLSStats struct {
 	Certificates certs.Stats // zero without any
 }
 
-func (s *secure) stats() (st TLSStats) {
-	st.Connections = s.conns.Stats()
-	if s.certs != nil {
-		st.Certificates = s.certs.Stats()
-	}
-	return st
+func (s *secure) stats() TLSStats {
+	return TLSStats{s.conns.Stats(), s.certs.Stats()}
 }
 
 // Stats returns a snapshot. It waits until the server has started.
