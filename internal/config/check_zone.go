@@ -48,6 +48,9 @@ func (d *decoder) zone(z configured, cfg *Config) {
 	if z.TCP && z.TLS {
 		d.contradiction("found true for both tcp and tls; tls is over TCP already", z.path+".tcp", z.path+".tls")
 	}
+	if z.DoH && (z.TCP || z.TLS) {
+		d.contradiction("found true for doh and for tcp or tls; doh is over both already", z.path+".doh")
+	}
 	first := map[netip.AddrPort]int{}
 	for i, s := range z.Servers {
 		path := fmt.Sprintf("%s[%d]", servers, i)
@@ -66,23 +69,40 @@ func (d *decoder) zone(z configured, cfg *Config) {
 
 // Port returns the port that servers of z without one are asked on.
 func (z *Zone) Port() uint16 {
-	if z.TLS {
+	switch {
+	case z.TLS:
 		return 853 // RFC 7858 §3.1
+	case z.DoH:
+		return 443 // RFC 8484 §8.1
 	}
 	return 53
+}
+
+// encryption returns the key that has z's servers asked encrypted.
+func (z *Zone) encryption() (key string, on bool) {
+	if z.DoH {
+		return "doh", true
+	}
+	return "tls", z.TLS
 }
 
 // server reports what makes no sense about one server of a zone.
 func (d *decoder) server(s Server, path string, z configured, cfg *Config) {
 	authentic := s.TLSName != "" || len(s.Pins) > 0
-	tls := z.path + ".tls"
+	key, encrypted := z.encryption()
+	at := z.path + "." + key
+	known := !d.failed[z.path+".tls"] && !d.failed[z.path+".doh"]
 	switch {
-	case z.TLS && !authentic && !d.failed[path+".tls_name"] && !d.failed[path+".pins"]:
-		d.contradiction("found a server without tls_name and pins in a zone with tls, which anybody could impersonate; expected one of the two", path, tls)
-	case !z.TLS && s.TLSName != "" && !d.failed[tls]:
-		d.contradiction("found tls_name in a zone without tls; expected tls: true beside servers", path+".tls_name")
-	case !z.TLS && len(s.Pins) > 0 && !d.failed[tls]:
-		d.contradiction("found pins in a zone without tls; expected tls: true beside servers", path+".pins")
+	case encrypted && !authentic && !d.failed[path+".tls_name"] && !d.failed[path+".pins"]:
+		d.contradiction(fmt.Sprintf("found a server without tls_name and pins in a zone with %s, which anybody could impersonate; expected one of the two", key), path, at)
+	case !encrypted && s.TLSName != "" && known:
+		d.contradiction("found tls_name in a zone without tls; expected tls: true beside servers, or doh: true", path+".tls_name")
+	case !encrypted && len(s.Pins) > 0 && known:
+		d.contradiction("found pins in a zone without tls; expected tls: true beside servers, or doh: true", path+".pins")
+	case !z.DoH && s.DoHPath != "" && known:
+		d.contradiction("found doh_path in a zone without doh; expected doh: true beside servers", path+".doh_path")
+	case s.DoHPath != "" && !isPath(s.DoHPath):
+		d.contradiction(fmt.Sprintf("found %q; expected a path, such as /dns-query", shorten(s.DoHPath)), path+".doh_path")
 	case s.Address.Addr().IsValid() && listens(cfg, s.Address.Or(z.Port())):
 		d.contradiction(fmt.Sprintf("found %s, where this server itself listens", s.Address.Or(z.Port())), path+".address")
 	default:

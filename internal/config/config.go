@@ -273,6 +273,14 @@ type Resolver struct {
 	// The port that name servers are asked on. For laboratories whose servers
 	// cannot have port 53; on the Internet it is always 53.
 	Port uint16 `yaml:"port" range:"1.."`
+	// Ask name servers encrypted over these transports, where they are seen to
+	// have them (RFC 9539), which is against who listens: nobody has to prove who
+	// they are, and who cannot be asked so is asked in the clear. Forwarders are
+	// not meant; they have `tls` and `doh`.
+	OpportunisticEncryption []AuthorityEncryption `yaml:"opportunistic_encryption" range:"0..2"`
+	// The port that name servers are asked on over those transports. For
+	// laboratories; on the Internet it is always 853.
+	EncryptedPort uint16 `yaml:"encrypted_port" range:"1.."`
 	// The UDP payload size offered to name servers, in octets (RFC 9715).
 	EDNSSize uint16 `yaml:"edns_size" range:"512..4096"`
 	// The longest that one question may take.
@@ -282,6 +290,13 @@ type Resolver struct {
 	MaxQueries int `yaml:"max_queries" range:"1..10000"`
 	// CNAME and DNAME records followed for one client question.
 	MaxAliases int `yaml:"max_aliases" range:"1..100"`
+}
+
+// AuthorityEncryption is an encrypted transport of name servers.
+type AuthorityEncryption string
+
+func (AuthorityEncryption) values() []string {
+	return []string{string(ProtocolDoT), string(ProtocolDoQ)}
 }
 
 // Minimisation is a mode of QNAME minimisation.

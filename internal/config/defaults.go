@@ -55,10 +55,14 @@ func Default() Config {
 			UpstreamCookies:     true,
 			HardenGlue:          true,
 			Port:                53,
-			EDNSSize:            1232,
-			Timeout:             6 * time.Second,
-			MaxQueries:          100,
-			MaxAliases:          11,
+
+			OpportunisticEncryption: []AuthorityEncryption{},
+			EncryptedPort:           853,
+
+			EDNSSize:   1232,
+			Timeout:    6 * time.Second,
+			MaxQueries: 100,
+			MaxAliases: 11,
 		},
 		Cookies:      Cookies{Enabled: true, Secrets: []Secret{}},
 		Discovery:    defaultDiscovery(),

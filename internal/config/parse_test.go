@@ -106,6 +106,15 @@ func TestParseLaysTheFileOverTheDefaults(t *testing.T) {
 				Servers: []Server{{Address: Address{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), 0)}}},
 			}}
 		})},
+		{"a server over HTTPS", "forward_zones:\n  - name: .\n    doh: true\n    servers: [{address: 192.0.2.1, tls_name: dns.example, doh_path: /q}]\n", with(func(c *Config) {
+			c.ForwardZones = []Zone{{Name: wire.Root, DoH: true, Servers: []Server{{
+				Address: Address{netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), 0)},
+				TLSName: wire.MustParseName("dns.example."), DoHPath: "/q",
+			}}}}
+		})},
+		{"authorities over TLS", "resolver: {opportunistic_encryption: [dot], encrypted_port: 8853}\n", with(func(c *Config) {
+			c.Resolver.OpportunisticEncryption, c.Resolver.EncryptedPort = []AuthorityEncryption{"dot"}, 8853
+		})},
 		{"a server known by its key", "forward_zones:\n  - name: .\n    tls: true\n    servers: [{address: 192.0.2.1, tls_name: \"\", pins: [AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=]}]\n", with(func(c *Config) {
 			c.ForwardZones = []Zone{{Name: wire.Root, TLS: true, Servers: []Server{{
 				Address: Address{netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), 0)},

@@ -56,7 +56,7 @@ func (p Protocol) datagrams() bool { return p == ProtocolUDP || p == ProtocolDoQ
 
 // tls reports what makes no sense about encrypted transports.
 func (d *decoder) tls(cfg *Config) {
-	if path := cfg.DoH.Path; !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "?#{} ") {
+	if path := cfg.DoH.Path; !isPath(path) {
 		d.contradiction(fmt.Sprintf("found %q; expected a path, such as /dns-query", shorten(path)), "doh.path")
 	}
 	l := &cfg.Limits
@@ -79,4 +79,9 @@ func (d *decoder) tls(cfg *Config) {
 			}
 		}
 	}
+}
+
+// isPath reports whether text can be the path of a URL.
+func isPath(text string) bool {
+	return strings.HasPrefix(text, "/") && !strings.ContainsAny(text, "?#{} ")
 }

@@ -15,14 +15,17 @@ type Zone struct {
 	// At least one of `servers` and `hosts` has to have an element.
 	Servers []Server `yaml:"servers" range:"0..16"`
 	// Servers by name, whose addresses are looked up. One in the zone itself
-	// needs one of `servers` to ask for it. With `tls` the name has to be in
-	// the server's certificate.
+	// needs one of `servers` to ask for it. With `tls` or `doh` the name has to
+	// be in the server's certificate; with `doh` the path is `/dns-query`.
 	Hosts []wire.Name `yaml:"hosts" range:"0..13"`
 	// Ask over TCP only.
 	TCP bool `yaml:"tcp"`
 	// Ask over TLS only (RFC 7858). Each of `servers` then needs `tls_name` or
 	// `pins`.
 	TLS bool `yaml:"tls"`
+	// Ask over HTTPS only (RFC 8484), by HTTP/2. Each of `servers` then needs
+	// `tls_name` or `pins`.
+	DoH bool `yaml:"doh"`
 	// When none of the servers helps, resolve the name as if the zone were not
 	// in this file.
 	First bool `yaml:"first"`
@@ -36,7 +39,7 @@ type Zone struct {
 type Server struct {
 	// IP address, as `192.0.2.1` or `2001:db8::1`, or with a port, as
 	// `192.0.2.1:5353` or `[2001:db8::1]:5353`. Without one it is port 53, or
-	// 853 with `tls`.
+	// 853 with `tls`, or 443 with `doh`.
 	Address Address `yaml:"address" required:"true"`
 	// Name that the server's certificate has to be for, issued by an authority
 	// that this machine trusts.
@@ -46,6 +49,9 @@ type Server struct {
 	// have one of them, or a certificate that one of them signed. With
 	// `tls_name` too, the key decides, and the server is only told the name.
 	Pins []Pin `yaml:"pins" range:"0..8"`
+	// The path of the URL that queries are posted to with `doh`. Its host is
+	// `tls_name`, or without one the address. Empty: `/dns-query`.
+	DoHPath string `yaml:"doh_path"`
 }
 
 // Address is where a server is: an IP address, and a port or 0 for the usual

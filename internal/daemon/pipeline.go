@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -284,6 +285,11 @@ func upstreamOptions(cfg config.Resolver, log *slog.Logger) upstream.Options {
 		Cookies:           cfg.UpstreamCookies,
 		TCPOnMismatch:     true,
 		Log:               log,
+		Opportunistic: upstream.Opportunistic{
+			DoT:  slices.Contains(cfg.OpportunisticEncryption, config.AuthorityEncryption(config.ProtocolDoT)),
+			DoQ:  slices.Contains(cfg.OpportunisticEncryption, config.AuthorityEncryption(config.ProtocolDoQ)),
+			Port: cfg.EncryptedPort, Clear: cfg.Port,
+		},
 	}
 }
 
@@ -382,8 +388,8 @@ func zone(z config.Zone, forward bool) resolver.Zone {
 	out := resolver.Zone{Name: z.Name, Forward: forward, First: z.First, NoCache: z.NoCache}
 	for _, s := range z.Servers {
 		server := resolver.ZoneServer{Addr: s.Address.Or(z.Port()), TCP: z.TCP}
-		if z.TLS {
-			server.TLS = &exchange.TLS{Name: hostName(s.TLSName)}
+		if z.TLS || z.DoH {
+			server.TLS = identity(z, s.TLSName, s.DoHPath)
 			for _, pin := range s.Pins {
 				server.TLS.Pins = append(server.TLS.Pins, pin.Hash())
 			}
@@ -392,12 +398,21 @@ func zone(z config.Zone, forward bool) resolver.Zone {
 	}
 	for _, name := range z.Hosts {
 		host := resolver.ZoneHost{Name: name, TCP: z.TCP}
-		if z.TLS {
-			host.Port, host.TLS = z.Port(), &exchange.TLS{Name: hostName(name)}
+		if z.TLS || z.DoH {
+			host.Port, host.TLS = z.Port(), identity(z, name, "")
 		}
 		out.Hosts = append(out.Hosts, host)
 	}
 	return out
+}
+
+// identity says how a server of z is known, and with DoH, where it is asked.
+func identity(z config.Zone, name wire.Name, path string) *exchange.TLS {
+	t := &exchange.TLS{Name: hostName(name)}
+	if z.DoH {
+		t.Path = cmp.Or(path, "/dns-query")
+	}
+	return t
 }
 
 // newLocalRoot returns the copy of the root zone with what its file holds. A

@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -76,9 +77,9 @@ func (c *certified) private(t *testing.T) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }
 
-// TestForwardsOverTLSToWhomItKnows has a zone forwarded to an Unbound over TLS,
-// known by its name or by its key.
-func TestForwardsOverTLSToWhomItKnows(t *testing.T) {
+// TestForwardsEncryptedToWhomItKnows has a zone forwarded to an Unbound over TLS or
+// HTTPS, known by its name or by its key.
+func TestForwardsEncryptedToWhomItKnows(t *testing.T) {
 	const name = "dns.upstream.example"
 	authority := certify(t, "Authority of this test", nil)
 	upstream := certify(t, name, authority)
@@ -89,15 +90,17 @@ func TestForwardsOverTLSToWhomItKnows(t *testing.T) {
 	// The authority's certificate is sent too, so that a pin of its key finds it.
 	writeFile(t, filepath.Join(dir, "chain.pem"), upstream.pem()+authority.pem())
 	writeFile(t, filepath.Join(dir, "key.pem"), upstream.private(t))
-	port := uint16(freePort(t))
+	port, web := uint16(freePort(t)), uint16(freePort(t))
 	four, six := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port), netip.AddrPortFrom(netip.IPv6Loopback(), port)
 	startUnbound(t, fmt.Sprintf(`
   tls-port: %d
+  https-port: %d
+  http-endpoint: "/resolve"
   tls-service-pem: %q
   tls-service-key: %q
   local-zone: "forwarded.example." static
   local-data: "www.forwarded.example. 300 IN A 198.51.100.77"
-`, port, filepath.Join(dir, "chain.pem"), filepath.Join(dir, "key.pem")), four, six)
+`, port, web, filepath.Join(dir, "chain.pem"), filepath.Join(dir, "key.pem")), four, six, netip.AddrPortFrom(four.Addr(), web), netip.AddrPortFrom(six.Addr(), web))
 
 	for _, c := range []struct {
 		name, server string
@@ -114,6 +117,11 @@ func TestForwardsOverTLSToWhomItKnows(t *testing.T) {
 		{"the authority's key", fmt.Sprintf("pins: [%q]", authority.pin()), four, false, "NOERROR"},
 		{"another key", fmt.Sprintf("pins: [%q]", stranger.pin()), four, true, "SERVFAIL"},
 		{"another key, right name", fmt.Sprintf("tls_name: %s, pins: [%q]", name, stranger.pin()), four, true, "SERVFAIL"},
+		{"HTTPS, name", "doh_path: /resolve, tls_name: " + name, netip.AddrPortFrom(four.Addr(), web), true, "NOERROR"},
+		{"HTTPS, name over IPv6", "doh_path: /resolve, tls_name: " + name, netip.AddrPortFrom(six.Addr(), web), true, "NOERROR"},
+		{"HTTPS, key", fmt.Sprintf("doh_path: /resolve, pins: [%q]", upstream.pin()), netip.AddrPortFrom(four.Addr(), web), false, "NOERROR"},
+		{"HTTPS, another name", "doh_path: /resolve, tls_name: dns.elsewhere.example", netip.AddrPortFrom(four.Addr(), web), true, "SERVFAIL"},
+		{"HTTPS, another path", "doh_path: /, tls_name: " + name, netip.AddrPortFrom(four.Addr(), web), true, "SERVFAIL"},
 		{"key, another name", fmt.Sprintf("tls_name: dns.elsewhere.example, pins: [%q]", upstream.pin()), four, false, "NOERROR"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -122,9 +130,13 @@ func TestForwardsOverTLSToWhomItKnows(t *testing.T) {
 			if c.trusted {
 				authorities = trusted
 			}
+			over := "tls"
+			if strings.Contains(c.server, "doh_path") {
+				over = "doh"
+			}
 			s := serve(t, settings{
 				env:  []string{"SSL_CERT_FILE=" + authorities, "SSL_CERT_DIR=" + t.TempDir()},
-				more: fmt.Sprintf("forward_zones:\n  - {name: forwarded.example, tls: true, servers: [{address: %q, %s}]}\n", c.at, c.server),
+				more: fmt.Sprintf("forward_zones:\n  - {name: forwarded.example, %s: true, servers: [{address: %q, %s}]}\n", over, c.at, c.server),
 			})
 			for _, q := range []struct {
 				question

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"shirube/internal/lab/ca"
 )
 
 // Where the world's servers are. Each step down from the root leads to another
@@ -133,6 +135,9 @@ func startWorld(dir string) (w *world, err error) {
 	if err := w.writeZones(); err != nil {
 		return w, err
 	}
+	if err := w.writeCertificate(); err != nil {
+		return w, err
+	}
 	if err := w.startServers(); err != nil {
 		return w, err
 	}
@@ -189,9 +194,34 @@ func (w *world) tryPort() error {
 			return err
 		}
 	}
+	for _, a := range []string{addrRoot, addrEast, addrNSDZones} {
+		if err := free(netip.AddrPortFrom(netip.MustParseAddr(a), uint16(w.tlsPort()))); err != nil {
+			return err
+		}
+	}
 	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(addrSilent), uint16(w.port))))
 	w.silent = c
 	return err
+}
+
+// tlsPort returns the port on which NSD speaks TLS. Knot 3.2 does not.
+func (w *world) tlsPort() int { return w.port + lastPort - firstPort + 1 }
+
+// writeCertificate writes a certificate that nobody can verify.
+func (w *world) writeCertificate() error {
+	authority, err := ca.New("Authority of nobody's")
+	if err != nil {
+		return err
+	}
+	issued, err := authority.Issue(ca.Leaf{Names: []string{"ns.example"}})
+	if err != nil {
+		return err
+	}
+	cert, key, err := issued.Write(w.dir, "tls")
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.Rename(cert, filepath.Join(w.dir, "tls.pem")), os.Rename(key, filepath.Join(w.dir, "tls.key")))
 }
 
 // listenSilently reads what comes to the silent server, until it is closed.
@@ -352,11 +382,11 @@ func (w *world) writeConfig(from, name string, addrs ...string) error {
 		Policy     signing
 	}
 	data := struct {
-		Dir    string
-		Port   int
-		Listen []string
-		Zones  []served
-	}{w.dir, w.port, addrs, nil}
+		Dir           string
+		Port, TLSPort int
+		Listen        []string
+		Zones         []served
+	}{w.dir, w.port, w.tlsPort(), addrs, nil}
 	for _, z := range zones {
 		if slices.Contains(addrs, z.server) {
 			data.Zones = append(data.Zones, served{z.name, filepath.Join(w.dir, z.file()), z.sign})

@@ -34,8 +34,9 @@ type Request struct {
 	// not to validate what will be validated here (RFC 6840 §5.9).
 	RD, CD bool
 
-	// TLS, when not nil, says that the question goes over TLS only (RFC 7858),
-	// and how the server proves who it is. It must not change afterwards.
+	// TLS, when not nil, says that the question goes over TLS only (RFC 7858), or
+	// over HTTPS only, and how the server proves who it is. It must not change
+	// afterwards.
 	TLS *TLS
 }
 
@@ -49,6 +50,11 @@ type TLS struct {
 	// octets each. One has to be the certificate's, or that of an authority
 	// which signed it.
 	Pins [][]byte
+
+	// Path, when not empty, is that of the URL which questions are posted to (RFC
+	// 8484), with its first slash. The URL's host is Name, or without one the
+	// server's address.
+	Path string
 }
 
 // Response is what came back.
@@ -56,7 +62,7 @@ type Response struct {
 	Msg  *dns.Msg
 	RTT  time.Duration // of the successful attempt, from its sending
 	Size int           // octets received for the request, dropped replies included
-	TCP  bool          // Msg came over TCP, or over TLS
+	TCP  bool          // Msg came over a connection: of TCP, TLS, HTTPS or QUIC
 
 	// Cookie says that Msg has the cookie that was sent (RFC 7873 §5.3). Without
 	// it and TCP, whoever guessed the port, the ID and the spelling of the name

@@ -61,7 +61,7 @@ func (s *Snapshot) Status(now time.Time) Status {
 			"denied": s.Frontend.Denied, "refused": s.Frontend.Refused, "rejected": s.Frontend.Rejected, "cookieless": s.Frontend.Cookieless,
 		},
 		Upstream: map[string]uint64{
-			"queries": s.Upstream.UDP.IPv4 + s.Upstream.UDP.IPv6 + s.Upstream.TCP.IPv4 + s.Upstream.TCP.IPv6,
+			"queries": s.Upstream.Queries(),
 			"answers": s.Upstream.Answers,
 		},
 		Shared: map[string]uint64{

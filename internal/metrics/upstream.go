@@ -1,6 +1,10 @@
 package metrics
 
-import "slices"
+import (
+	"slices"
+
+	"shirube/transport/upstream"
+)
 
 // upstreamMetrics are of what name servers are asked.
 func upstreamMetrics() []Metric {
@@ -20,16 +24,19 @@ func exchangeMetrics() []Metric {
 			"Queries sent to name servers; `tcp` with TLS or without",
 			func(s *Snapshot, e *emitter) {
 				u := &s.Upstream
-				e.count(u.UDP.IPv4, "udp", "ipv4")
-				e.count(u.UDP.IPv6, "udp", "ipv6")
-				e.count(u.TCP.IPv4, "tcp", "ipv4")
-				e.count(u.TCP.IPv6, "tcp", "ipv6")
+				for _, over := range []struct {
+					name string
+					sent upstream.Sent
+				}{{"udp", u.UDP}, {"tcp", u.TCP}, {"doh", u.DoH}, {"doq", u.DoQ}} {
+					e.count(over.sent.IPv4, over.name, "ipv4")
+					e.count(over.sent.IPv6, over.name, "ipv6")
+				}
 			},
 		},
 		{
 			"shirube_upstream_rtt_seconds", Histogram,
 			[]string{"transport"},
-			"How long name servers took to answer; over TCP without the connection being made",
+			"How long name servers took to answer; `tcp` is all that has connections, without the time to make one",
 			func(s *Snapshot, e *emitter) {
 				e.histogram(s.Upstream.RTT.UDP, "udp")
 				e.histogram(s.Upstream.RTT.TCP, "tcp")
@@ -137,6 +144,21 @@ func serverConnectionMetrics() []Metric {
 				e.count(c.Evicted, "evicted")
 				e.count(c.Waited, "waited")
 				e.count(c.Retried, "retried")
+			},
+		},
+		{
+			"shirube_upstream_encryption_total", Counter,
+			[]string{"event"},
+			"Encrypted transports of name servers (`resolver.opportunistic_encryption`): servers tried (`probed`), of them with one (`found`) and without (`missing`), or put off (`deferred`); questions that were `answered` encrypted, or asked in the clear after all (`fell_back`); servers whose transport was `given_up` since it did not answer",
+			func(s *Snapshot, e *emitter) {
+				c := &s.Upstream.Encryption
+				e.count(c.Probes, "probed")
+				e.count(c.Worked, "found")
+				e.count(c.Failed, "missing")
+				e.count(c.Deferred, "deferred")
+				e.count(c.Answers, "answered")
+				e.count(c.FellBack, "fell_back")
+				e.count(c.GivenUp, "given_up")
 			},
 		},
 	}

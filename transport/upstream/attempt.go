@@ -20,16 +20,20 @@ type attempt struct {
 	client  *Client
 	req     exchange.Request
 	scratch *scratch
-	known   server // what is remembered of the server
-	now     int64  // when the exchange, or what of it needs to know, began, in Unix nanoseconds
-	octets  int    // received so far
-	sends   int    // queries sent so far
+	known   server        // what is remembered of the server
+	now     int64         // when the exchange, or what of it needs to know, began, in Unix nanoseconds
+	octets  int           // received so far
+	age     time.Duration // of the answer, where it was kept on its way
+	sends   int           // queries sent so far
 
 	localTCP netip.Addr // of ours, of the connection
 
 	asker netip.AddrPort // where the last query was sent from, if the tap wants to know
 
 	overTCP    bool // which of the two it is
+	to         peer // with overTCP: who is asked
+	way        way  // that was tried before
+	refused    bool // the server answered there, as one that is no authority
 	cookieless bool // send no cookie
 	plain      bool // send no option that a server may fail on
 	lenient    bool // take a reply in another spelling
@@ -51,11 +55,23 @@ const (
 // ask runs the attempts of the exchange: the first, and those that there is a
 // reason for, three more at most.
 func (a *attempt) ask(ctx context.Context) (exchange.Response, error) {
+	if resp, err, done := a.encrypted(ctx); done {
+		return resp, err
+	}
+	resp, err := a.openly(ctx)
+	if a.refused && err == nil && !refuses(resp.Msg) {
+		a.strike(ctx, a.way, nil)
+	}
+	return resp, err
+}
+
+// openly runs the attempts as the request has them.
+func (a *attempt) openly(ctx context.Context) (exchange.Response, error) {
 	if a.req.TCP || a.req.TLS != nil {
-		return a.tcp(ctx)
+		return a.tcp(ctx, peerOf(&a.req))
 	}
 	if a.known.verifyAt != 0 && a.known.verifyAt <= a.now && a.cookied() {
-		resp, err := a.tcp(ctx)
+		resp, err := a.tcp(ctx, peerOf(&a.req))
 		if !a.noTCP(ctx, err) {
 			return resp, err
 		}
@@ -69,7 +85,7 @@ func (a *attempt) ask(ctx context.Context) (exchange.Response, error) {
 	if d == noDetour {
 		return resp, err
 	}
-	resp, err = a.tcp(ctx)
+	resp, err = a.tcp(ctx, peerOf(&a.req))
 	if d == isRespelled && a.noTCP(ctx, err) {
 		return a.leniently(ctx, err)
 	}
@@ -130,7 +146,7 @@ func (a *attempt) noTCP(ctx context.Context, err error) bool {
 // that local returns, which is called only if that matters.
 func (a *attempt) draft(id uint16, local func() netip.Addr) draft {
 	d := draft{req: &a.req, id: id, ednsSize: a.client.opt.EDNSSize}
-	spelled := a.client.opt.CaseRandomisation && a.req.TLS == nil && a.known.foldsTil <= a.now
+	spelled := a.client.opt.CaseRandomisation && !a.over().Encrypted() && a.known.foldsTil <= a.now
 	cookied := a.cookied()
 	if !spelled && !cookied {
 		return d
@@ -150,10 +166,18 @@ func (a *attempt) draft(id uint16, local func() netip.Addr) draft {
 	return d
 }
 
-// cookied reports whether the next query is sent with a cookie. Over TLS it would
+// over returns the transport of the attempt that is under way, or of the last.
+func (a *attempt) over() wire.Proto {
+	if a.overTCP {
+		return a.to.over
+	}
+	return wire.UDP
+}
+
+// cookied reports whether the next query is sent with a cookie. Encrypted, it would
 // only tell the server who asks.
 func (a *attempt) cookied() bool {
-	return a.client.opt.Cookies && a.req.TLS == nil && !a.req.Bare && !a.plain && !a.cookieless && a.known.shunsTil <= a.now
+	return a.client.opt.Cookies && !a.over().Encrypted() && !a.req.Bare && !a.plain && !a.cookieless && a.known.shunsTil <= a.now
 }
 
 // answer returns the response that r is.
@@ -166,6 +190,9 @@ func (a *attempt) answer(r *reply, rtt time.Duration) (exchange.Response, error)
 		return exchange.Response{}, a.malformed(err)
 	}
 	unspell(m)
+	if a.age > 0 {
+		grow(m, a.age)
+	}
 	a.client.count.answers.Add(1)
 	if a.overTCP {
 		a.client.count.rttTCP.Observe(rtt)

@@ -49,11 +49,19 @@ type conn struct {
 	loose atomic.Int64 // octets received that belong to no answer yet
 }
 
+// link is what a connection was made of: one of the two.
+type link struct {
+	nc      net.Conn // with queries one after the other, and answers in any order
+	streams streams  // with a stream for each query
+}
+
 // dialled is what dialling came to.
 type dialled struct {
-	nc    net.Conn
-	local netip.Addr // of ours
-	op    string     // what failed
+	link
+
+	wake  *time.Timer // of streams: as the deadline of nc
+	local netip.Addr  // of ours
+	op    string      // what failed
 	err   error
 }
 
@@ -71,17 +79,26 @@ type call struct {
 // wakeAt makes the goroutine that reads c look up at t; never, for the zero
 // Time.
 func (c *conn) wakeAt(t time.Time) {
-	if c.made.nc != nil {
+	switch {
+	case c.made.nc != nil:
 		c.made.nc.SetReadDeadline(t) //nolint:errcheck // fails when closed, and is not needed then
+	case c.made.wake != nil && t.IsZero():
+		c.made.wake.Stop()
+	case c.made.wake != nil:
+		c.made.wake.Reset(time.Until(t))
 	}
 }
 
 // run makes the connection, and reads it until it ends.
 func (c *conn) run(ctx context.Context) {
 	p := c.line.pool
-	nc, op, err := p.dial(ctx, c.line.peer)
+	made, op, err := p.dial(ctx, c.line.peer)
 	c.cancel()
-	if !p.made(c, nc, op, err) {
+	if !p.made(c, made, op, err) {
+		return
+	}
+	if made.streams != nil {
+		c.attend(made.streams)
 		return
 	}
 	err = c.read()
@@ -90,13 +107,13 @@ func (c *conn) run(ctx context.Context) {
 	abort := c.abandoned > 0 || errors.Is(c.err, exchange.ErrMalformed)
 	p.mu.Unlock()
 	if abort {
-		reset(nc)
+		reset(made.nc)
 	}
-	nc.Close()
+	made.nc.Close()
 }
 
 // made says that c was dialled, or why not, and reports whether it is to be read.
-func (p *pool) made(c *conn, nc net.Conn, op string, err error) bool {
+func (p *pool) made(c *conn, made link, op string, err error) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	defer close(c.ready)
@@ -104,7 +121,7 @@ func (p *pool) made(c *conn, nc net.Conn, op string, err error) bool {
 	case c.state == dead: // nobody waited that long, or Close
 		c.made = dialled{op: "connect", err: c.err}
 		if err == nil {
-			nc.Close()
+			made.close()
 		}
 		return false
 	case err != nil:
@@ -112,9 +129,12 @@ func (p *pool) made(c *conn, nc net.Conn, op string, err error) bool {
 		p.remove(c, err)
 		return false
 	}
-	c.made.nc, c.state = nc, live
-	if addr, ok := nc.LocalAddr().(*net.TCPAddr); ok {
-		c.made.local = addr.AddrPort().Addr().Unmap()
+	c.made.link, c.state = made, live
+	if made.streams != nil {
+		c.made.wake = time.NewTimer(maxIdle)
+		c.made.wake.Stop() // it is in use
+	} else {
+		c.made.local = tcpAsker(made.nc).Addr().Unmap()
 	}
 	p.count.made.Add(1)
 	return true

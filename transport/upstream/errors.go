@@ -35,8 +35,7 @@ var errStrays = fmt.Errorf("%w: too many replies that do not match", exchange.Er
 // Error is a failure of one exchange.
 type Error struct {
 	Op       string // what was being done: bind, connect, handshake, send, receive, parse
-	TCP      bool
-	TLS      bool // on TCP
+	Over     wire.Proto
 	Server   netip.AddrPort
 	Question wire.Question
 	Err      error
@@ -44,14 +43,7 @@ type Error struct {
 
 // Error implements error.
 func (e *Error) Error() string {
-	proto := "UDP"
-	switch {
-	case e.TLS:
-		proto = "TLS"
-	case e.TCP:
-		proto = "TCP"
-	}
-	return "ask " + e.Server.String() + " for " + e.Question.String() + " over " + proto + ": " + e.Op + ": " + e.Err.Error()
+	return "ask " + e.Server.String() + " for " + e.Question.String() + " over " + e.Over.String() + ": " + e.Op + ": " + e.Err.Error()
 }
 
 // Unwrap returns the cause.
@@ -59,7 +51,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // error returns err with what was being done, and to whom.
 func (a *attempt) error(op string, err error) error {
-	return &Error{Op: op, TCP: a.overTCP, TLS: a.req.TLS != nil, Server: a.req.Server, Question: a.req.Question, Err: err}
+	return &Error{Op: op, Over: a.over(), Server: a.req.Server, Question: a.req.Question, Err: err}
 }
 
 // fail counts the network's error err and returns what to report for it.
@@ -127,6 +119,9 @@ func kindOf(err error) failure {
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, errGone) {
 		return closed
+	}
+	if errors.Is(err, errNotHTTP2) {
+		return untrusted
 	}
 	if _, bad := errors.AsType[*tls.CertificateVerificationError](err); bad || errors.Is(err, errPins) {
 		return untrusted

@@ -210,7 +210,7 @@ func TestErrorSaysWhatAndToWhom(t *testing.T) {
 	if got, want := e.Error(), "ask 192.0.2.1:53 for example. NS over UDP: receive: no answer in time"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	e.TCP = true
+	e.Over = wire.TCP
 	if !strings.Contains(e.Error(), " over TCP: ") {
 		t.Errorf("%q", e)
 	}

@@ -4,7 +4,6 @@ import (
 	"container/list"
 	"context"
 	"errors"
-	"net"
 	"net/netip"
 	"os"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"shirube/internal/exchange"
+	"shirube/internal/wire"
 )
 
 // The limits on connections that are not for the operator to move.
@@ -44,23 +44,42 @@ var errGone = errors.New("the connection was closed")
 // peer is who a connection goes to, and as whom they proved themselves. Nothing
 // is ever asked on a connection to another peer.
 type peer struct {
-	addr   netip.AddrPort
-	secure bool
-	name   string // of the certificate
-	pins   string // one after the other
+	addr netip.AddrPort
+	over wire.Proto // TCP, DoT, DoH or DoQ
+	name string     // of the certificate
+	pins string     // one after the other
+	path string     // of the URL, for DoH
+
+	// anybody: they need not prove who they are (RFC 9539 §4.6.3.4).
+	anybody bool
 }
 
 // peerOf returns to whom req goes.
 func peerOf(req *exchange.Request) peer {
-	p := peer{addr: req.Server}
-	if req.TLS != nil {
-		var pins strings.Builder
-		for _, pin := range req.TLS.Pins {
-			pins.Write(pin)
-		}
-		p.secure, p.name, p.pins = true, req.TLS.Name, pins.String()
+	if req.TLS == nil {
+		return peer{addr: req.Server, over: wire.TCP}
+	}
+	var pins strings.Builder
+	for _, pin := range req.TLS.Pins {
+		pins.Write(pin)
+	}
+	p := peer{addr: req.Server, over: wire.DoT, name: req.TLS.Name, pins: pins.String(), path: req.TLS.Path}
+	if p.path != "" {
+		p.over = wire.DoH
 	}
 	return p
+}
+
+// streamed reports whether connections to p have a stream for each query.
+func (p *peer) streamed() bool { return p.over == wire.DoH || p.over == wire.DoQ }
+
+// patience returns how long a connection to p may take to be made, which is usual
+// for others.
+func (p *peer) patience(usual time.Duration) time.Duration {
+	if p.anybody {
+		return probeTimeout
+	}
+	return usual
 }
 
 // pool keeps connections to be used again (RFC 7766 §6.2.1), and several times
@@ -75,7 +94,7 @@ type pool struct {
 	idleFor, timeout          time.Duration
 
 	// dial connects. Its error comes with what was being done.
-	dial  func(context.Context, peer) (conn net.Conn, op string, err error)
+	dial  func(context.Context, peer) (made link, op string, err error)
 	count *counters
 
 	running sync.WaitGroup // the goroutines of all connections
@@ -252,12 +271,12 @@ func (l *line) mayOpen() bool {
 // connect begins to make a connection.
 func (l *line) connect() *conn {
 	p := l.pool
-	ctx, cancel := context.WithTimeout(context.Background(), p.timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), l.peer.patience(p.timeout))
 	c := &conn{
 		line: l, cancel: cancel, ready: make(chan struct{}),
 		calls: make(map[uint16]*call), idleFor: p.idleFor, single: l.serial(),
 	}
-	if l.peer.secure {
+	if l.peer.over.Encrypted() {
 		c.idleFor *= tlsIdleFactor
 	}
 	l.conns = append(l.conns, c)

@@ -44,6 +44,8 @@ type server struct {
 	shunsTil int64 // until then: is not sent cookies
 	verifyAt int64 // from then: has a question asked over TCP, to see whether it fails on cookies; 0 for never
 	used     int64 // when this was looked at last
+
+	ways [numWays]wayState // over which it can be asked besides
 }
 
 // servers remembers servers. It is used by many at once.

@@ -215,7 +215,7 @@ func TestExchangeReportsTCPsErrorWhenDoubtRemains(t *testing.T) {
 		return tc(a.raw)
 	})
 	resp, err := newClient(t, spelling).Exchange(context.Background(), request(s.addr))
-	if e, ok := errors.AsType[*Error](err); !ok || !e.TCP || !errors.Is(err, syscall.ECONNREFUSED) || resp.Msg != nil || resp.Resent != 1 {
+	if e, ok := errors.AsType[*Error](err); !ok || e.Over != wire.TCP || !errors.Is(err, syscall.ECONNREFUSED) || resp.Msg != nil || resp.Resent != 1 {
 		t.Errorf("%+v, %v", resp, err)
 	}
 }
@@ -299,7 +299,7 @@ func TestExchangeOutwaitsWhatIsNothingLikeAReply(t *testing.T) {
 func TestExchangeReportsTCPsErrorAfterANearMiss(t *testing.T) {
 	c := newClient(t, Options{TCPOnMismatch: true})
 	resp, err := c.Exchange(context.Background(), request(serveUDP(t, "127.0.0.1", replies(octets(1, 1), good))))
-	if e, ok := errors.AsType[*Error](err); !ok || !e.TCP || !errors.Is(err, syscall.ECONNREFUSED) || resp.Msg != nil || resp.Size == 0 {
+	if e, ok := errors.AsType[*Error](err); !ok || e.Over != wire.TCP || !errors.Is(err, syscall.ECONNREFUSED) || resp.Msg != nil || resp.Size == 0 {
 		t.Errorf("%+v, %v", resp, err)
 	}
 }

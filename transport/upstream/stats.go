@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"shirube/internal/hist"
+	"shirube/internal/wire"
 )
 
 // Stats is what a [Client] has done since it was made. All but InFlight only
@@ -15,6 +16,7 @@ type Stats struct {
 
 	UDP      Sent   // queries sent over UDP
 	TCP      Sent   // queries sent over TCP, with TLS on it or not
+	DoH, DoQ Sent   // queries sent over HTTPS, and over QUIC
 	Received uint64 // datagrams, and whole messages over TCP
 	Octets   uint64 // octets received, those of dropped datagrams included
 
@@ -33,6 +35,19 @@ type Stats struct {
 	Spoofing    Spoofing
 	Cookies     Cookies
 	Servers     Servers
+	Encryption  Encryption
+}
+
+// Encryption counts what became of asking authorities over encrypted transports
+// ([Options].Opportunistic).
+type Encryption struct {
+	Probes   uint64 // connections made to find out whether a server has one
+	Worked   uint64 // of them, that a server has one
+	Failed   uint64 // of them, that it has none, or not now
+	Deferred uint64 // probes put off, because too many were under way
+	Answers  uint64 // that came encrypted
+	FellBack uint64 // questions that were asked in the clear after all
+	GivenUp  uint64 // servers given up whose encrypted transport did not answer any more
 }
 
 // RTT is how long servers took to answer.
@@ -120,9 +135,12 @@ type counters struct {
 	open                                                                atomic.Int64
 	made, secured, resumed, idled, evicted, shed, waited, retried, late atomic.Uint64
 
-	udp, tcp [2]atomic.Uint64 // by family
-	dropped  [numVerdicts]atomic.Uint64
-	failures [numFailures]atomic.Uint64
+	sent [wire.NumProtos][2]atomic.Uint64 // by transport, DoT among TCP, and family
+
+	probes, probesWorked, probesFailed, probesDeferred    atomic.Uint64
+	encryptedAnswers, encryptedFellBack, encryptedGivenUp atomic.Uint64
+	dropped                                               [numVerdicts]atomic.Uint64
+	failures                                              [numFailures]atomic.Uint64
 
 	rttUDP, rttTCP hist.Histogram
 }
@@ -137,8 +155,10 @@ func (c *Client) Stats() Stats {
 	return Stats{
 		InFlight:  c.inFlight.Load(),
 		Busy:      n.busy.Load(),
-		UDP:       Sent{IPv4: n.udp[0].Load(), IPv6: n.udp[1].Load()},
-		TCP:       Sent{IPv4: n.tcp[0].Load(), IPv6: n.tcp[1].Load()},
+		UDP:       n.sentOver(wire.UDP),
+		TCP:       n.sentOver(wire.TCP),
+		DoH:       n.sentOver(wire.DoH),
+		DoQ:       n.sentOver(wire.DoQ),
 		Received:  n.received.Load(),
 		Octets:    n.octets.Load(),
 		Answers:   n.answers.Load(),
@@ -195,7 +215,29 @@ func (c *Client) Stats() Stats {
 			Shunned: n.cookieless.Load(),
 		},
 		Servers: Servers{Known: c.servers.known.Load(), Forgotten: c.servers.forgotten.Load()},
+		Encryption: Encryption{
+			Probes:   n.probes.Load(),
+			Worked:   n.probesWorked.Load(),
+			Failed:   n.probesFailed.Load(),
+			Deferred: n.probesDeferred.Load(),
+			Answers:  n.encryptedAnswers.Load(),
+			FellBack: n.encryptedFellBack.Load(),
+			GivenUp:  n.encryptedGivenUp.Load(),
+		},
 	}
+}
+
+// Queries returns how many were sent, over whatever transport.
+func (s *Stats) Queries() (n uint64) {
+	for _, sent := range [...]Sent{s.UDP, s.TCP, s.DoH, s.DoQ} {
+		n += sent.IPv4 + sent.IPv6
+	}
+	return n
+}
+
+// sentOver returns the queries that were sent over a transport.
+func (n *counters) sentOver(p wire.Proto) Sent {
+	return Sent{IPv4: n.sent[p][0].Load(), IPv6: n.sent[p][1].Load()}
 }
 
 // family returns the index of the server's family in an array of counters.

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"shirube/dnstap"
-	"shirube/internal/wire"
 )
 
 // tapped reports whether the tap may want the queries of the exchange, or the
@@ -38,24 +37,24 @@ func (a *attempt) tapResponse(msg []byte, sent time.Time, rtt time.Duration) {
 
 func (a *attempt) tap(typ dnstap.Type, msg []byte, sent, came time.Time) {
 	m := dnstap.Message{
-		Type: typ, Proto: wire.UDP,
+		Type: typ, Proto: a.over(),
 		Query: a.asker, Response: a.req.Server,
 		QueryTime: sent, ResponseTime: came,
 		Zone: a.req.Zone, Msg: msg,
-	}
-	switch {
-	case a.req.TLS != nil:
-		m.Proto = wire.DoT
-	case a.overTCP:
-		m.Proto = wire.TCP
 	}
 	a.client.opt.Tap.Emit(int(a.asker.Port()), &m)
 }
 
 // tcpAsker returns where a connection comes from.
-func tcpAsker(c net.Conn) netip.AddrPort {
-	if local, ok := c.LocalAddr().(*net.TCPAddr); ok {
-		return local.AddrPort()
+func tcpAsker(c net.Conn) netip.AddrPort { return addrPortOf(c.LocalAddr()) }
+
+// addrPortOf returns a, of a socket, in the form that the rest here has.
+func addrPortOf(a net.Addr) netip.AddrPort {
+	switch a := a.(type) {
+	case *net.TCPAddr:
+		return a.AddrPort()
+	case *net.UDPAddr:
+		return a.AddrPort()
 	}
 	return netip.AddrPort{}
 }

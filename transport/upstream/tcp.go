@@ -10,10 +10,10 @@ import (
 	"shirube/internal/wire"
 )
 
-// tcp asks over TCP, with TLS on it if that is asked for. When the server fails on what can only be an option of ours,
-// it asks once more without.
-func (a *attempt) tcp(ctx context.Context) (exchange.Response, error) {
-	a.overTCP = true
+// tcp asks on a connection to to. When the server fails on what can only be an
+// option of ours, it asks once more without.
+func (a *attempt) tcp(ctx context.Context, to peer) (exchange.Response, error) {
+	a.overTCP, a.to = true, to
 	cookied := a.cookied()
 	resp, again, err := a.stream(ctx)
 	if !again {
@@ -33,20 +33,23 @@ func (a *attempt) tcp(ctx context.Context) (exchange.Response, error) {
 // the answer, a new one is tried, once (RFC 7766 §6.2.4).
 func (a *attempt) stream(ctx context.Context) (resp exchange.Response, again bool, err error) {
 	start := time.Now()
-	limit := a.req.Timeout
-	if a.req.TLS != nil {
+	limit, most := a.req.Timeout, a.client.opt.TCPTimeout
+	if a.to.over.Encrypted() {
 		limit *= 3 // round trips instead of one
 	}
-	timer := time.NewTimer(min(limit, a.client.opt.TCPTimeout))
+	if a.to.anybody { // there is another way to ask
+		most = min(limit, most)
+	}
+	timer := time.NewTimer(min(limit, most))
 	defer timer.Stop()
-	to := peerOf(&a.req)
 	for retried := false; ; retried = true {
-		c, op, err := a.client.pool.acquire(ctx, to, retried, timer.C)
+		c, op, err := a.client.pool.acquire(ctx, a.to, retried && !a.to.streamed(), timer.C)
 		if err != nil {
 			return resp, false, a.fail(ctx, op, err)
 		}
-		timer.Reset(time.Until(start.Add(a.client.opt.TCPTimeout)))
-		cl, rtt, err := a.call(ctx, c, timer.C)
+		until := start.Add(most)
+		timer.Reset(time.Until(until))
+		cl, rtt, err := a.callOn(ctx, c, timer.C, until)
 		a.octets += cl.size
 		switch {
 		case err == nil:
@@ -67,6 +70,14 @@ func (a *attempt) failTCP(ctx context.Context, err error) error {
 	return a.fail(ctx, "receive", err)
 }
 
+// callOn is call, in the way of the connection.
+func (a *attempt) callOn(ctx context.Context, c *conn, timer <-chan time.Time, until time.Time) (*call, time.Duration, error) {
+	if c.made.streams != nil {
+		return a.callStream(ctx, c, until)
+	}
+	return a.call(ctx, c, timer)
+}
+
 // call sends the query on c, where a place was taken, and waits for the answer
 // until timer fires or ctx is done. The place is given back, and the call has
 // the octets received with an error too.
@@ -79,7 +90,7 @@ func (a *attempt) call(ctx context.Context, c *conn, timer <-chan time.Time) (cl
 		_, id := a.client.draw()
 		d := a.draft(id, a.local)
 		d.keepalive = first && !a.req.Bare && !a.plain
-		d.padded = a.req.TLS != nil
+		d.padded = a.to.over.Encrypted()
 		cl.q = a.scratch.build(d)
 		if ok, err = p.register(c, cl); err != nil {
 			return cl, 0, err
@@ -92,7 +103,7 @@ func (a *attempt) call(ctx context.Context, c *conn, timer <-chan time.Time) (cl
 		p.lost(c, err)
 	} else {
 		a.sends++
-		a.client.count.tcp[a.family()].Add(1)
+		a.client.count.sent[wire.TCP][a.family()].Add(1)
 		if a.tapped() {
 			a.asker = tcpAsker(c.made.nc)
 			a.tapQuery(cl.q.msg, sent)
@@ -106,7 +117,7 @@ func (a *attempt) call(ctx context.Context, c *conn, timer <-chan time.Time) (cl
 		}
 		return cl, rtt, cl.err
 	case <-ctx.Done():
-		p.abandon(c, cl, false)
+		p.abandon(c, cl, c.line.peer.anybody) // who else may have been faster
 		return cl, 0, ctx.Err()
 	case <-timer:
 		p.abandon(c, cl, true)

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 
 	"shirube/internal/exchange"
+	"shirube/internal/wire"
 )
 
 // The limits on TLS that are not for the operator to move.
@@ -21,6 +22,10 @@ const (
 	// maxSessions is how many TLS sessions are remembered, all servers
 	// together, to resume them.
 	maxSessions = 64
+
+	// maxChances is how many are besides, of servers that need not prove who they
+	// are (RFC 9539 §4.6.3.2).
+	maxChances = 1024
 )
 
 // errPins reports a server with none of the keys that it was to have.
@@ -33,6 +38,8 @@ func checkTLS(t *exchange.TLS) error {
 		return nil
 	case t.Name == "" && len(t.Pins) == 0: // RFC 8310 §5: strict, or not at all
 		return fmt.Errorf("%w: neither name nor key to know the server by", ErrRequest)
+	case t.Path != "" && t.Path[0] != '/':
+		return fmt.Errorf("%w: the path %q does not begin with a slash", ErrRequest, t.Path)
 	case len(t.Pins) > maxPins:
 		return fmt.Errorf("%w: %d keys pinned, %d are the most", ErrRequest, len(t.Pins), maxPins)
 	}
@@ -46,13 +53,25 @@ func checkTLS(t *exchange.TLS) error {
 
 // dial makes a connection for the pool. The error comes with what was being
 // done.
-func (c *Client) dial(ctx context.Context, to peer) (conn net.Conn, op string, err error) {
+func (c *Client) dial(ctx context.Context, to peer) (made link, op string, err error) {
+	if to.over == wire.DoQ {
+		return c.dialQUIC(ctx, to)
+	}
+	conn, op, err := c.dialTCP(ctx, to)
+	if err != nil || to.over != wire.DoH {
+		return link{nc: conn}, op, err
+	}
+	return dialWeb(ctx, conn, to)
+}
+
+// dialTCP makes a connection of TCP, with TLS on it if to wants that.
+func (c *Client) dialTCP(ctx context.Context, to peer) (conn net.Conn, op string, err error) {
 	dialer := net.Dialer{KeepAlive: -1}
 	tcp, err := dialer.DialTCP(ctx, "tcp", netip.AddrPort{}, to.addr)
 	if err != nil {
 		return nil, "connect", err
 	}
-	if !to.secure {
+	if !to.over.Encrypted() {
 		return tcp, "", nil
 	}
 	secure := tls.Client(tcp, c.tlsConfig(to))
@@ -61,24 +80,38 @@ func (c *Client) dial(ctx context.Context, to peer) (conn net.Conn, op string, e
 		tcp.Close()
 		return nil, "handshake", err
 	}
-	c.count.secured.Add(1)
-	if secure.ConnectionState().DidResume {
-		c.count.resumed.Add(1)
-	}
+	c.secured(secure.ConnectionState())
 	return secure, "", nil
 }
 
+// secured counts a connection that is encrypted.
+func (c *Client) secured(state tls.ConnectionState) {
+	c.count.secured.Add(1)
+	if state.DidResume {
+		c.count.resumed.Add(1)
+	}
+}
+
+// protocols are the names of transports in handshakes (ALPN), of RFC 7858, RFC 9113 §3.2 and RFC 9250 §4.1.
+var protocols = [wire.NumProtos]string{wire.DoT: "dot", wire.DoH: "h2", wire.DoQ: "doq"}
+
 // tlsConfig says how to authenticate to: by its keys if any are pinned, else by
-// its name.
+// its name, or not at all.
 func (c *Client) tlsConfig(to peer) *tls.Config {
 	config := &tls.Config{
 		MinVersion:         tls.VersionTLS12, // RFC 9325 §3.1.1
 		ServerName:         to.name,
 		RootCAs:            c.opt.RootCAs,
-		NextProtos:         []string{"dot"}, // IANA's name for RFC 7858
+		NextProtos:         []string{protocols[to.over]},
 		ClientSessionCache: sessions{to: to, cache: c.sessions},
 	}
-	if to.pins != "" {
+	switch {
+	case to.anybody:
+		// Who would reject a certificate would send the same query in the clear
+		// instead (RFC 9539 §4.6.3.4). No name is sent either (§4.6.3.3).
+		config.InsecureSkipVerify = true
+		config.ClientSessionCache = sessions{to: to, cache: c.chances}
+	case to.pins != "":
 		// Of the default verification. The other is done for every connection,
 		// also when a session is resumed.
 		config.InsecureSkipVerify, config.VerifyConnection = true, to.verify
@@ -136,5 +169,5 @@ func (s sessions) Get(key string) (*tls.ClientSessionState, bool) { return s.cac
 func (s sessions) Put(key string, state *tls.ClientSessionState) { s.cache.Put(s.key(key), state) }
 
 func (s sessions) key(key string) string {
-	return fmt.Sprintf("%s %q %x %s", s.to.addr, s.to.name, s.to.pins, key)
+	return fmt.Sprintf("%s %v %q %x %s", s.to.addr, s.to.over, s.to.name, s.to.pins, key)
 }

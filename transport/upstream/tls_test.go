@@ -224,7 +224,7 @@ func TestExchangeOverTLSRefusesWhoIsNotTheServer(t *testing.T) {
 		for range 2 {
 			resp, err := c.Exchange(context.Background(), overTLS(s, test.name, test.pins...))
 			e, ok := errors.AsType[*Error](err)
-			if !ok || e.Op != "handshake" || !e.TLS || resp.Msg != nil || !strings.Contains(err.Error(), "over TLS: handshake") {
+			if !ok || e.Op != "handshake" || e.Over != wire.DoT || resp.Msg != nil || !strings.Contains(err.Error(), "over DoT: handshake") {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -411,7 +411,7 @@ func TestExchangeOverTLSNeverGoesInTheClear(t *testing.T) {
 		req.TLS, req.Timeout = &exchange.TLS{Name: "dns.example"}, 50*time.Millisecond
 		start := time.Now()
 		_, err := c.Exchange(context.Background(), req)
-		if e, ok := errors.AsType[*Error](err); !ok || !e.TLS || time.Since(start) > 2*time.Second {
+		if e, ok := errors.AsType[*Error](err); !ok || e.Over != wire.DoT || time.Since(start) > 2*time.Second {
 			t.Errorf("%s: %v after %v", name, err, time.Since(start))
 		}
 		if name == "silent" && (!errors.Is(err, exchange.ErrTimeout) || time.Since(start) < 150*time.Millisecond) {

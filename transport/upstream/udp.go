@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"shirube/internal/exchange"
+	"shirube/internal/wire"
 )
 
 // udp asks over UDP. With a detour there is neither a response nor an error, but
@@ -82,7 +83,7 @@ func (a *attempt) send(ctx context.Context) (q query, sent time.Time, err error)
 			a.client.count.reused.Add(1)
 		}
 		a.sends++
-		a.client.count.udp[a.family()].Add(1)
+		a.client.count.sent[wire.UDP][a.family()].Add(1)
 		if a.tapped() {
 			a.asker = netip.AddrPortFrom(s.localAddr(), port)
 			a.tapQuery(q.msg, sent)

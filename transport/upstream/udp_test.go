@@ -318,7 +318,7 @@ func TestExchangeTimesOut(t *testing.T) {
 	if took < req.Timeout || took > 2*time.Second {
 		t.Errorf("took %v", took)
 	}
-	if e, ok := errors.AsType[*Error](err); !ok || e.Server != req.Server || e.Question != question || e.TCP {
+	if e, ok := errors.AsType[*Error](err); !ok || e.Server != req.Server || e.Question != question || e.Over != wire.UDP {
 		t.Errorf("error is %#v", err)
 	}
 	if got := c.Stats(); got.Timeouts != 1 || got.InFlight != 0 {
@@ -455,7 +455,7 @@ func TestExchangeNeverReturnsATruncatedAnswer(t *testing.T) {
 	c := newClient(t, Options{})
 	resp, err := c.Exchange(context.Background(), request(serveUDP(t, "127.0.0.1", replies(tc)))) // nobody listens on TCP
 	e, ok := errors.AsType[*Error](err)
-	if !ok || !e.TCP || !errors.Is(err, syscall.ECONNREFUSED) || resp.Msg != nil || resp.Size == 0 {
+	if !ok || e.Over != wire.TCP || !errors.Is(err, syscall.ECONNREFUSED) || resp.Msg != nil || resp.Size == 0 {
 		t.Errorf("%+v, %v", resp, err)
 	}
 	if got := c.Stats(); got.Errors != (Errors{Refused: 1}) || got.Answers != 0 {

@@ -115,6 +115,10 @@ type Options struct {
 	// kept five times as long.
 	IdleTimeout time.Duration
 
+	// Opportunistic is how authorities are asked that can be asked encrypted. By
+	// default they are asked in the clear.
+	Opportunistic Opportunistic
+
 	// RootCAs are the authorities that name servers' certificates may be from.
 	// By default those of the system.
 	RootCAs *x509.CertPool
@@ -147,7 +151,9 @@ type network struct {
 	servers  *servers                 // what is remembered of them
 	pool     *pool                    // of connections
 	pollers  pollers                  // of sockets
-	sessions tls.ClientSessionCache   // of TLS, of all servers
+	sessions tls.ClientSessionCache   // of TLS, of all servers that prove who they are
+	chances  tls.ClientSessionCache   // of those that need not
+	probing  atomic.Int64             // probes under way
 	closed   atomic.Bool
 
 	inFlight atomic.Int64
@@ -175,7 +181,10 @@ func newScratch(ednsSize int) *scratch {
 
 // New returns a Client. The error says which option makes no sense.
 func New(o Options) (*Client, error) {
-	n := &network{draw: drawPortAndID, servers: newServers(), sessions: tls.NewLRUClientSessionCache(maxSessions)}
+	n := &network{
+		draw: drawPortAndID, servers: newServers(),
+		sessions: tls.NewLRUClientSessionCache(maxSessions), chances: tls.NewLRUClientSessionCache(maxChances),
+	}
 	c, err := build(o, n)
 	if err != nil {
 		return nil, err
@@ -207,6 +216,8 @@ func build(o Options, n *network) (*Client, error) {
 	o.ConnectionsPerServer = cmp.Or(o.ConnectionsPerServer, 2)
 	o.Pipelined = cmp.Or(o.Pipelined, 32)
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 3*time.Second)
+	o.Opportunistic.Port = cmp.Or(o.Opportunistic.Port, 853) // RFC 9539 §4.6.3: as DoT (RFC 7858 §3.1) and DoQ (RFC 9250 §4.1.1)
+	o.Opportunistic.Clear = cmp.Or(o.Opportunistic.Clear, 53)
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if err := o.check(); err != nil {
 		return nil, err
@@ -282,7 +293,7 @@ func (c *Client) Exchange(ctx context.Context, req exchange.Request) (exchange.R
 		*a = attempt{} // keeps nothing of the request
 		c.scratch.Put(s)
 	}()
-	if c.opt.CaseRandomisation || c.opt.Cookies {
+	if c.opt.CaseRandomisation || c.opt.Cookies || c.opt.Opportunistic.any() {
 		a.now = time.Now().UnixNano()
 		a.known = c.servers.get(req.Server, a.now)
 	}
