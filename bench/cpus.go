@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// partition divides the CPUs that this process may use: half of them for the
-// server that is measured, the rest for all others, so that what loads it does
-// not take its time. Of one there is nothing to divide.
+// partition divides the CPUs that this process may use: the last half of them for
+// the server that is measured, as processors does, the rest for all others, so that
+// what loads it does not take its time. Of one there is nothing to divide.
 func partition() (server, others unix.CPUSet, err error) {
 	var all unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &all); err != nil {
@@ -23,7 +23,7 @@ func partition() (server, others unix.CPUSet, err error) {
 		if !all.IsSet(cpu) {
 			continue
 		}
-		if seen++; seen <= n/2 {
+		if seen++; seen > n-n/2 {
 			server.Set(cpu)
 		} else {
 			others.Set(cpu)

@@ -59,7 +59,7 @@ func floodFlags(fs *flag.FlagSet, set *settings) {
 
 // flood measures how long those wait who ask for what is in memory, while others
 // ask for many times more than the server can resolve. The server has half of the
-// CPUs to itself.
+// CPUs to itself, and as many threads.
 func flood(ctx context.Context, dir string, set settings) error {
 	runtime.GOMAXPROCS(max(16, runtime.NumCPU())) // threads that wait in the kernel keep no others waiting
 	server, others, err := partition()
@@ -69,6 +69,7 @@ func flood(ctx context.Context, dir string, set settings) error {
 	if err := pinAll(&others); err != nil {
 		return err
 	}
+	set.threads = min(set.threads, server.Count())
 	small := set
 	small.names, small.zones = 2000, 50
 	small.delegated = map[string]string{}

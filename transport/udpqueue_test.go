@@ -3,6 +3,7 @@ package transport
 import (
 	"encoding/binary"
 	"testing"
+	"time"
 
 	"shirube/internal/netx"
 	"shirube/internal/wire"
@@ -37,7 +38,7 @@ func TestQueueBeginsSoManyARoundAndTheRestInTheirOrder(t *testing.T) {
 	}
 	var w udpWorker
 	for i := mostBegun; l.size() > 0; {
-		l.turn(1)
+		l.turn()
 		for n := 0; l.next(); i++ {
 			if n++; n > mostBegun {
 				t.Fatalf("%d are begun in a round", n)
@@ -50,68 +51,24 @@ func TestQueueBeginsSoManyARoundAndTheRestInTheirOrder(t *testing.T) {
 	}
 }
 
-func TestQueueBeginsFewerTheMoreThereWasToReadMeanwhile(t *testing.T) {
-	var l queue
-	for _, want := range []int{mostBegun / 2, mostBegun / 4, mostBegun / 8, mostBegun / 16} {
-		if l.turn(manyRead); l.allowed() != want {
-			t.Errorf("%d may begin, want %d", l.allowed(), want)
-		}
-	}
-	for range 10 {
-		l.turn(1000)
-	}
-	if l.allowed() != leastBegun {
-		t.Errorf("%d may begin, want %d", l.allowed(), leastBegun)
-	}
-	if l.turn(0); l.allowed() != leastBegun {
-		t.Errorf("without a reader, %d may begin", l.allowed())
-	}
-	eased := queue{may: leastBegun}
-	for _, want := range []int{2 * leastBegun, 4 * leastBegun, 8 * leastBegun, mostBegun, mostBegun} {
-		if eased.ease(); eased.allowed() != want {
-			t.Errorf("%d may begin when there is nothing to read, want %d", eased.allowed(), want)
-		}
-	}
-	for i := range 2 * mostBegun {
-		l.turn(manyRead - 1)
-		if want := min(leastBegun+i+1, mostBegun); l.allowed() != want {
-			t.Fatalf("%d may begin, want %d", l.allowed(), want)
-		}
-	}
-}
-
-func TestQueueTellsOneOfThoseWhoAskToComeBack(t *testing.T) {
-	l := queue{may: 1}
-	if l.arm() {
-		t.Error("a timer for nobody")
-	}
-	l.admit(numbered(t, 1), netx.Return{})
-	l.admit(numbered(t, 2), netx.Return{})
-	if !l.arm() || l.arm() {
-		t.Error("not one timer")
-	}
-	if l.disarm(); !l.arm() {
-		t.Error("no other timer after the first")
-	}
-}
-
-func TestUDPTellsSomeOfARoundThatThereIsNoRoom(t *testing.T) {
+func TestUDPTellsSomeOfEachMillisecondThatThereIsNoRoom(t *testing.T) {
 	u, _ := startUDP(t, UDPOptions{Handler: newScripted()}, "127.0.0.1:0")
 	r := newUDPReader(u, u.readers[0].conn, nil) // one that does not read
-	for range 2 * mostTold {
+	began := time.Now()
+	for i := range 4 * mostTold {
 		tx := []byte("others' responses")
 		q := numbered(t, 1)
-		q.Limit = 512
-		before := r.told
+		q.Limit, q.Received = 512, began.Add(time.Duration(i/(2*mostTold))*tellInterval)
 		rsp, outcome := r.turnAway(tx, q)
+		told := i%(2*mostTold) < mostTold
 		switch {
-		case before < mostTold && (outcome != Answered || wire.RcodeOf(rsp[len(tx):]) != wire.ServFail):
-			t.Errorf("number %d: outcome %d, %x", before, outcome, rsp)
-		case before == mostTold && (outcome != Dropped || string(rsp) != string(tx)):
-			t.Errorf("after %d: outcome %d, %q", before, outcome, rsp)
+		case told && (outcome != Answered || wire.RcodeOf(rsp[len(tx):]) != wire.ServFail):
+			t.Errorf("number %d: outcome %d, %x", i, outcome, rsp)
+		case !told && (outcome != Dropped || string(rsp) != string(tx)):
+			t.Errorf("number %d: outcome %d, %q", i, outcome, rsp)
 		}
 	}
-	if shed, untold := r.n.shed.Load(), r.n.untold.Load(); shed != 2*mostTold || untold != mostTold {
+	if shed, untold := r.n.shed.Load(), r.n.untold.Load(); shed != 4*mostTold || untold != 2*mostTold {
 		t.Errorf("%d are shed, %d of them without a word", shed, untold)
 	}
 }

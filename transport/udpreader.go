@@ -6,7 +6,6 @@ import (
 	"math/bits"
 	"net"
 	"net/netip"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,7 +25,8 @@ type udpReader struct {
 	batch   *netx.Batch
 	proxies *Proxies // who alone may use the socket; nil: everybody
 	q       wire.Query
-	told    int         // queries of the round that were told that there is no room for them
+	telling time.Time   // since when those were told that told counts
+	told    int         // queries that were told that there is no room for them
 	tx      []byte      // what the queries of a batch are answered with, one after the other
 	lost    func(error) // is r.notSent: made once, for a method value allocates
 
@@ -37,7 +37,7 @@ type udpReader struct {
 	serving sync.WaitGroup // queries in flight
 	crew    crew           // who answer them
 	queue   queue          // of them, those that wait to be begun
-	turning sync.Mutex     // held by who begins them
+	yield   *netx.Yield    // after which more of them begin; run's
 	ending  sync.Once
 	stop    chan struct{} // closed when no more queries are to be read
 	idle    chan struct{} // closed after stop, when nothing is in flight
@@ -106,37 +106,47 @@ func (r *udpReader) close() error {
 func (r *udpReader) run(ctx context.Context) {
 	r.batch.Attach()
 	defer r.batch.Detach()
-	defer func() { r.turn(ctx, 0) }() // what waits is begun by and by
+	r.yield = netx.NewYield()
+	defer r.yield.Close()
+	defer r.beginAll(ctx)
 	// Single errors are ICMP's answers to earlier responses, and come as fast
 	// as clients like; a socket that gives nothing else is broken.
 	wait := backoff{spare: 16, min: time.Millisecond, max: time.Second}
 	for {
-		n, err := r.batch.Receive()
-		if err != nil {
-			switch {
-			case errors.Is(err, net.ErrClosed):
-				return
-			case isClosed(r.stop):
-				r.finishReading(ctx)
-				return
-			}
+		n, err := r.receive()
+		if isClosed(r.stop) {
+			r.handleBatch(ctx, n)
+			r.finishReading(ctx)
+			return
+		}
+		switch {
+		case err == nil:
+			wait.ok()
+			r.round(ctx, n)
+		case errors.Is(err, net.ErrClosed):
+			return
+		default:
 			r.n.readErrors.Add(1)
 			wait.failed(r.stop)
-			continue
 		}
-		wait.ok()
-		r.round(ctx, n)
 	}
+}
+
+// receive waits for datagrams, but not while there are queries to be begun: then it
+// lets others run, and returns those that have come, if any.
+func (r *udpReader) receive() (int, error) {
+	if r.queue.n == 0 {
+		return r.batch.Receive()
+	}
+	r.yield.Wait()
+	return r.batch.Poll()
 }
 
 // round deals with n datagrams that were read, and with those that have come
 // meanwhile, so that hits among them need not wait for misses.
 func (r *udpReader) round(ctx context.Context, n int) {
-	read := 0
-	r.told = 0
 	for batches := 1; ; batches++ {
 		r.handleBatch(ctx, n)
-		read += n
 		if n < r.udp.batch || batches == roundBatches {
 			break
 		}
@@ -144,17 +154,15 @@ func (r *udpReader) round(ctx context.Context, n int) {
 		if err != nil {
 			r.n.readErrors.Add(1)
 		}
-		if err != nil || more == 0 {
-			n = 0
+		if n = more; err != nil || n == 0 {
 			break
 		}
-		n = more
 	}
-	r.turn(ctx, read)
-	if n == r.udp.batch {
+	r.turn(ctx)
+	if n == r.udp.batch && r.queue.n == 0 {
 		// There is more, and a reader that never waits keeps the goroutines that
 		// it started from running, for as long as the runtime lets it.
-		runtime.Gosched()
+		r.yield.Wait()
 	}
 }
 
@@ -176,14 +184,25 @@ func (r *udpReader) finishReading(ctx context.Context) {
 			continue
 		}
 		r.handleBatch(ctx, n)
-		r.turn(ctx, 0)
+		r.turn(ctx)
 		left -= n
+	}
+}
+
+// beginAll begins what waits: nobody else will.
+func (r *udpReader) beginAll(ctx context.Context) {
+	for r.queue.n > 0 {
+		r.turn(ctx)
+		r.yield.Wait()
 	}
 }
 
 // handleBatch deals with n datagrams. All have come by now, if not just now: one
 // look at the clock does for them.
 func (r *udpReader) handleBatch(ctx context.Context, n int) {
+	if n == 0 {
+		return
+	}
 	r.n.batches[bits.Len(uint(n))-1].Add(1)
 	now, tx := time.Now(), r.tx
 	for i := range n {

@@ -238,19 +238,6 @@ func (b *Batch) Poll() (int, error) {
 	return b.got, nil
 }
 
-// Waiting reports whether there are datagrams that nobody has read. Anybody may ask.
-func (b *Batch) Waiting() bool {
-	if b.rawErr != nil {
-		return false
-	}
-	var errno syscall.Errno
-	var octet byte
-	err := b.raw.Control(func(fd uintptr) {
-		_, _, errno = unix.RawSyscall6(unix.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&octet)), 1, unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
-	})
-	return err == nil && errno == 0
-}
-
 // reset makes room for the i-th datagram of the next Receive: the kernel writes
 // lengths over what it was offered.
 func (b *Batch) reset(i int) {

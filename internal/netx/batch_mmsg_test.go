@@ -197,20 +197,3 @@ func TestBatchOfClosedSocketFails(t *testing.T) {
 		}
 	})
 }
-
-func TestBatchTellsWhetherDatagramsWait(t *testing.T) {
-	eachLoop(t, func(t *testing.T, loop Loop) {
-		b, at := newBatch(t, "127.0.0.1:0", BatchOptions{Loop: loop})
-		if b.Waiting() {
-			t.Error("nothing was sent")
-		}
-		c := dialUDP(t, at)
-		mustWrite(t, c, "query")
-		if !b.Waiting() || !b.Waiting() {
-			t.Error("what was sent does not wait")
-		}
-		if n, err := b.Receive(); n != 1 || err != nil || b.Waiting() {
-			t.Errorf("%d were read, %v; more wait: %v", n, err, b.Waiting())
-		}
-	})
-}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,6 +25,8 @@ type Batch struct {
 	n, flags, nc int // of the datagram: octets, flags, octets in control
 	to           Return
 	reply        []byte // nil: none is queued
+
+	interrupted atomic.Bool // for good
 }
 
 // NewBatch returns a Batch for c, which still has to be closed by the caller, and
@@ -41,12 +44,10 @@ func (*Batch) Detach() {}
 // Interrupt ends the Receive under way and all later ones, with
 // [os.ErrDeadlineExceeded].
 func (b *Batch) Interrupt() {
+	b.interrupted.Store(true)
 	// The only error is that the socket is closed, and then no Receive waits.
 	_ = b.conn.SetReadDeadline(time.Unix(1, 0))
 }
-
-// Waiting returns false: how to find out whether datagrams wait is not known.
-func (*Batch) Waiting() bool { return false }
 
 // Joined returns 0: there is nothing to join replies with.
 func (*Batch) Joined() uint64 { return 0 }
@@ -74,6 +75,10 @@ func (b *Batch) Poll() (int, error) {
 	n, err := b.Receive()
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = nil
+	}
+	_ = b.conn.SetReadDeadline(time.Time{}) // closed: the next Receive says so
+	if b.interrupted.Load() {
+		b.Interrupt() // which may have been before that
 	}
 	return n, err
 }
