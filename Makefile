@@ -5,7 +5,7 @@ TOOL    := go tool -modfile=tools/go.mod
 # Name servers are in sbin, which not everybody's PATH has.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help build run demo test replay race lint fmt screenshots fuzz bench bench-warm bench-cold bench-encrypted bench-dnstap bench-attack bench-fill bench-flood pgo soak deb deb-test image image-test clean
+.PHONY: help build run demo test replay race lint fmt screenshots fuzz bench bench-warm bench-cold bench-encrypted bench-dnstap bench-attack bench-fill bench-flood pgo soak deb deb-test systemd-test image image-test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -79,6 +79,10 @@ deb: ## Debian packages for amd64 and arm64, in dist
 deb-test: ## build the packages twice, ask lintian, and install them in a Debian of their own (root, about 5 minutes)
 	tools/install-package-deps
 	go test -tags deb -count=1 -timeout 30m -v ./deploy/debian
+
+systemd-test: ## boot a Debian with systemd, install the package, restart and upgrade it under load (root, about 4 minutes)
+	tools/install-package-deps
+	go test -tags systemd -count=1 -timeout 30m -v -run '^TestService$$' ./deploy/systemd
 
 image: ## container image for amd64 and arm64, in dist (root, or in `buildah unshare`)
 	tools/install-package-deps

@@ -49,7 +49,7 @@ may change.`,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.persistentFlags(cmd)
-	cmd.AddCommand(c.status(), c.stats(), c.trace(), c.lookup(), c.flights(), c.flush("shirube ctl flush"), c.anchors(), c.nta(), c.reload(), c.drain(), c.undrain(), c.logLevel())
+	cmd.AddCommand(c.status(), c.stats(), c.trace(), c.lookup(), c.flights(), c.flush("shirube ctl flush"), c.anchors(), c.nta(), c.reload(), c.upgrade(), c.drain(), c.undrain(), c.logLevel())
 	return cmd
 }
 
@@ -259,6 +259,59 @@ problems are printed and the exit code is 1.`,
 		Example: "  shirube ctl reload",
 		Args:    noArgs,
 		RunE:    exchange(c, http.MethodPost, "/v1/reload", showReloaded),
+	}
+}
+
+// arrivalTime is how long the process that has taken over may take to open its
+// control socket.
+const arrivalTime = 10 * time.Second
+
+func (c *ctl) upgrade() *cobra.Command {
+	return &cobra.Command{
+		Use:   "upgrade",
+		Short: "Have the program started anew, in the server's place",
+		Long: `Have the server start its program anew, which may have been replaced by another
+version, with the configuration file as it is now. The new process takes the
+server's sockets and serves; the server finishes what is in flight and ends. No query
+is lost, and none waits. When the command returns the new process serves. If that
+does not start, nothing changes and the exit code is 1: the log has why.
+
+Memory is not handed on. For as long as both run there has to be room for both.`,
+		Example: "  shirube ctl upgrade",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var doc control.Upgraded
+			raw, err := c.client().Do(orBackground(cmd.Context()), http.MethodPost, "/v1/upgrade", nil, nil)
+			if err == nil {
+				err = json.Unmarshal(raw, &doc)
+			}
+			if err != nil {
+				return err
+			}
+			return c.arrival(cmd, doc.PID)
+		},
+	}
+}
+
+// arrival waits until the process pid answers at the control socket, and shows
+// its status.
+func (c *ctl) arrival(cmd *cobra.Command, pid int) error {
+	ctx, cancel := context.WithTimeout(orBackground(cmd.Context()), arrivalTime)
+	defer cancel()
+	for {
+		var s control.Status
+		raw, err := c.client().Do(ctx, http.MethodGet, "/v1/status", nil, nil)
+		if err == nil {
+			err = json.Unmarshal(raw, &s)
+		}
+		if err == nil && s.PID == pid {
+			return exchange(c, http.MethodGet, "/v1/status", showStatus)(cmd, nil)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("process %d has taken over, and does not answer here: %w", pid, errors.Join(err, ctx.Err()))
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
 }
 

@@ -64,6 +64,8 @@ func startBackend(t *testing.T) string {
 			}
 			return control.TraceEnd{Step: control.StepAnswer, Rcode: "NOERROR", Trust: "secure", Records: []string{"www.example.\t1\tIN\tA\t192.0.2.1"}}, nil
 		},
+		HandOver: func(int) (*control.Estate, error) { return nil, errors.New("not here") },
+		Upgrade:  func(context.Context) (int, error) { return 77, nil },
 		Flush: func(_ context.Context, f control.Flush) (control.Flushed, error) {
 			out := control.Flushed{Answers: len(f.Name), RRsets: int(f.Type), Cuts: map[bool]int{true: 1}[f.Below]}
 			switch {

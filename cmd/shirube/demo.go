@@ -67,7 +67,7 @@ func demo(ctx context.Context, seed uint64, stdout, stderr io.Writer) (err error
 	if err := describe(stdout, l, cfg.Listen[0].Address, files.authority); err != nil {
 		return err
 	}
-	return serve(ctx, cfg, nil, stderr)
+	return serve(ctx, serveOptions{cfg: cfg}, stderr)
 }
 
 // demoFiles are the names of the files that a demo needs.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"os/signal"
 	"syscall"
 
@@ -16,6 +17,7 @@ import (
 
 func newServeCommand() *cobra.Command {
 	var file string
+	var takeOver bool
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the server",
@@ -24,6 +26,10 @@ drain.delay, finishes what is in flight and ends; a second signal ends the drain
 a third one abandons what is in flight, and a fourth one ends it at once. SIGHUP has it read its configuration file again, as 'shirube ctl reload' does.
 SIGUSR1 writes all counters to the log.
 
+With --take-over it begins with the sockets of the server that runs, asked at
+control.socket, which goes on until this one serves, then finishes what is in
+flight and ends. 'shirube ctl upgrade' has a server start such a process itself.
+
 Without a configuration file it listens on 127.0.0.1 and ::1, port 5353, over UDP
 and TCP, and serves this machine only.`,
 		Example: `  shirube serve
@@ -31,36 +37,65 @@ and TCP, and serves this machine only.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if !c.Flags().Changed("config") {
-				return serve(c.Context(), config.Default(), nil, c.ErrOrStderr())
+				return serve(c.Context(), serveOptions{cfg: config.Default(), takeOver: takeOver}, c.ErrOrStderr())
 			}
 			load := func() (config.Config, error) { return config.Load(file) }
 			cfg, err := load()
 			if err != nil {
 				return err
 			}
-			return serve(c.Context(), cfg, load, c.ErrOrStderr())
+			opt := serveOptions{cfg: cfg, load: load, takeOver: takeOver, successor: func() (*exec.Cmd, error) { return successor(file) }}
+			return serve(c.Context(), opt, c.ErrOrStderr())
 		},
 	}
 	c.Flags().StringVarP(&file, "config", "c", "", "configuration `file` (YAML); default: none")
+	c.Flags().BoolVar(&takeOver, "take-over", false, "take the place of the server that has the control socket, if there is one, without a query lost")
 	return c
 }
 
-// serve runs a server until a signal or ctx ends it. load reads the configuration
-// anew; nil: there is no file.
-func serve(ctx context.Context, cfg config.Config, load func() (config.Config, error), stderr io.Writer) error {
+// serveOptions is what a server is started with.
+type serveOptions struct {
+	cfg       config.Config
+	load      func() (config.Config, error) // reads the configuration anew; nil: there is no file
+	takeOver  bool
+	successor func() (*exec.Cmd, error) // nil: there is none
+}
+
+// successor returns the command of the process that takes over from this one: the
+// program that is now where this one was started from.
+func successor(file string) (*exec.Cmd, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	c := exec.CommandContext(context.Background(), program, "serve", "--config", file, "--take-over") // it outlives whatever ends here
+	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
+	return c, nil
+}
+
+// serve runs a server until a signal, ctx, or another process that takes over ends
+// it.
+func serve(ctx context.Context, opt serveOptions, stderr io.Writer) error {
+	cfg := opt.cfg
 	level := new(slog.LevelVar)
 	log := newLogger(cfg.Log, level, stderr)
 	d, err := daemon.New(cfg, log)
 	if err != nil {
 		return err
 	}
-	d.Version, d.Level, d.Load = version, level, load
+	d.Version, d.Level, d.Load, d.Successor = version, level, opt.load, opt.successor
 	defer daemon.PaceGarbage()()
 	if err := d.Manage(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(orBackground(ctx))
 	defer cancel()
+	if opt.takeOver {
+		if err := d.TakeOver(ctx); err != nil {
+			d.Close()
+			return err
+		}
+	}
 	defer onStop(cancel, d.Hasten, d.Hasten)()
 
 	defer onSignal(ctx, syscall.SIGUSR1, d.LogStats)()

@@ -48,7 +48,7 @@ func NewClient(path string) *Client {
 	client := func(answer time.Duration) http.Client {
 		return http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true, ResponseHeaderTimeout: answer}}
 	}
-	return &Client{path: path, http: client(answerTime), patient: client(reloadTime + dialTime)}
+	return &Client{path: path, http: client(answerTime), patient: client(max(reloadTime, upgradeTime) + dialTime)}
 }
 
 // Do sends a request and returns the document of the answer. body is the
@@ -101,7 +101,7 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 		return nil, err
 	}
 	client := &c.http
-	if path == reloadPath {
+	if path == reloadPath || path == upgradePath {
 		client = &c.patient
 	}
 	resp, err := client.Do(req)

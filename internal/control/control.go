@@ -51,6 +51,14 @@ type Backend struct {
 	// ends that.
 	Drain func(on bool) error
 
+	// HandOver returns what the process pid is to have, which wants to take over. Nothing
+	// that clients notice changes until it is given up, or left. The error is for who
+	// asked.
+	HandOver func(pid int) (*Estate, error)
+	// Upgrade starts the program anew, which takes over, and returns when it has. The
+	// error is for who asked: then all is as it was.
+	Upgrade func(ctx context.Context) (pid int, err error)
+
 	LogLevel    func() string
 	SetLogLevel func(level string) error // the error is for who asked
 }
@@ -246,7 +254,7 @@ type Problem struct {
 
 // check returns an error if b lacks something.
 func (b *Backend) check() error {
-	if b.Status == nil || b.Stats == nil || b.Lookup == nil || b.Flights == nil || b.Trace == nil || b.Flush == nil || b.Cache == nil || b.Entry == nil || b.Top == nil || b.Reload == nil || b.Drain == nil ||
+	if b.Status == nil || b.Stats == nil || b.Lookup == nil || b.Flights == nil || b.Trace == nil || b.Flush == nil || b.Cache == nil || b.Entry == nil || b.Top == nil || b.Reload == nil || b.Drain == nil || b.HandOver == nil || b.Upgrade == nil ||
 		b.LogLevel == nil || b.SetLogLevel == nil || b.Validates == nil || b.Anchors == nil || b.Negatives == nil ||
 		b.AddNegative == nil || b.RemoveNegative == nil {
 		return errors.New("control: the Backend lacks functions")

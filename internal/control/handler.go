@@ -52,6 +52,9 @@ func (s *Server) calls() map[string]map[string]call {
 		reloadPath: {
 			http.MethodPost: s.reload,
 		},
+		upgradePath: {
+			http.MethodPost: s.upgrade,
+		},
 		"/v1/drain": {
 			http.MethodPost: func(*http.Request) (any, error) { return s.drain(true) },
 		},
@@ -81,18 +84,22 @@ func (s *Server) handler() http.Handler {
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-		if r.URL.Path == reloadPath {
+		if r.URL.Path == reloadPath || r.URL.Path == upgradePath {
 			// Other requests take no time. The only error is that it has no deadline.
-			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(reloadTime))
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(max(reloadTime, upgradeTime)))
 		}
 		methods := calls[r.URL.Path]
 		switch {
 		case r.URL.Path == "/v1/trace" && r.Method == http.MethodGet:
 			s.trace(w, r)
+		case r.URL.Path == handOverPath && r.Method == http.MethodPost:
+			s.handOver(w, r)
 		case r.URL.Path == "/v1/trace":
 			answer(w, nil, refusef(http.StatusMethodNotAllowed, "%s: found %s; expected GET", r.URL.Path, r.Method))
+		case r.URL.Path == handOverPath:
+			answer(w, nil, refusef(http.StatusMethodNotAllowed, "%s: found %s; expected POST", r.URL.Path, r.Method))
 		case methods == nil:
-			known := append(slices.Collect(maps.Keys(calls)), "/v1/trace")
+			known := append(slices.Collect(maps.Keys(calls)), "/v1/trace", handOverPath)
 			slices.Sort(known)
 			answer(w, nil, refusef(http.StatusNotFound, "found %q; expected one of %s", r.URL.Path, strings.Join(known, ", ")))
 		case methods[r.Method] == nil:

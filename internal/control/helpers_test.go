@@ -54,6 +54,8 @@ func fake() Backend {
 			}
 			return nil
 		},
+		HandOver:  func(int) (*Estate, error) { return nil, errors.New("the server is stopping") },
+		Upgrade:   func(context.Context) (int, error) { return 7, nil },
 		Reload:    func(context.Context) (Reloaded, error) { return Reloaded{Changed: []string{"log.level"}}, nil },
 		Validates: func() bool { return true },
 		Anchors:   func() []Anchor { return []Anchor{{Zone: ".", Trusted: []uint16{20326}}} },

@@ -110,6 +110,15 @@ func (c *controller) close() error {
 	return c.server.Close()
 }
 
+// retire ends the service for another process to take the socket's place.
+func (c *controller) retire() error {
+	if c.server == nil {
+		return nil
+	}
+	defer func() { c.server = nil }()
+	return c.server.Retire()
+}
+
 // groupID returns the ID of the group that is named or numbered so; -1 for "".
 func groupID(name string) (int, error) {
 	if name == "" {
@@ -143,6 +152,8 @@ func (d *Daemon) backend() control.Backend {
 			return control.Reloaded{Changed: changed}, err
 		},
 		Drain:       d.Drain,
+		HandOver:    d.handOver,
+		Upgrade:     d.upgrade,
 		LogLevel:    d.logLevel,
 		SetLogLevel: d.setLogLevel,
 

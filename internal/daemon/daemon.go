@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os/exec"
 	"sync"
 	"time"
 
@@ -27,6 +28,10 @@ type Daemon struct {
 	// nothing to be read.
 	Load func() (config.Config, error)
 
+	// Successor returns the command of a process that is to take over from this one
+	// ([Daemon.TakeOver]); nil: there is none.
+	Successor func() (*exec.Cmd, error)
+
 	log      *slog.Logger
 	current  *inForce
 	tap      *dnstap.Tap
@@ -41,7 +46,8 @@ type Daemon struct {
 	warmed   warmed
 	manager  *systemd.Notifier // nil: there is none
 	watchdog time.Duration     // within which manager wants to hear that the server is alive; 0: never
-	passed   *netx.Passed      // sockets that it has handed on, until Start
+	passed   *netx.Passed      // sockets that it, or the process before, has handed on, until Start
+	next     succession
 
 	reloading  sync.Mutex // held by who changes what is in force, and what is below
 	listening  []listening
@@ -83,6 +89,7 @@ func New(cfg config.Config, log *slog.Logger) (*Daemon, error) {
 		d.Close()
 		return nil, err
 	}
+	d.next.superseded = make(chan struct{})
 	d.life.hastens = [2]chan struct{}{make(chan struct{}), make(chan struct{})}
 	d.tellHealth(Starting)
 	d.OnState(d.tellHealth)
@@ -103,16 +110,20 @@ func (d *Daemon) Close() {
 	d.cancel()
 }
 
-// Run serves until ctx ends. Then it drains, for drain.delay, stops accepting, lets
-// the queries in flight finish, and returns. Its error is that of starting or of
+// Run serves until ctx ends, or another process has taken over. Then it drains, for
+// drain.delay, unless another serves, stops accepting, lets the queries in flight
+// finish, and returns. Its error is that of starting or of
 // stopping; that queries had to be abandoned when the time was up is none, but is
 // logged.
 func (d *Daemon) Run(ctx context.Context) error {
 	if err := d.Start(); err != nil {
 		return err
 	}
-	<-ctx.Done()
-	d.awaitDrain()
+	select {
+	case <-ctx.Done():
+		d.awaitDrain()
+	case <-d.next.superseded: // clients are served by another process
+	}
 	timeout := d.cfg().Limits.DrainTimeout
 	d.log.Info("stopping", "drain_timeout", timeout)
 	finish, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), timeout, errTooLate)
@@ -151,13 +162,14 @@ func (d *Daemon) Start() error {
 	d.limitMemory()
 	d.dropPassed(&p.Config)
 	opened, err := d.open(d.ctx, &p.Config, nil)
-	if err == nil {
-		err = d.control.open(d.ctx, d)
+	if err == nil && d.next.heir == nil {
+		err = d.openLocal(&p.Config)
 	}
 	if err == nil {
-		d.admin, err = d.openAdmin(d.ctx, p.Config.Admin)
+		err = d.mayServe()
 	}
 	if err != nil {
+		d.renounce()
 		opened.close()
 		return errors.Join(err, d.shutdown(d.ctx))
 	}
@@ -176,6 +188,7 @@ func (d *Daemon) Start() error {
 	d.passed = nil
 	close(d.started)
 	d.become(Ready, Starting)
+	d.succeed()
 	d.control.start(d.log)
 	d.startAdmin()
 	d.log.Info("ready", "listen", d.where(), "took", time.Since(begun).Round(time.Microsecond))

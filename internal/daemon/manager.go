@@ -36,7 +36,7 @@ func (d *Daemon) Manage() error {
 
 // tell tells the manager. That it cannot be told changes nothing for clients.
 func (d *Daemon) tell(assignments ...string) {
-	if err := d.manager.Notify(assignments...); err != nil {
+	if err := d.notifier().Notify(assignments...); err != nil {
 		d.log.Warn("cannot tell the service manager", "error", err)
 	}
 }
@@ -59,7 +59,7 @@ func (d *Daemon) store(list []listening) {
 		if len(l.sockets) == 0 {
 			continue
 		}
-		if err := d.manager.Store(l.storedAs(), l.sockets...); err != nil {
+		if err := d.notifier().Store(l.storedAs(), l.sockets...); err != nil {
 			d.log.Warn("cannot leave sockets with the service manager: a restart will lose queries", "listen", l.endpoint, "error", err)
 		}
 	}
@@ -67,7 +67,7 @@ func (d *Daemon) store(list []listening) {
 
 // unstore takes back what store has left.
 func (d *Daemon) unstore(l listening) {
-	if err := d.manager.Forget(l.storedAs()); err != nil {
+	if err := d.notifier().Forget(l.storedAs()); err != nil {
 		d.log.Warn("cannot take sockets back from the service manager", "listen", l.endpoint, "error", err)
 	}
 }
@@ -168,9 +168,13 @@ func (d *Daemon) dropPassed(cfg *config.Config) {
 	d.log.Warn("sockets were handed on that are not configured: they are closed", "sockets", dropped)
 	var err error
 	for _, u := range dropped {
+		if d.next.heir != nil {
+			d.next.forget = append(d.next.forget, u.Name) // the manager listens to the server before
+			continue
+		}
 		err = errors.Join(err, d.manager.Forget(u.Name))
 	}
-	if err = errors.Join(err, d.manager.Barrier(managerTime)); err != nil {
+	if err = errors.Join(err, d.notifier().Barrier(managerTime)); err != nil {
 		d.log.Warn("cannot take sockets back from the service manager", "error", err)
 	}
 }

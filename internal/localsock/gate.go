@@ -64,3 +64,20 @@ func Admitted(ctx context.Context) bool {
 	c, ok := ctx.Value(peerKey{}).(*conn)
 	return ok && c.admitted
 }
+
+// Peer returns the ID of the process at the other end of the connection that ctx
+// is of, as it was when it connected; 0: it cannot be seen from here.
+func Peer(ctx context.Context) (pid int) {
+	if c, ok := ctx.Value(peerKey{}).(*conn); ok {
+		return int(c.who.pid)
+	}
+	return 0
+}
+
+// Unix returns the socket below c, which Accept has returned. Close c, not it.
+func Unix(c net.Conn) (socket *net.UnixConn, ok bool) {
+	if c, ok := c.(*conn); ok {
+		return c.UnixConn, true
+	}
+	return nil, false
+}

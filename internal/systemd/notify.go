@@ -44,6 +44,9 @@ func Reloading() string {
 	return fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", monotonic().Microseconds())
 }
 
+// MainPID says that another process is the service's main one from now on.
+func MainPID(pid int) string { return fmt.Sprintf("MAINPID=%d", pid) }
+
 // Status is what people read in `systemctl status`.
 func Status(text string) string { return "STATUS=" + strings.ReplaceAll(text, "\n", " ") }
 
