@@ -36,7 +36,7 @@ type earlyKeys struct {
 func (r *Resolver) wantsKeys(q wire.Question, at authority, w *work) bool {
 	zone := at.cut.Zone
 	switch {
-	case !r.validates(w), w.trace != nil: // a trace tells one thing after the other
+	case !r.validates(w), w.trace != nil && w.trace.inOrder:
 		return false
 	case at.conf != nil, at.failed != nil: // such a zone is met once, and its servers may be anybody
 		return false
@@ -144,7 +144,7 @@ func (r *Resolver) findKeys(ctx context.Context, e *earlyKeys, at authority, w *
 // the one that w is of, which pays for it.
 func (w *work) beside(q wire.Question) *work {
 	path := append(slices.Clone(w.path), q)
-	return &work{limits: Limits{Queries: earlyQueries, Bytes: w.limits.Bytes, Depth: len(path)}, path: path, payer: w}
+	return &work{limits: Limits{Queries: earlyQueries, Bytes: w.limits.Bytes, Depth: len(path)}, path: path, payer: w, trace: w.trace}
 }
 
 // pauses reports whether w is to stop short of asking the server at index i of

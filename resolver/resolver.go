@@ -288,6 +288,9 @@ type Query struct {
 	// Fleet is how long the question may wait for [Options.Fleet] in all; 0: it is
 	// not asked.
 	Fleet time.Duration
+
+	// Record is told of each step; nil: nobody is.
+	Record *Recording
 }
 
 // Resolve answers q. Its error is an [*ede.Error], or wraps one. It ends when
@@ -302,7 +305,9 @@ func (r *Resolver) Resolve(ctx context.Context, q Query) (*Answer, error) {
 	}
 	if err != nil {
 		r.stats.failures.Add(1)
-		return nil, explain(ctx, q.Question, err)
+		err = explain(ctx, q.Question, err)
+		w.tell(moment{step: StepFailure, question: q.Question, err: err})
+		return nil, err
 	}
 	ans.Queries = w.sent()
 	if q.CD { // what is remembered may have been proven, but nobody was to look

@@ -3,8 +3,10 @@ package resolver
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/miekg/dns"
@@ -44,47 +46,224 @@ type Event struct {
 	Detail   string        `json:"detail,omitempty"`
 }
 
-// trace collects the events of one resolution. A nil trace is off.
+// What returns all that e says but for its step and when it was, for people.
+func (e *Event) What() string {
+	var b strings.Builder
+	for _, word := range []string{e.Zone, e.Server, e.Question} {
+		if word != "" {
+			b.WriteString(" " + word)
+		}
+	}
+	if e.Step == StepQuery {
+		fmt.Fprintf(&b, "  rtt %.3f ms of %d ms, %d octets", milliseconds(e.RTT), e.Timeout.Milliseconds(), e.Octets)
+	}
+	if e.Detail != "" {
+		fmt.Fprintf(&b, "  (%s)", e.Detail)
+	}
+	return b.String()
+}
+
+// String returns e on one line.
+func (e Event) String() string {
+	return fmt.Sprintf("%.3f ms %s%s", milliseconds(e.At), e.Step, e.What())
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// moment is an [Event] before it is put into words, which is done of those alone
+// that somebody reads. It holds nothing of a message.
+type moment struct {
+	at       time.Duration
+	depth    int
+	step     Step
+	question wire.Question
+	name     wire.Name // the zone, or what an alias is of
+	server   netip.AddrPort
+	timeout  time.Duration
+	rtt      time.Duration
+	octets   int
+	counts   [3]uint16 // of a query: answer, authority, additional. Of a zone: addresses, servers to look up
+	rcode    wire.Rcode
+	verdict  Verdict
+	trust    rrset.Trust
+	marks    marks
+	word     string // one of few, or what an error says anyway
+	err      error
+}
+
+// marks are what a query was like, and its answer.
+type marks uint8
+
+const (
+	overTLS marks = 1 << iota
+	overTCP
+	withoutEDNS
+	authoritative
+	recursive
+	answered // there are an rcode and counts
+)
+
+// event puts m into words.
+func (m *moment) event() Event {
+	e := Event{At: m.at, Depth: m.depth, Step: m.step}
+	if m.question.Name != "" {
+		e.Question = m.question.String()
+	}
+	if m.name != "" && (m.step != StepVerdict && m.step != StepMemory || m.verdict == Referral) {
+		e.Zone = m.name.String()
+	}
+	switch m.step {
+	case StepZone:
+		if m.word != "" {
+			e.Detail = fmt.Sprintf("%s; %d addresses known, %d servers to look up", m.word, m.counts[0], m.counts[1])
+		}
+	case StepQuery:
+		e.Server, e.Timeout, e.RTT, e.Octets = m.server.String(), m.timeout, m.rtt, m.octets
+		e.Detail = m.exchange()
+	case StepVerdict, StepMemory:
+		e.Detail = m.meaning()
+	case StepTrust:
+		e.Detail = m.proof()
+	case StepFailure:
+		e.Detail = m.err.Error()
+	case StepQuestion, StepLookup:
+	}
+	return e
+}
+
+// exchange says how a server was asked, and what came back.
+func (m *moment) exchange() string {
+	var words []string
+	say := func(mark marks, word string) {
+		if m.marks&mark != 0 {
+			words = append(words, word)
+		}
+	}
+	say(overTLS, "TLS")
+	say(overTCP, "TCP")
+	say(withoutEDNS, "without EDNS")
+	if m.marks&answered != 0 {
+		words = append(words, m.rcode.String())
+		say(authoritative, "aa")
+		say(recursive, "ra")
+		words = append(words, fmt.Sprintf("%d answer, %d authority, %d additional", m.counts[0], m.counts[1], m.counts[2]))
+	} else {
+		words = append(words, m.err.Error())
+	}
+	return strings.Join(words, ", ")
+}
+
+// meaning says what an answer was taken to mean.
+func (m *moment) meaning() string {
+	switch m.verdict {
+	case Lame:
+		return "of no help: " + m.word
+	case Positive:
+		return "the data"
+	case Negative:
+		return "denied: " + m.rcode.String()
+	case Referral:
+		return fmt.Sprintf("referral to %d servers", m.counts[0])
+	case Alias:
+		return "alias of " + m.name.String()
+	}
+	return ""
+}
+
+// proof says what was proven of a zone's keys.
+func (m *moment) proof() string {
+	text := m.trust.String()
+	if m.trust == rrset.Secure {
+		text = fmt.Sprintf("%v, %d keys", m.trust, m.counts[0])
+	}
+	if m.err != nil {
+		text += ": " + m.err.Error()
+	}
+	return text
+}
+
+// trace collects the steps of one resolution. A nil trace is off.
 type trace struct {
-	begun time.Time
-	tell  func(Event)
+	begun   time.Time
+	note    func(moment) // by one goroutine at a time
+	inOrder bool         // one thing is done after the other, so that it can be told, though it take longer
+
+	mu sync.Mutex
 }
 
 // Trace is Resolve, and tells what it does. tell is called in order, by one
 // goroutine at a time, and must not block.
 func (r *Resolver) Trace(ctx context.Context, q Query, tell func(Event)) (*Answer, error) {
 	w := r.work(q)
-	w.trace = &trace{time.Now(), tell}
+	w.trace = &trace{begun: time.Now(), inOrder: true, note: func(m moment) { tell(m.event()) }}
 	ans, err := r.resolve(ctx, q.Question, w)
 	if err != nil {
 		err = explain(ctx, q.Question, err)
-		w.tell(Event{Step: StepFailure, Question: q.String(), Detail: err.Error()})
+		w.tell(moment{step: StepFailure, question: q.Question, err: err})
 		return nil, err
 	}
 	return ans, nil
 }
 
-// tell passes e on with its time and depth, if anybody listens.
-func (w *work) tell(e Event) {
-	if w.trace == nil {
+// keptSteps is how many steps of each end of a resolution a [Recording] keeps.
+const keptSteps = 32
+
+// Recording keeps the steps of one resolution (see [Query]), for who wants to know
+// afterwards why it took so long. What it costs is to note them: they are put into
+// words when somebody asks.
+type Recording struct {
+	trace trace
+	steps []moment // the first ones, and then a ring of the last
+	told  int
+}
+
+// NewRecording returns a Recording that begins now.
+func NewRecording() *Recording {
+	r := new(Recording)
+	r.trace.begun, r.trace.note = time.Now(), r.keep
+	return r
+}
+
+// keep takes one step.
+func (r *Recording) keep(m moment) {
+	switch at := r.told - 2*keptSteps; {
+	case at < 0:
+		r.steps = append(r.steps, m)
+	default:
+		r.steps[keptSteps+at%keptSteps] = m
+	}
+	r.told++
+}
+
+// Events returns the steps in order, and how many were left out in the middle.
+func (r *Recording) Events() (list []Event, omitted int) {
+	r.trace.mu.Lock()
+	defer r.trace.mu.Unlock()
+	omitted = max(r.told-2*keptSteps, 0)
+	for i := range r.steps {
+		if i >= keptSteps {
+			i = keptSteps + (i+omitted)%keptSteps
+		}
+		list = append(list, r.steps[i].event())
+	}
+	return list, omitted
+}
+
+// tell passes m on with its time and depth, if anybody listens.
+func (w *work) tell(m moment) {
+	t := w.trace
+	if t == nil {
 		return
 	}
-	w.mu.Lock() // a late server is overtaken by another goroutine
-	defer w.mu.Unlock()
-	e.At, e.Depth = time.Since(w.trace.begun), max(len(w.path), 1)
-	w.trace.tell(e)
+	t.mu.Lock() // a late server is overtaken by another goroutine, and keys are asked for early by one
+	defer t.mu.Unlock()
+	m.at, m.depth = time.Since(t.begun), max(len(w.path), 1)
+	t.note(m)
 }
 
 // tellStep tells of a question, for the sake of zone if that is not "".
 func (w *work) tellStep(step Step, q wire.Question, zone wire.Name) {
-	if w.trace == nil {
-		return
-	}
-	e := Event{Step: step, Question: q.String()}
-	if zone != "" {
-		e.Zone = zone.String()
-	}
-	w.tell(e)
+	w.tell(moment{step: step, question: q, name: zone})
 }
 
 // tellZone tells whose servers are about to be asked what.
@@ -99,10 +278,7 @@ func (w *work) tellZone(q wire.Question, s *search) {
 			kind = "forward"
 		}
 	}
-	w.tell(Event{
-		Step: StepZone, Zone: s.cut.Zone.String(), Question: q.String(),
-		Detail: fmt.Sprintf("%s; %d addresses known, %d servers to look up", kind, len(s.tries), len(s.glueless)),
-	})
+	w.tell(moment{step: StepZone, question: q, name: s.cut.Zone, word: kind, counts: [3]uint16{uint16(len(s.tries)), uint16(len(s.glueless))}})
 }
 
 // tellQuery tells how a server was asked, and what came back.
@@ -110,30 +286,27 @@ func (w *work) tellQuery(req exchange.Request, resp exchange.Response, err error
 	if w.trace == nil {
 		return
 	}
-	e := Event{
-		Step: StepQuery, Question: req.Question.String(), Server: req.Server.String(),
-		Timeout: req.Timeout, RTT: resp.RTT, Octets: resp.Size,
+	m := moment{
+		step: StepQuery, question: req.Question, server: req.Server,
+		timeout: req.Timeout, rtt: resp.RTT, octets: resp.Size, err: err,
 	}
-	var words []string
-	say := func(yes bool, word string) {
+	mark := func(yes bool, which marks) {
 		if yes {
-			words = append(words, word)
+			m.marks |= which
 		}
 	}
-	say(req.TLS != nil, "TLS")
-	say(req.TLS == nil && (req.TCP || resp.TCP), "TCP")
-	say(req.Bare, "without EDNS")
-	if err != nil {
-		words = append(words, err.Error())
-	} else {
-		m := resp.Msg
-		words = append(words, wire.Rcode(m.Rcode).String())
-		say(m.Authoritative, "aa")
-		say(m.RecursionAvailable, "ra")
-		words = append(words, fmt.Sprintf("%d answer, %d authority, %d additional", len(m.Answer), len(m.Ns), len(m.Extra)))
+	mark(req.TLS != nil, overTLS)
+	mark(req.TLS == nil && (req.TCP || resp.TCP), overTCP)
+	mark(req.Bare, withoutEDNS)
+	if err == nil {
+		msg := resp.Msg
+		m.rcode = wire.Rcode(msg.Rcode)
+		mark(true, answered)
+		mark(msg.Authoritative, authoritative)
+		mark(msg.RecursionAvailable, recursive)
+		m.counts = [3]uint16{uint16(len(msg.Answer)), uint16(len(msg.Ns)), uint16(len(msg.Extra))} // as wide as in a header
 	}
-	e.Detail = strings.Join(words, ", ")
-	w.tell(e)
+	w.tell(m)
 }
 
 // tellVerdict tells what rep means.
@@ -141,21 +314,15 @@ func (w *work) tellVerdict(step Step, q wire.Question, rep *reply) {
 	if w.trace == nil {
 		return
 	}
-	e := Event{Step: step, Question: q.String()}
+	m := moment{step: step, question: q, verdict: rep.Verdict, rcode: rep.Rcode, word: rep.Why}
 	switch rep.Verdict {
-	case Lame:
-		e.Detail = "of no help: " + rep.Why
-	case Positive:
-		e.Detail = "the data"
-	case Negative:
-		e.Detail = "denied: " + rep.Rcode.String()
 	case Referral:
-		e.Zone = rep.Cut.Zone.String()
-		e.Detail = fmt.Sprintf("referral to %d servers", len(rep.Cut.Servers))
+		m.name, m.counts[0] = rep.Cut.Zone, uint16(len(rep.Cut.Servers))
 	case Alias:
-		e.Detail = "alias of " + rep.Target.String()
+		m.name = rep.Target
+	case Lame, Positive, Negative:
 	}
-	w.tell(e)
+	w.tell(m)
 }
 
 // tellLink tells what was proven of a zone's keys.
@@ -163,14 +330,7 @@ func (w *work) tellLink(l *rrset.Link) {
 	if w.trace == nil {
 		return
 	}
-	e := Event{Step: StepTrust, Zone: l.Zone.String(), Detail: l.Trust.String()}
-	if l.Trust == rrset.Secure {
-		e.Detail = fmt.Sprintf("%v, %d keys", l.Trust, len(l.Keys))
-	}
-	if l.Err != nil {
-		e.Detail += ": " + l.Err.Error()
-	}
-	w.tell(e)
+	w.tell(moment{step: StepTrust, name: l.Zone, trust: l.Trust, counts: [3]uint16{uint16(len(l.Keys))}, err: l.Err})
 }
 
 // Lines returns the records of a, one a line in the form of a zone file, as they

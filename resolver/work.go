@@ -52,6 +52,9 @@ func (r *Resolver) work(q Query) *work {
 	w := &work{limits: r.opt.Limits, until: q.Until, fleet: q.Fleet, cd: q.CD, budget: *dnssec.NewBudget(), counts: &r.stats}
 	w.budget.Iterations = r.opt.NSEC3Iterations
 	w.path = w.first[:0]
+	if q.Record != nil {
+		w.trace = &q.Record.trace
+	}
 	return w
 }
 

@@ -105,19 +105,7 @@ func writeEvent(out *bytes.Buffer, e resolver.Event, asJSON bool) {
 		out.Write(append(line, '\n'))
 		return
 	}
-	fmt.Fprintf(out, "%9.3f ms  %s%-9s", float64(e.At.Microseconds())/1000, strings.Repeat("  ", e.Depth-1), e.Step)
-	for _, word := range []string{e.Zone, e.Server, e.Question} {
-		if word != "" {
-			fmt.Fprintf(out, " %s", word)
-		}
-	}
-	if e.Step == resolver.StepQuery {
-		fmt.Fprintf(out, "  rtt %.3f ms of %d ms, %d octets", float64(e.RTT.Microseconds())/1000, e.Timeout.Milliseconds(), e.Octets)
-	}
-	if e.Detail != "" {
-		fmt.Fprintf(out, "  (%s)", e.Detail)
-	}
-	out.WriteByte('\n')
+	fmt.Fprintf(out, "%9.3f ms  %s%-9s%s\n", float64(e.At.Microseconds())/1000, strings.Repeat("  ", e.Depth-1), e.Step, e.What())
 }
 
 // writeAnswer writes what was found.

@@ -394,6 +394,21 @@ type Log struct {
 	Level Level `yaml:"level"`
 	// The form of a message: `text` is for people, `json` for programs.
 	Format Format `yaml:"format" reload:"restart"`
+	// Questions that take long to resolve: what was asked meanwhile, of whom, and
+	// what came back.
+	SlowResolutions SlowResolutions `yaml:"slow_resolutions"`
+}
+
+// SlowResolutions configures what is written of questions that take long to
+// resolve. It has the names that clients ask for.
+type SlowResolutions struct {
+	// A question that has taken so long is written with every step, as `shirube
+	// trace` prints them, and is an exemplar of the metric
+	// `shirube_resolution_seconds`. `0`: none is.
+	LongerThan time.Duration `yaml:"longer_than" range:"0..1m"`
+	// At most one is written in so much time; the others are counted. `0`: all
+	// are, which is a lot of a busy server.
+	Interval time.Duration `yaml:"interval" range:"0..1h"`
 }
 
 // Level is a severity of log messages.

@@ -89,7 +89,7 @@ func Default() Config {
 		},
 		Limits:  defaultLimits(),
 		Dnstap:  Dnstap{Version: true, Outputs: []DnstapOutput{}},
-		Log:     Log{Level: LevelInfo, Format: FormatText},
+		Log:     Log{Level: LevelInfo, Format: FormatText, SlowResolutions: SlowResolutions{Interval: 10 * time.Second}},
 		Control: Control{Enabled: true},
 		Admin:   Admin{Enabled: true, Listen: []AdminListener{}},
 		Health:  defaultHealth(),

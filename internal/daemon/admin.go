@@ -123,7 +123,7 @@ func (d *Daemon) snapshot() metrics.Snapshot {
 	m := metrics.Snapshot{
 		Version: d.Version, Started: d.control.begun,
 		Ready: p.Health.Ready(now), Causes: p.Health.Causes(),
-		UDP: s.UDP, Streams: streams(&s), Slots: s.Slots, Frontend: s.Frontend, Discovery: s.Discovery, Shared: s.Shared, WarmStart: metrics.WarmStart(s.WarmStart),
+		UDP: s.UDP, Streams: streams(&s), Slots: s.Slots, Frontend: s.Frontend, Exemplars: p.Frontend.Exemplars(), Discovery: s.Discovery, Shared: s.Shared, WarmStart: metrics.WarmStart(s.WarmStart),
 		Answers: s.Answers, Memory: s.Memory, MemoryLimit: int64(p.Config.Cache.RRsetsSize),
 		Resolver: s.Resolver, Upstream: s.Upstream, Dnstap: s.Dnstap,
 		Webs:  []metrics.Web{metrics.NewWeb(wire.DoH, &s.DoH.WebCounts), metrics.NewWeb(wire.DoH3, &s.DoH3.WebCounts)},

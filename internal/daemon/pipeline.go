@@ -169,6 +169,7 @@ func (p *Pipeline) build(before *Pipeline) error {
 		ClientTimeout: clientTimeout(cfg.Cache.ServeStale),
 
 		Sharing: sharing(cfg, p.Shared, p.zones, p.Memory),
+		Slow:    frontend.Slow{After: cfg.Log.SlowResolutions.LongerThan, Interval: cfg.Log.SlowResolutions.Interval},
 	}
 	if before != nil {
 		p.Frontend, err = before.Frontend.With(opt)

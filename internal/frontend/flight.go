@@ -16,7 +16,8 @@ import (
 // work. The work runs under the server's context, not under a caller's: that
 // the first of them gives up is no reason to let the others down.
 type flights[K comparable, V any] struct {
-	server context.Context // ends when the server does
+	server context.Context                 // ends when the server does
+	ended  func(val V, took time.Duration) // told of each flight's end, after those who waited for it; nil: nobody is
 
 	mu       sync.Mutex
 	m        map[K]*flight[V]
@@ -145,7 +146,8 @@ func (f *flight[V]) awaited() {
 func (f *flights[K, V]) lead(k K, fl *flight[V], work func() V) {
 	defer f.wg.Done()
 	defer func() {
-		f.took.Observe(time.Since(fl.begun))
+		took := time.Since(fl.begun)
+		f.took.Observe(took)
 		f.mu.Lock()
 		delete(f.m, k)
 		f.mu.Unlock()
@@ -154,6 +156,9 @@ func (f *flights[K, V]) lead(k K, fl *flight[V], work func() V) {
 		}
 		if fl.done != nil {
 			close(fl.done)
+		}
+		if f.ended != nil {
+			f.ended(fl.val, took)
 		}
 	}()
 	fl.val = work()

@@ -59,6 +59,7 @@ type Options struct {
 	ClientTimeout time.Duration
 
 	Sharing Sharing // of answers with other servers; default: none
+	Slow    Slow    // resolutions that the log tells of; default: none
 }
 
 // Frontend answers queries. It implements [transport.Handler].
@@ -76,6 +77,7 @@ type traffic struct {
 	refresher   refresher
 	sharing     sharing
 	asked       popularity
+	slow        slowness
 	counts      counters
 	generations atomic.Uint32 // the last one made
 	current     atomic.Uint32 // the last one in force
@@ -98,6 +100,7 @@ func New(opt Options) (*Frontend, error) {
 	t := new(traffic)
 	t.refresher.queue = make(chan due, maxRefreshQueue)
 	t.asked.salt = uint16(rand.Uint32())
+	t.flights.ended = func(out *outcome, took time.Duration) { out.ended(took) }
 	t.flights.server, t.cancel = context.WithCancel(context.Background())
 	f, err := build(opt, t)
 	if err != nil {
@@ -393,7 +396,7 @@ func (f *Frontend) respond(buf []byte, q *wire.Query, out *outcome) []byte {
 // on after until, and remembers what came of it, so that who asks from now on
 // finds it in memory. What the fleet knows already need not be resolved.
 func (f *Frontend) resolve(server context.Context, k flightKey, until time.Time) (out *outcome) {
-	out = &outcome{f: f, k: k, sought: f.opt.Clock.Now()}
+	out = &outcome{f: f, k: k, sought: f.opt.Clock.Now(), steps: f.opt.Slow.recording()}
 	defer func() {
 		if p := recover(); p != nil { // one question's trouble is not everybody's
 			f.counts.of(nil).panics.Add(1)
@@ -408,7 +411,7 @@ func (f *Frontend) resolve(server context.Context, k flightKey, until time.Time)
 	if borrowed {
 		return out
 	}
-	ans, err := f.opt.Resolver.Resolve(&out.ctx, resolver.Query{Question: k.q, CD: k.cd, Until: until, Fleet: out.patience})
+	ans, err := f.opt.Resolver.Resolve(&out.ctx, resolver.Query{Question: k.q, CD: k.cd, Until: until, Fleet: out.patience, Record: out.steps})
 	out.at = f.opt.Clock.Now()
 	if err == nil {
 		out.ans = ans

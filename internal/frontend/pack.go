@@ -31,6 +31,7 @@ type outcome struct {
 	patience time.Duration // how long it may still wait for the fleet
 	expired  time.Time     // when it did, if it came from the fleet
 
+	steps *resolver.Recording // nil: nothing is kept of them
 	forms [2]form
 	ctx   deadline.Context // of the resolution
 }

@@ -77,6 +77,9 @@ type Stats struct {
 	Reasons [NumReasons]uint64 // responses with an Extended DNS Error, by its code (RFC 8914), to clients without EDNS too
 	Took    hist.Snapshot      // how long flights took: resolutions, whoever waited for them
 
+	Slow     uint64 // resolutions that took longer than what the log is told of
+	SlowTold uint64 // of them, that it was told of
+
 	Shared Shares // of what the fleet shares
 
 	ShedFlights uint64 // turned away: too many questions being resolved
@@ -140,6 +143,7 @@ func (f *Frontend) Stats() Stats {
 	}
 	r := &f.refresher
 	s.Refreshed, s.RefreshFailed, s.RefreshDropped = r.renewed.Load(), r.failed.Load(), r.dropped.Load()
+	s.Slow, s.SlowTold = f.slow.seen.Load(), f.slow.told.Load()
 	s.Shared = f.sharing.stats()
 	fl := f.flights.stats()
 	s.Took = f.flights.took.Snapshot()

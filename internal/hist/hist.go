@@ -28,8 +28,8 @@ func Bound(i int) time.Duration {
 	return 3 * (time.Microsecond / 2) << (i / 2)
 }
 
-// index returns the bucket of d.
-func index(d time.Duration) int {
+// Index returns the bucket of d, NumBounds for that without a bound.
+func Index(d time.Duration) int {
 	if d <= time.Microsecond {
 		return 0
 	}
@@ -52,7 +52,7 @@ type Histogram struct {
 // as none at all.
 func (h *Histogram) Observe(d time.Duration) {
 	d = max(d, 0)
-	h.counts[index(d)].Add(1)
+	h.counts[Index(d)].Add(1)
 	h.sum.Add(int64(d))
 }
 

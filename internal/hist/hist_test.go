@@ -28,7 +28,7 @@ func TestDurationsAreInTheBucketOfTheirBound(t *testing.T) {
 		for want < NumBounds && d > Bound(want) {
 			want++
 		}
-		if got := index(d); got != want {
+		if got := Index(d); got != want {
 			t.Errorf("%v is in bucket %d; want %d", d, got, want)
 		}
 	}
@@ -89,7 +89,7 @@ func TestSnapshotsAddUp(t *testing.T) {
 	b.Observe(time.Second)
 	s := a.Snapshot()
 	s.Add(b.Snapshot())
-	if s.Count() != 3 || s.Sum() != 2*time.Second+time.Millisecond || s.Bucket(index(time.Second)) != 2 {
+	if s.Count() != 3 || s.Sum() != 2*time.Second+time.Millisecond || s.Bucket(Index(time.Second)) != 2 {
 		t.Errorf("%v with sum %v", s, s.Sum())
 	}
 }

@@ -81,7 +81,16 @@ func answerMetrics() []Metric {
 		{
 			"shirube_resolution_seconds", Histogram, nil,
 			"How long a question took to resolve, for whomever and with whatever outcome",
-			func(s *Snapshot, e *emitter) { e.histogram(s.Frontend.Took) },
+			func(s *Snapshot, e *emitter) { e.exemplified(s.Frontend.Took, s.Exemplars) },
+		},
+		{
+			"shirube_slow_resolutions_total", Counter,
+			[]string{"log"},
+			"Questions that took longer to resolve than `log.slow_resolutions.longer_than`: those that the log was `told` of with all steps, and those that were too many, `untold`",
+			func(s *Snapshot, e *emitter) {
+				e.count(s.Frontend.SlowTold, "told")
+				e.count(s.Frontend.Slow-min(s.Frontend.SlowTold, s.Frontend.Slow), "untold")
+			},
 		},
 		{
 			"shirube_resolution_panics_total", Counter, nil,

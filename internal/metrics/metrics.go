@@ -45,6 +45,8 @@ type Snapshot struct {
 	Slots    transport.SlotsStats
 	Frontend frontend.Stats
 
+	Exemplars []frontend.Exemplar // of Frontend.Took
+
 	Discovery discovery.Stats
 
 	Answers     cache.AnswersStats
@@ -163,14 +165,33 @@ func (e *emitter) add(value float64, labels ...string) {
 func (e *emitter) count(n uint64, labels ...string) { e.add(float64(n), labels...) }
 
 // histogram gives one histogram, in seconds.
-func (e *emitter) histogram(s hist.Snapshot, labels ...string) {
+func (e *emitter) histogram(s hist.Snapshot, labels ...string) { e.to <- e.buckets(s, labels...) }
+
+// exemplified gives one histogram with exemplars, whose IDs the log knows. That of
+// a duration which the snapshot has not counted yet is left out.
+func (e *emitter) exemplified(s hist.Snapshot, exemplars []frontend.Exemplar) {
+	var list []prometheus.Exemplar
+	for _, x := range exemplars {
+		if s.Bucket(hist.Index(x.Took)) > 0 {
+			list = append(list, prometheus.Exemplar{Value: x.Took.Seconds(), Labels: prometheus.Labels{"id": x.ID}, Timestamp: x.At})
+		}
+	}
+	h := e.buckets(s)
+	if len(list) > 0 {
+		h = prometheus.MustNewMetricWithExemplars(h, list...)
+	}
+	e.to <- h
+}
+
+// buckets returns s as one histogram.
+func (e *emitter) buckets(s hist.Snapshot, labels ...string) prometheus.Metric {
 	buckets := make(map[float64]uint64, hist.NumBounds)
 	var total uint64
 	for i := range hist.NumBounds {
 		total += s.Bucket(i)
 		buckets[hist.Bound(i).Seconds()] = total
 	}
-	e.to <- prometheus.MustNewConstHistogram(e.desc, s.Count(), s.Sum().Seconds(), buckets, labels...)
+	return prometheus.MustNewConstHistogram(e.desc, s.Count(), s.Sum().Seconds(), buckets, labels...)
 }
 
 // collector implements [prometheus.Collector].

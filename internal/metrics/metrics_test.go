@@ -20,6 +20,7 @@ import (
 	"shirube/cache/shared"
 	"shirube/dnstap"
 	"shirube/internal/certs"
+	"shirube/internal/frontend"
 	"shirube/internal/health"
 	"shirube/internal/hist"
 	"shirube/internal/wire"
@@ -224,6 +225,44 @@ func TestScrapeSaysWhatTheSnapshotHolds(t *testing.T) {
 		if !strings.Contains(got, want) {
 			t.Errorf("without %s", want)
 		}
+	}
+}
+
+// TestExemplarsNameLinesOfTheLog asks as Prometheus does that wants exemplars.
+func TestExemplarsNameLinesOfTheLog(t *testing.T) {
+	s := full()
+	var h hist.Histogram
+	for _, d := range []time.Duration{time.Millisecond, 3 * time.Second, time.Minute} {
+		h.Observe(d)
+	}
+	s.Frontend.Took = h.Snapshot()
+	s.Exemplars = []frontend.Exemplar{
+		{ID: "0123456789abcdef", Took: 3 * time.Second, At: time.Unix(1_700_000_000, 0)},
+		{ID: "00000000000000aa", Took: time.Minute, At: time.Unix(1_700_000_001, 0)},
+		{ID: "ended-meanwhile", Took: 500 * time.Millisecond, At: time.Unix(1_700_000_002, 0)},
+	}
+	r, err := New(func() Snapshot { return s })
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody)
+	ask.Header.Set("Accept", "application/openmetrics-text; version=1.0.0")
+	w := httptest.NewRecorder()
+	r.Handler().ServeHTTP(w, ask)
+	got := w.Body.String()
+	for _, want := range []string{
+		`shirube_resolution_seconds_bucket{le="3.145728"} 2 # {id="0123456789abcdef"} 3.0 1.7e+09`,
+		`shirube_resolution_seconds_bucket{le="+Inf"} 3 # {id="00000000000000aa"} 60.0 1.700000001e+09`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("without %s", want)
+		}
+	}
+	if strings.Count(got, " # {") != 2 || strings.Contains(got, "ended-meanwhile") || !strings.HasSuffix(got, "# EOF\n") {
+		t.Errorf("%d exemplars", strings.Count(got, " # {"))
+	}
+	if strings.Contains(scrape(t, s), "0123456789abcdef") {
+		t.Error("who does not know exemplars is given some")
 	}
 }
 
