@@ -10,6 +10,7 @@ import (
 
 	"shirube/internal/ede"
 	"shirube/internal/wire"
+	"shirube/resolver/infra"
 )
 
 // The figures of dead zones (RFC 9520 §3.2: failures are remembered for one
@@ -260,6 +261,12 @@ func (r *Resolver) DeadZones(most int) []DeadZone {
 	}
 	slices.SortFunc(list, func(a, b DeadZone) int { return strings.Compare(string(a.Zone), string(b.Zone)) })
 	return list
+}
+
+// Troubled lists servers that are not asked for a zone now if that can be helped,
+// most at most, those that it came to last first.
+func (r *Resolver) Troubled(most int) []infra.Troubled {
+	return r.infra.Troubled(most, r.opt.Clock.Now())
 }
 
 // common is the types that every server answers for. Servers exist that are

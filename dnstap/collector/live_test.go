@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"shirube/dnstap"
 	"shirube/internal/wire"
@@ -148,5 +149,37 @@ func TestCountsAreMetrics(t *testing.T) {
 	promtool.Stdin = strings.NewReader(text.String())
 	if out, err := promtool.CombinedOutput(); err != nil {
 		t.Errorf("promtool (Debian: prometheus): %v\n%s\n%s", err, out, text.String())
+	}
+}
+
+// TestLatelyForgetsByHalves counts names at times that the frames tell.
+func TestLatelyForgetsByHalves(t *testing.T) {
+	begun := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	l := NewLately(begun)
+	take := func(name string, at time.Time, times int) {
+		m := message(dnstap.ClientQuery, wire.UDP, 0)
+		m.QueryTime = at
+		m.Msg = []byte("\x00\x01\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00" + name + "\x00\x01\x00\x01")
+		for range times {
+			l.Take(frame(t, m))
+		}
+	}
+	take("\x01a\x00", begun, 8)
+	l.Take(frame(t, message(dnstap.ClientResponse, wire.UDP, 0))) // not a query
+	l.Take([]byte("no frame"))
+	take("\x01b\x00", begun.Add(halfLife+time.Second), 3)
+	for _, tt := range []struct {
+		after time.Duration
+		all   uint64
+		want  []TopCount
+	}{
+		{halfLife + 2*time.Second, 7, []TopCount{{Key: "a.", Queries: 4}, {Key: "b.", Queries: 3}}},
+		{3*halfLife + 2*time.Second, 1, []TopCount{{Key: "a.", Queries: 1}}},
+		{time.Hour, 0, nil},
+	} {
+		got := l.Stats(2, begun.Add(tt.after))
+		if got.Queries != tt.all || !slices.Equal(got.Names, tt.want) {
+			t.Errorf("after %v: %+v; want %d, %+v", tt.after, got, tt.all, tt.want)
+		}
 	}
 }

@@ -2,6 +2,9 @@ package collector
 
 import (
 	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"shirube/dnstap"
 	"shirube/internal/topk"
@@ -76,4 +79,72 @@ func topCounts(list []topk.Count, text func(key string) string) []TopCount {
 		out = append(out, TopCount{Key: text(c.Key), Queries: c.Count, Excess: c.Excess})
 	}
 	return out
+}
+
+// halfLife is after how long what came to a [Lately] counts half.
+const halfLife = time.Minute
+
+// maxHalvings is how often counts of 64 bits can be halved before nothing is left.
+const maxHalvings = 64
+
+// Lately finds the names and clients of the last minutes: what came before counts
+// half after each minute. It is safe for concurrent use.
+type Lately struct {
+	top     *Top
+	queries atomic.Uint64 // alike
+
+	mu     sync.Mutex
+	halved time.Time
+}
+
+// NewLately returns a Lately that begins at now.
+func NewLately(now time.Time) *Lately { return &Lately{top: NewTop(topCounters), halved: now} }
+
+// Take counts what frame is about, if that is a query of a client. The frame is
+// borrowed.
+func (l *Lately) Take(frame []byte) {
+	var r dnstap.Record
+	if r.Decode(frame) != nil || r.Type != uint32(dnstap.ClientQuery) { // this process's own are not malformed
+		return
+	}
+	l.age(r.QueryTime)
+	l.queries.Add(1)
+	l.top.Add(&r)
+}
+
+// age has what is old by now count less.
+func (l *Lately) age(now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := int(min(now.Sub(l.halved)/halfLife, maxHalvings))
+	for range n {
+		l.top.Halve()
+		l.queries.Store(l.queries.Load() / 2)
+	}
+	if n > 0 {
+		l.halved = now
+	}
+}
+
+// LatelyStats is what a [Lately] has found. Counts are of queries that were taken,
+// less what is long ago.
+type LatelyStats struct {
+	Queries uint64 `json:"queries"` // of all names and clients
+	TopStats
+}
+
+// Stats returns the first n names and clients at now.
+func (l *Lately) Stats(n int, now time.Time) LatelyStats {
+	l.age(now)
+	s := LatelyStats{l.queries.Load(), l.top.Stats(n)}
+	s.Names, s.Clients = counted(s.Names), counted(s.Clients)
+	return s
+}
+
+// counted returns the entries of list, which is in order, that are left.
+func counted(list []TopCount) []TopCount {
+	for len(list) > 0 && list[len(list)-1].Queries == 0 {
+		list = list[:len(list)-1]
+	}
+	return list
 }

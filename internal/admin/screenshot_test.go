@@ -41,15 +41,31 @@ func TestScreenshots(t *testing.T) {
 		opt.Addresses = []Address{{At: anyPort}}
 		opt.Backend.Metrics, opt.Backend.Status = http.NotFoundHandler(), busy
 	})[0] + "/"
+	browse := func(args ...string) ([]byte, error) {
+		args = append(args, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=120000",
+			"--user-data-dir="+t.TempDir(), "--enable-logging=stderr", at)
+		return exec.CommandContext(t.Context(), "chromium", args...).CombinedOutput()
+	}
+	dom, err := browse("--dump-dom")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, dom)
+	}
+	for _, want := range []string{ // one of each part of the page
+		">ready<", "broken.example.", "expires in 9.", ">doh3<", ">resolution<", ">SERVFAIL<", "p99 ", "% of 1.0 GiB", ">HTTPS<",
+		"www.example.com.", "198.51.100.0", ">slow.example. does not answer<", ">secure<", ">memcached-2<", "ramping, 33.0 % hits",
+		">9 days left<", ">aliases per question<", "points=\"",
+	} {
+		if !strings.Contains(string(dom), want) {
+			t.Errorf("the page does not show %q", want)
+		}
+	}
 	for name, args := range map[string][]string{
-		"light": {"--window-size=1200,1200", "--blink-settings=preferredColorScheme=1"},
-		"dark":  {"--window-size=1200,1200", "--blink-settings=preferredColorScheme=0"},
-		"phone": {"--window-size=500,1500", "--blink-settings=preferredColorScheme=1"},
+		"light": {"--window-size=1200,1680", "--blink-settings=preferredColorScheme=1"},
+		"dark":  {"--window-size=1200,1680", "--blink-settings=preferredColorScheme=0"},
+		"phone": {"--window-size=500,3640", "--blink-settings=preferredColorScheme=1"},
 	} {
 		picture := "../../docs/status-" + name + ".png"
-		args = append(args, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=120000",
-			"--user-data-dir="+t.TempDir(), "--enable-logging=stderr", "--screenshot="+picture, at)
-		out, err := exec.CommandContext(t.Context(), "chromium", args...).CombinedOutput()
+		out, err := browse(append(args, "--screenshot="+picture)...)
 		if err != nil || strings.Contains(string(out), "CONSOLE") { // an error of the script, or of its policy
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}

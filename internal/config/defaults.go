@@ -88,7 +88,7 @@ func Default() Config {
 			DisabledDSDigests:    []Digest{},
 		},
 		Limits:  defaultLimits(),
-		Dnstap:  Dnstap{Version: true, Outputs: []DnstapOutput{}},
+		Dnstap:  defaultDnstap(),
 		Log:     Log{Level: LevelInfo, Format: FormatText, SlowResolutions: SlowResolutions{Interval: 10 * time.Second}},
 		Control: Control{Enabled: true},
 		Admin:   Admin{Enabled: true, Listen: []AdminListener{}},

@@ -19,6 +19,23 @@ type Dnstap struct {
 	// Where to send or write messages. Each output has a queue and a filter of its
 	// own. None: nothing is told, and nothing spent on it.
 	Outputs []DnstapOutput `yaml:"outputs" range:"0..8"`
+	// Who asks most, and for what, on the status page of the admin listener.
+	Top DnstapTop `yaml:"top"`
+}
+
+// DnstapTop configures the names that clients ask for most lately, and the clients
+// that ask most. It costs what an output costs that is told the same queries. The
+// names and addresses are on the status page and in its document, and nowhere else.
+type DnstapTop struct {
+	// Whether to look for them.
+	Enabled bool `yaml:"enabled"`
+	// One in so many queries is looked at.
+	Sample int `yaml:"sample" range:"1..1000000000"`
+	// How many names, and how many clients, are shown.
+	Entries int `yaml:"entries" range:"1..100"`
+	// How much of clients' addresses is shown. Clients with the same prefix, or the
+	// same hash, are one.
+	Privacy DnstapPrivacy `yaml:"privacy"`
 }
 
 // DnstapOutput is one collector, or one series of files.
@@ -155,6 +172,14 @@ type DnstapPrivacy struct {
 	HashKey Secret `yaml:"hash_key"`
 }
 
+// defaultDnstap returns the default of dnstap.
+func defaultDnstap() Dnstap {
+	return Dnstap{
+		Version: true, Outputs: []DnstapOutput{},
+		Top: DnstapTop{Sample: 16, Entries: 10, Privacy: DnstapPrivacy{IPv4Bits: 32, IPv6Bits: 128}},
+	}
+}
+
 // defaults returns what an element of dnstap.outputs is before its keys are read.
 func (DnstapOutput) defaults() any {
 	return DnstapOutput{
@@ -193,9 +218,15 @@ func (d *decoder) dnstap(cfg *Config) {
 			}
 			places[key+place] = path
 		}
-		if o.Privacy.HashKey != "" && !o.Privacy.Hash {
-			d.contradiction("found a hash_key, and false for hash", path+".privacy.hash_key")
-		}
+		d.dnstapPrivacy(&o.Privacy, path+".privacy")
+	}
+	d.dnstapPrivacy(&cfg.Dnstap.Top.Privacy, "dnstap.top.privacy")
+}
+
+// dnstapPrivacy reports a key that is of no use.
+func (d *decoder) dnstapPrivacy(p *DnstapPrivacy, path string) {
+	if p.HashKey != "" && !p.Hash {
+		d.contradiction("found a hash_key, and false for hash", path+".hash_key")
 	}
 }
 

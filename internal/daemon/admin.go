@@ -157,37 +157,6 @@ func (d *Daemon) trusted(p *Pipeline) *metrics.Anchors {
 	return a
 }
 
-// statusDocument is the document of the status page.
-type statusDocument struct {
-	metrics.Status
-	Causes    []admin.Cause `json:"causes"`
-	Listeners []string      `json:"listeners"`
-	Trouble   []deadZone    `json:"trouble"` // zones none of whose servers answers, the first few
-}
-
-// deadZone is a zone none of whose servers answers.
-type deadZone struct {
-	Zone  string    `json:"zone"`
-	Until time.Time `json:"until"` // it is not asked before
-	Why   string    `json:"why"`
-}
-
-// maxTrouble is how many zones are listed.
-const maxTrouble = 8
-
-// statusPage returns the document of the status page.
-func (d *Daemon) statusPage() any {
-	s, now := d.snapshot(), time.Now()
-	doc := statusDocument{Status: s.Status(now), Causes: admin.Causes(s.Causes, now), Listeners: []string{}, Trouble: []deadZone{}}
-	for _, e := range d.where() {
-		doc.Listeners = append(doc.Listeners, e.String())
-	}
-	for _, z := range d.Pipeline().Resolver.DeadZones(maxTrouble) {
-		doc.Trouble = append(doc.Trouble, deadZone{Zone: z.Zone.String(), Until: z.Until, Why: z.Why.Error()})
-	}
-	return doc
-}
-
 // askAgain is how often the root is asked whether it is there, if nothing else
 // was answered.
 const askAgain = 15 * time.Second

@@ -37,7 +37,7 @@ func controlled(t *testing.T, change func(*config.Config, *simnet.Net), test fun
 	}, func(t *testing.T, p *Pipeline, n *simnet.Net) {
 		cfg := &p.Config
 		cfg.Listen = nil
-		tap, err := newTap(cfg, slog.New(slog.DiscardHandler))
+		tap, err := newTap(cfg, nil, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}

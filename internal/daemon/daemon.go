@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"shirube/dnstap"
@@ -35,6 +36,7 @@ type Daemon struct {
 	log      *slog.Logger
 	current  *inForce
 	tap      *dnstap.Tap
+	tapped   atomic.Pointer[tapped] // nil: nobody looks for who asks most
 	upstream *upstream.Client
 	slots    *transport.Slots
 	udp      *transport.UDP
@@ -63,7 +65,8 @@ type Daemon struct {
 // New builds a server from cfg. It reads the files that cfg names, binds
 // nothing and starts nothing.
 func New(cfg config.Config, log *slog.Logger) (*Daemon, error) {
-	tap, err := newTap(&cfg, log)
+	top := nextTapped(&cfg.Dnstap.Top, nil)
+	tap, err := newTap(&cfg, top, log)
 	if err != nil {
 		return nil, err
 	}
@@ -83,6 +86,7 @@ func New(cfg config.Config, log *slog.Logger) (*Daemon, error) {
 		sweeps:  make(chan sweep, maxSweeps),
 		started: make(chan struct{}),
 	}
+	d.tapped.Store(top)
 	d.udp, d.tcp = transport.NewUDP(d.udpOptions(&cfg)), transport.NewTCP(d.tcpOptions(&cfg))
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	if err := d.newSecure(&cfg); err != nil {

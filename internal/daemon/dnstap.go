@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"shirube/dnstap"
+	"shirube/dnstap/collector"
 	"shirube/internal/config"
 )
 
@@ -19,10 +20,39 @@ import (
 // them, whatever the drain's time was.
 const tapGrace = 2 * time.Second
 
+// tapped is what finds out who asks most.
+type tapped struct {
+	conf config.DnstapTop
+	*collector.Lately
+}
+
+// topOutput is the name of the output that leads to it.
+const topOutput = "top"
+
+// nextTapped returns what is to find out who asks most; nil: nothing does. What is
+// there already, before, goes on if it is to do the same.
+func nextTapped(cfg *config.DnstapTop, before *tapped) *tapped {
+	switch {
+	case !cfg.Enabled:
+		return nil
+	case before != nil && before.conf == *cfg:
+		return before
+	}
+	return &tapped{*cfg, collector.NewLately(time.Now())}
+}
+
+// output returns the output that leads to t.
+func (t *tapped) output() dnstap.Output {
+	out := dnstap.Output{Name: topOutput, Take: t.Take, Settings: t.conf}
+	out.Filter.Sample[dnstap.ClientQuery] = uint32(t.conf.Sample) // the configuration has no larger ones
+	out.Privacy = tapPrivacy(&t.conf.Privacy)
+	return out
+}
+
 // newTap returns what collectors are told by. Without any it is off, until a
 // reload brings some. What is said of the version comes with startTap.
-func newTap(cfg *config.Config, log *slog.Logger) (*dnstap.Tap, error) {
-	opt, err := tapOptions(cfg)
+func newTap(cfg *config.Config, top *tapped, log *slog.Logger) (*dnstap.Tap, error) {
+	opt, err := tapOptions(cfg, top)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +66,7 @@ func newTap(cfg *config.Config, log *slog.Logger) (*dnstap.Tap, error) {
 
 // tapOptions translates the configuration of what collectors are told. The
 // version comes later.
-func tapOptions(cfg *config.Config) (dnstap.Options, error) {
+func tapOptions(cfg *config.Config, top *tapped) (dnstap.Options, error) {
 	opt := dnstap.Options{Identity: tapIdentity(cfg)}
 	named := map[string]int{}
 	for i := range cfg.Dnstap.Outputs {
@@ -50,12 +80,16 @@ func tapOptions(cfg *config.Config) (dnstap.Options, error) {
 		}
 		opt.Outputs = append(opt.Outputs, out)
 	}
+	if top != nil {
+		opt.Outputs = append(opt.Outputs, top.output())
+	}
 	return opt, nil
 }
 
 // reloadTap has the collectors be those of the next configuration.
 func (d *Daemon) reloadTap(r *reload) error {
-	opt, err := tapOptions(&r.to.Config)
+	top := nextTapped(&r.to.Config.Dnstap.Top, d.tapped.Load())
+	opt, err := tapOptions(&r.to.Config, top)
 	if err != nil {
 		return err
 	}
@@ -64,7 +98,10 @@ func (d *Daemon) reloadTap(r *reload) error {
 	if err != nil {
 		return err
 	}
-	r.commit(c.Commit)
+	r.commit(func() {
+		c.Commit()
+		d.tapped.Store(top)
+	})
 	return nil
 }
 
@@ -113,15 +150,21 @@ func tapOutput(cfg *config.DnstapOutput) (dnstap.Output, error) {
 			return dnstap.Output{}, fmt.Errorf("tls: %w", err)
 		}
 	}
-	out.Privacy = dnstap.Privacy{Bits4: cfg.Privacy.IPv4Bits, Bits6: cfg.Privacy.IPv6Bits}
-	if cfg.Privacy.Hash {
-		out.Privacy.HashKey = cfg.Privacy.HashKey.Octets()
-		if len(out.Privacy.HashKey) == 0 {
-			out.Privacy.HashKey = make([]byte, dnstap.HashKeyLen)
-			rand.Read(out.Privacy.HashKey) // never fails
+	out.Privacy = tapPrivacy(&cfg.Privacy)
+	return out, nil
+}
+
+// tapPrivacy translates how much of clients' addresses is shown.
+func tapPrivacy(cfg *config.DnstapPrivacy) dnstap.Privacy {
+	p := dnstap.Privacy{Bits4: cfg.IPv4Bits, Bits6: cfg.IPv6Bits}
+	if cfg.Hash {
+		p.HashKey = cfg.HashKey.Octets()
+		if len(p.HashKey) == 0 {
+			p.HashKey = make([]byte, dnstap.HashKeyLen)
+			rand.Read(p.HashKey) // never fails
 		}
 	}
-	return out, nil
+	return p
 }
 
 func tapFilter(cfg *config.DnstapOutput) dnstap.Filter {

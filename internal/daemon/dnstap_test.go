@@ -102,7 +102,7 @@ func TestTapKnowsWhichPolicyActed(t *testing.T) {
 
 func TestTapIsOffWithoutOutputs(t *testing.T) {
 	cfg := config.Default()
-	tap, err := newTap(&cfg, slog.New(slog.DiscardHandler))
+	tap, err := newTap(&cfg, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func TestTapOutputsHaveNamesOfTheirOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opt, err := tapOptions(&cfg)
+	opt, err := tapOptions(&cfg, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +246,7 @@ func TestTapRefusesFilesThatAreNotThere(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := newTap(&cfg, nil); err == nil || !strings.Contains(err.Error(), "dnstap.outputs[0]: ") {
+		if _, err := newTap(&cfg, nil, nil); err == nil || !strings.Contains(err.Error(), "dnstap.outputs[0]: ") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

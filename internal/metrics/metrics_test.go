@@ -228,6 +228,28 @@ func TestScrapeSaysWhatTheSnapshotHolds(t *testing.T) {
 	}
 }
 
+func TestStatusShowsTheFleetsCache(t *testing.T) {
+	s := full()
+	if f := s.Status(time.Now()).Fleet; f != nil {
+		t.Errorf("nothing is shared, and there is %+v", f)
+	}
+	var h hist.Histogram
+	h.Observe(3 * time.Millisecond)
+	s.Shared.Servers = map[string]shared.ServerStats{
+		"memcached-1": {State: shared.Out, Gets: 9, Hits: 4, Late: 2, Took: h.Snapshot()}, "memcached-0": {},
+	}
+	s.Shared.Fleet = shared.FleetStats{Orders: 12, Age: 250 * time.Millisecond, Read: 1, Copies: 2}
+	s.Shared.Skew, s.Frontend.Shared.Saved = 20*time.Millisecond, 77
+	s.WarmStart = WarmStart{Took: time.Second, Done: true}
+	got, want := s.Status(time.Now()).Fleet, FleetStatus{
+		Memcached: []MemcachedStatus{{Name: "memcached-0", State: "in"}, {Name: "memcached-1", State: "out", Lookups: 9, Hits: 4, Late: 2, P99: 0.003072}},
+		Orders:    12, Age: 0.25, Read: 1, Copies: 2, Skew: 0.02, Warm: "complete", Saved: 77,
+	}
+	if got == nil || !reflect.DeepEqual(*got, want) {
+		t.Errorf("found %+v; want %+v", got, want)
+	}
+}
+
 // TestExemplarsNameLinesOfTheLog asks as Prometheus does that wants exemplars.
 func TestExemplarsNameLinesOfTheLog(t *testing.T) {
 	s := full()

@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"shirube/internal/hist"
@@ -37,9 +39,65 @@ type Status struct {
 	Shared   map[string]uint64 `json:"shared"` // look-ups in the shared cache, by what came of them
 	Limits   map[string]uint64 `json:"limits"`
 
+	Fleet *FleetStatus `json:"fleet"` // nil: nothing is shared
+
 	DeadZones int `json:"dead_zones"`
 
 	CertificateExpires int64 `json:"certificate_expires"` // the first one, in Unix seconds; 0: there is none
+}
+
+// FleetStatus is how the cache is that the fleet shares.
+type FleetStatus struct {
+	Memcached []MemcachedStatus `json:"memcached"`
+	Orders    int               `json:"flush_orders"`
+	Age       float64           `json:"flush_list_age_seconds"` // 0: it is not followed
+	Read      int               `json:"flush_copies_read"`
+	Copies    int               `json:"flush_copies"`
+	Skew      float64           `json:"clock_skew_seconds"` // by which a writer's clock was ahead, at most
+	Warm      string            `json:"warm_start"`         // "": there was none
+	Saved     uint64            `json:"saved_queries"`      // to name servers, as far as the average tells
+}
+
+// MemcachedStatus is how one server of it is.
+type MemcachedStatus struct {
+	Name    string  `json:"name"`
+	State   string  `json:"state"`
+	Lookups uint64  `json:"lookups"`
+	Hits    uint64  `json:"hits"`
+	Late    uint64  `json:"late"`
+	P99     float64 `json:"p99_seconds"`
+}
+
+// fleet returns the state of what is shared; nil: nothing is.
+func (s *Snapshot) fleet() *FleetStatus {
+	if len(s.Shared.Servers) == 0 {
+		return nil
+	}
+	f := &s.Shared.Fleet
+	st := &FleetStatus{
+		Orders: f.Orders, Age: f.Age.Seconds(), Read: f.Read, Copies: f.Copies,
+		Skew: s.Shared.Skew.Seconds(), Warm: s.WarmStart.outcome(), Saved: s.Frontend.Shared.Saved,
+	}
+	for name, m := range s.Shared.Servers {
+		st.Memcached = append(st.Memcached, MemcachedStatus{
+			Name: name, State: m.State.String(), Lookups: m.Gets, Hits: m.Hits, Late: m.Late, P99: m.Took.Quantile(0.99).Seconds(),
+		})
+	}
+	slices.SortFunc(st.Memcached, func(a, b MemcachedStatus) int { return strings.Compare(a.Name, b.Name) })
+	return st
+}
+
+// outcome returns a word for what came of w.
+func (w *WarmStart) outcome() string {
+	switch {
+	case w.TimedOut:
+		return "cut"
+	case w.Done:
+		return "complete"
+	case w.Took > 0:
+		return "running"
+	}
+	return ""
 }
 
 // CacheStatus is how full a part of memory is.
@@ -67,6 +125,7 @@ func (s *Snapshot) Status(now time.Time) Status {
 		Shared: map[string]uint64{
 			"hit": s.Shared.Hits, "stale": s.Shared.Stale, "failure": s.Shared.Failures, "miss": s.Shared.Misses, "skipped": s.Shared.Skipped,
 		},
+		Fleet:  s.fleet(),
 		DNSSEC: map[string]uint64{"secure": s.Resolver.Secure, "insecure": s.Resolver.Insecure, "bogus": s.Resolver.Bogus},
 	}
 	for i, n := range s.Resolver.Infra.Failures {

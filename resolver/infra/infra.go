@@ -114,6 +114,7 @@ type Table struct {
 	mu       sync.Mutex
 	servers  map[key]*server
 	families [2]family // IPv4, IPv6
+	troubled ring
 	stats    Stats
 }
 
@@ -350,19 +351,35 @@ func (t *Table) Failed(addr netip.AddrPort, zone wire.Name, cause Cause, now tim
 	case Lame: // and alive
 		t.reached(addr.Addr(), now)
 		s.revive(now)
-		s.lameUntil = now.Add(LameFor)
+		t.lame(s, addr, zone, now)
 	case Malformed:
 		t.reached(addr.Addr(), now)
 		s.heard = now
-		s.lameUntil = now.Add(LameFor)
+		t.lame(s, addr, zone, now)
 	case NoRoute:
 		t.unrouted(addr.Addr(), now)
-		s.silence(now)
+		t.silent(s, addr, zone, now)
 	case Timeout:
 		t.unanswered(addr.Addr(), now)
-		s.silence(now)
+		t.silent(s, addr, zone, now)
 	default:
-		s.silence(now)
+		t.silent(s, addr, zone, now)
+	}
+}
+
+// lame records that s, which is addr for zone, is of no use for a while.
+func (t *Table) lame(s *server, addr netip.AddrPort, zone wire.Name, now time.Time) {
+	if !pending(s.lameUntil, now, LameFor) {
+		t.troubled.put(key{addr, zone})
+	}
+	s.lameUntil = now.Add(LameFor)
+}
+
+// silent records that s, which is addr for zone, has not answered.
+func (t *Table) silent(s *server, addr netip.AddrPort, zone wire.Name, now time.Time) {
+	before := s.deadUntil
+	if s.silence(now); s.deadUntil != before {
+		t.troubled.put(key{addr, zone})
 	}
 }
 
@@ -377,7 +394,7 @@ func (t *Table) Late(addr netip.AddrPort, zone wire.Name, waited time.Duration, 
 	if waited > s.srtt {
 		s.measure(waited)
 	}
-	s.silence(now)
+	t.silent(s, addr, zone, now)
 }
 
 // silence counts a silence, unless it is still the one counted last, or as

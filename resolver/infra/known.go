@@ -24,7 +24,12 @@ type Known struct {
 func (t *Table) Known(addr netip.AddrPort, zone wire.Name, now time.Time) (Known, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := t.servers[key{addr, zone}]
+	return t.known(key{addr, zone}, now)
+}
+
+// known is Known for who holds t.mu.
+func (t *Table) known(at key, now time.Time) (Known, bool) {
+	s := t.servers[at]
 	if s == nil {
 		return Known{}, false
 	}
@@ -39,4 +44,47 @@ func (t *Table) Known(addr netip.AddrPort, zone wire.Name, now time.Time) (Known
 		k.LameUntil = s.lameUntil
 	}
 	return k, true
+}
+
+// lastTroubled is how many servers are looked through for those in trouble: the
+// last that came into it. To look through all that are known would keep those
+// waiting who resolve.
+const lastTroubled = 64
+
+// ring has the last servers that came into trouble, some of them more than once.
+type ring struct {
+	keys [lastTroubled]key
+	next int
+}
+
+func (r *ring) put(k key) {
+	r.keys[r.next] = k
+	r.next = (r.next + 1) % lastTroubled
+}
+
+// Troubled is a server that is not asked for its zone if that can be helped.
+type Troubled struct {
+	Server netip.AddrPort
+	Zone   wire.Name
+	Known
+}
+
+// Troubled returns servers that are dead or lame at now, those that became it last
+// first. It looks at the last few only.
+func (t *Table) Troubled(most int, now time.Time) (list []Troubled) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	seen := make(map[key]bool, lastTroubled)
+	for i := range lastTroubled {
+		k := t.troubled.keys[(t.troubled.next+2*lastTroubled-1-i)%lastTroubled]
+		known, ok := t.known(k, now)
+		if len(list) == most || !ok || seen[k] {
+			continue
+		}
+		seen[k] = true
+		if !known.DeadUntil.IsZero() || !known.LameUntil.IsZero() {
+			list = append(list, Troubled{k.addr, k.zone, known})
+		}
+	}
+	return list
 }
