@@ -262,7 +262,7 @@ func (r *Resolver) exchange(ctx context.Context, a *asked, how infra.Hint, q wir
 		CD:       a.server.recurse && r.opt.Anchors != nil, // RFC 6840 §5.9
 	}
 	resp, err := r.opt.Exchanger.Exchange(ctx, req)
-	w.tellQuery(req, resp, err)
+	w.tellQuery(&req, &resp, err)
 	a.octets += resp.Size
 	w.resent(resp.Resent)
 	r.stats.queries.Add(uint64(resp.Resent))

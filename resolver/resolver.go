@@ -306,7 +306,7 @@ func (r *Resolver) Resolve(ctx context.Context, q Query) (*Answer, error) {
 	if err != nil {
 		r.stats.failures.Add(1)
 		err = explain(ctx, q.Question, err)
-		w.tell(moment{step: StepFailure, question: q.Question, err: err})
+		w.tellFailure(q.Question, err)
 		return nil, err
 	}
 	ans.Queries = w.sent()

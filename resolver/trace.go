@@ -182,11 +182,12 @@ func (m *moment) proof() string {
 	return text
 }
 
-// trace collects the steps of one resolution. A nil trace is off.
+// trace is where the steps of one resolution go. A nil trace is off.
 type trace struct {
 	begun   time.Time
-	note    func(moment) // by one goroutine at a time
-	inOrder bool         // one thing is done after the other, so that it can be told, though it take longer
+	inOrder bool        // one thing is done after the other, so that it can be told, though it take longer
+	say     func(Event) // nil: they are kept
+	kept    *Recording
 
 	mu sync.Mutex
 }
@@ -195,11 +196,11 @@ type trace struct {
 // goroutine at a time, and must not block.
 func (r *Resolver) Trace(ctx context.Context, q Query, tell func(Event)) (*Answer, error) {
 	w := r.work(q)
-	w.trace = &trace{begun: time.Now(), inOrder: true, note: func(m moment) { tell(m.event()) }}
+	w.trace = &trace{begun: time.Now(), inOrder: true, say: tell}
 	ans, err := r.resolve(ctx, q.Question, w)
 	if err != nil {
 		err = explain(ctx, q.Question, err)
-		w.tell(moment{step: StepFailure, question: q.Question, err: err})
+		w.tellFailure(q.Question, err)
 		return nil, err
 	}
 	return ans, nil
@@ -220,17 +221,17 @@ type Recording struct {
 // NewRecording returns a Recording that begins now.
 func NewRecording() *Recording {
 	r := new(Recording)
-	r.trace.begun, r.trace.note = time.Now(), r.keep
+	r.trace.begun, r.trace.kept = time.Now(), r
 	return r
 }
 
 // keep takes one step.
-func (r *Recording) keep(m moment) {
+func (r *Recording) keep(m *moment) {
 	switch at := r.told - 2*keptSteps; {
 	case at < 0:
-		r.steps = append(r.steps, m)
+		r.steps = append(r.steps, *m)
 	default:
-		r.steps[keptSteps+at%keptSteps] = m
+		r.steps[keptSteps+at%keptSteps] = *m
 	}
 	r.told++
 }
@@ -250,27 +251,55 @@ func (r *Recording) Events() (list []Event, omitted int) {
 }
 
 // tell passes m on with its time and depth, if anybody listens.
-func (w *work) tell(m moment) {
+func (w *work) tell(m *moment) {
 	t := w.trace
-	if t == nil {
-		return
-	}
 	t.mu.Lock() // a late server is overtaken by another goroutine, and keys are asked for early by one
 	defer t.mu.Unlock()
 	m.at, m.depth = time.Since(t.begun), max(len(w.path), 1)
-	t.note(m)
+	if t.say != nil {
+		t.say(m.event())
+		return
+	}
+	t.kept.keep(m)
 }
+
+// What is told below is put together apart from where it happens, and only if
+// somebody listens: a resolution is not to have room for it on its stack, which is
+// deepest there.
 
 // tellStep tells of a question, for the sake of zone if that is not "".
 func (w *work) tellStep(step Step, q wire.Question, zone wire.Name) {
-	w.tell(moment{step: step, question: q, name: zone})
+	if w.trace != nil {
+		w.noteStep(step, q, zone)
+	}
+}
+
+//go:noinline
+func (w *work) noteStep(step Step, q wire.Question, zone wire.Name) {
+	w.tell(&moment{step: step, question: q, name: zone})
+}
+
+// tellFailure tells why q cannot be answered.
+func (w *work) tellFailure(q wire.Question, err error) {
+	if w.trace != nil {
+		w.noteFailure(q, err)
+	}
+}
+
+//go:noinline
+func (w *work) noteFailure(q wire.Question, err error) {
+	w.tell(&moment{step: StepFailure, question: q, err: err})
 }
 
 // tellZone tells whose servers are about to be asked what.
 func (w *work) tellZone(q wire.Question, s *search) {
-	if w.trace == nil {
-		return
+	if w.trace != nil {
+		w.noteZone(q, s)
 	}
+}
+
+//go:noinline
+func (w *work) noteZone(q wire.Question, s *search) {
 	kind := "learned"
 	if s.conf != nil {
 		kind = "stub"
@@ -278,14 +307,18 @@ func (w *work) tellZone(q wire.Question, s *search) {
 			kind = "forward"
 		}
 	}
-	w.tell(moment{step: StepZone, question: q, name: s.cut.Zone, word: kind, counts: [3]uint16{uint16(len(s.tries)), uint16(len(s.glueless))}})
+	w.tell(&moment{step: StepZone, question: q, name: s.cut.Zone, word: kind, counts: [3]uint16{uint16(len(s.tries)), uint16(len(s.glueless))}})
 }
 
 // tellQuery tells how a server was asked, and what came back.
-func (w *work) tellQuery(req exchange.Request, resp exchange.Response, err error) {
-	if w.trace == nil {
-		return
+func (w *work) tellQuery(req *exchange.Request, resp *exchange.Response, err error) {
+	if w.trace != nil {
+		w.noteQuery(req, resp, err)
 	}
+}
+
+//go:noinline
+func (w *work) noteQuery(req *exchange.Request, resp *exchange.Response, err error) {
 	m := moment{
 		step: StepQuery, question: req.Question, server: req.Server,
 		timeout: req.Timeout, rtt: resp.RTT, octets: resp.Size, err: err,
@@ -306,14 +339,18 @@ func (w *work) tellQuery(req exchange.Request, resp exchange.Response, err error
 		mark(msg.RecursionAvailable, recursive)
 		m.counts = [3]uint16{uint16(len(msg.Answer)), uint16(len(msg.Ns)), uint16(len(msg.Extra))} // as wide as in a header
 	}
-	w.tell(m)
+	w.tell(&m)
 }
 
 // tellVerdict tells what rep means.
 func (w *work) tellVerdict(step Step, q wire.Question, rep *reply) {
-	if w.trace == nil {
-		return
+	if w.trace != nil {
+		w.noteVerdict(step, q, rep)
 	}
+}
+
+//go:noinline
+func (w *work) noteVerdict(step Step, q wire.Question, rep *reply) {
 	m := moment{step: step, question: q, verdict: rep.Verdict, rcode: rep.Rcode, word: rep.Why}
 	switch rep.Verdict {
 	case Referral:
@@ -322,15 +359,19 @@ func (w *work) tellVerdict(step Step, q wire.Question, rep *reply) {
 		m.name = rep.Target
 	case Lame, Positive, Negative:
 	}
-	w.tell(m)
+	w.tell(&m)
 }
 
 // tellLink tells what was proven of a zone's keys.
 func (w *work) tellLink(l *rrset.Link) {
-	if w.trace == nil {
-		return
+	if w.trace != nil {
+		w.noteLink(l)
 	}
-	w.tell(moment{step: StepTrust, name: l.Zone, trust: l.Trust, counts: [3]uint16{uint16(len(l.Keys))}, err: l.Err})
+}
+
+//go:noinline
+func (w *work) noteLink(l *rrset.Link) {
+	w.tell(&moment{step: StepTrust, name: l.Zone, trust: l.Trust, counts: [3]uint16{uint16(len(l.Keys))}, err: l.Err})
 }
 
 // Lines returns the records of a, one a line in the form of a zone file, as they

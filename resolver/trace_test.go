@@ -15,7 +15,7 @@ func TestRecordingKeepsBothEnds(t *testing.T) {
 			r := NewRecording()
 			w := &work{trace: &r.trace, path: make([]wire.Question, 1)}
 			for i := range n {
-				w.tell(moment{step: StepQuery, octets: i, marks: answered})
+				w.tell(&moment{step: StepQuery, octets: i, marks: answered})
 			}
 			events, omitted := r.Events()
 			if want := max(n-2*keptSteps, 0); omitted != want || len(events) != n-want {

@@ -93,6 +93,7 @@ func otherValues(t *testing.T, d *reloadable) map[string]any {
 		"shared_cache.servers":           []config.SharedServer{{Name: "a", Address: config.Address{AddrPort: netip.MustParseAddrPort("127.0.0.1:9")}}},
 		"shared_cache.servers_file":      write("servers", "a 127.0.0.1:9\n"),
 		"shared_cache.service.name":      "memcached.example",
+		"dnstap.top.privacy.hash_key":    config.Secret(strings.Repeat("0f", 16)),
 		"shared_cache.service.resolvers": []config.Address{{AddrPort: netip.MustParseAddrPort("192.0.2.1:53")}},
 		"shared_cache.secret_file":       write("shared", strings.Repeat("0f", 32)+"\n"),
 		"shared_cache.tls.ca_file":       "ca.pem",
