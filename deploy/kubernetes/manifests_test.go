@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -91,12 +92,15 @@ func build(t *testing.T, dir string) []object {
 	return decode(t, out)
 }
 
+// hashed is what kustomize puts behind the name of a ConfigMap that it makes.
+var hashed = regexp.MustCompile(`^-[a-z0-9]{10}$`)
+
 // find returns the object of a kind with a name, or with a hash behind it.
 func find(t *testing.T, list []object, kind, name string) object {
 	t.Helper()
 	for _, o := range list {
 		got, _ := at(o, "metadata", "name").(string)
-		if o["kind"] == kind && (got == name || kind == "ConfigMap" && strings.HasPrefix(got, name+"-")) {
+		if o["kind"] == kind && (got == name || kind == "ConfigMap" && hashed.MatchString(strings.TrimPrefix(got, name))) {
 			return o
 		}
 	}
@@ -300,6 +304,35 @@ func TestNamesOfTheConfigurationAreServices(t *testing.T) {
 	collector := find(t, list, "Service", "dnstap-collector")
 	if want := fmt.Sprintf("dnstap-collector.dns.svc.cluster.local:%v", at(collector, "spec", "ports", 0, "port")); cfg.Dnstap.Outputs[0].Address != want {
 		t.Errorf("dnstap is sent to %s, and the collector is at %s", cfg.Dnstap.Outputs[0].Address, want)
+	}
+}
+
+// TestAlertsAndDashboardAreThoseOfMonitoring holds what is in the cluster to what is
+// tested in deploy/monitoring, in the base and in what is made of it.
+func TestAlertsAndDashboardAreThoseOfMonitoring(t *testing.T) {
+	alerts, err := os.ReadFile("../monitoring/alerts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dashboard, err := os.ReadFile("../monitoring/dashboard.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := decode(t, alerts)[0]
+	for _, dir := range []string{"base", "overlays/stage", "overlays/prod"} {
+		list := build(t, dir)
+		rule := find(t, list, "PrometheusRule", "shirube")
+		if !reflect.DeepEqual(rule["spec"], any(want)) {
+			t.Errorf("%s: the alerts are not those of deploy/monitoring: run go generate ./deploy/kubernetes", dir)
+		}
+		monitor := find(t, list, "PodMonitor", "shirube")
+		if at(monitor, "spec", "jobLabel") != "app.kubernetes.io/name" || at(monitor, "metadata", "namespace") != at(rule, "metadata", "namespace") {
+			t.Errorf("%s: the alerts are about the job shirube, and the monitor calls it by %v", dir, at(monitor, "spec", "jobLabel"))
+		}
+		shown := find(t, list, "ConfigMap", "shirube-dashboard")
+		if at(shown, "data", "shirube.json") != string(dashboard) || at(shown, "metadata", "labels", "grafana_dashboard") != "1" {
+			t.Errorf("%s: the dashboard is not that of deploy/monitoring, or nobody looks for it", dir)
+		}
 	}
 }
 

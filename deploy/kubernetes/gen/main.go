@@ -1,11 +1,15 @@
 // Command gen writes schemas.json: of what kinds of Kubernetes the manifests here
 // have, strict JSON schemas, without texts. They come from the modules that define
-// the kinds, at the versions below. Run it with `go generate ./deploy/kubernetes`.
+// the kinds, at the versions below. And base/alerts.yaml, which is the alerts of
+// deploy/monitoring as an object of Kubernetes. Run it with
+// `go generate ./deploy/kubernetes`.
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -31,8 +35,11 @@ var builtin = []string{
 
 // custom are files of custom resource definitions, by their modules.
 var custom = map[string][]string{
-	"github.com/cert-manager/cert-manager@v1.21.2":                                {"deploy/crds/cert-manager.io_certificates.yaml"},
-	"github.com/prometheus-operator/prometheus-operator@v0.85.0":                  {"example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml"},
+	"github.com/cert-manager/cert-manager@v1.21.2": {"deploy/crds/cert-manager.io_certificates.yaml"},
+	"github.com/prometheus-operator/prometheus-operator@v0.85.0": {
+		"example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml",
+		"example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml",
+	},
 	"github.com/k8snetworkplumbingwg/network-attachment-definition-client@v1.7.7": {"artifacts/networks-crd.yaml"},
 	"go.universe.tf/metallb@v0.16.2": {
 		"config/crd/bases/metallb.io_bfdprofiles.yaml", "config/crd/bases/metallb.io_bgpadvertisements.yaml",
@@ -49,7 +56,7 @@ var custom = map[string][]string{
 type object = map[string]any
 
 func main() {
-	if err := write("schemas.json"); err != nil {
+	if err := errors.Join(write("schemas.json"), wrapAlerts("../monitoring/alerts.yaml", "base/alerts.yaml")); err != nil {
 		fmt.Fprintln(os.Stderr, "gen:", err)
 		os.Exit(1) //nolint:forbidigo // this is main
 	}
@@ -74,6 +81,32 @@ func write(file string) error {
 		return err
 	}
 	return os.WriteFile(file, append(text, '\n'), 0o644)
+}
+
+// rule is what the alerts are put below: kustomize cannot make an object of a file
+// that is none.
+const rule = `# Made of ../../monitoring/alerts.yaml by go generate: do not change it here.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: shirube
+  labels: {app.kubernetes.io/name: shirube}
+spec:
+`
+
+// wrapAlerts writes the alerts of a file of Prometheus as an object.
+func wrapAlerts(from, to string) error {
+	alerts, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	out := []byte(rule)
+	for line := range bytes.Lines(alerts) {
+		if !bytes.HasPrefix(line, []byte("#")) {
+			out = append(append(out, "  "...), line...)
+		}
+	}
+	return os.WriteFile(to, out, 0o644)
 }
 
 // open reads a file of a module, which is brought here if it has to be.
