@@ -17,9 +17,18 @@ import (
 	"shirube/internal/lab/ca"
 )
 
-// TestRealClientsAskEncrypted has kdig, dig, curl and openssl ask over each
-// transport that they speak, and looks at what they say of the connection.
-func TestRealClientsAskEncrypted(t *testing.T) {
+// encryptedListeners are the listeners of a server for encrypted transports, and its
+// certificate.
+type encryptedListeners struct {
+	dot, doh    int    // ports, for DoQ and DoH3 too
+	extra, more string // for settings
+	cert, key   string
+	trusted     string // file with the authority
+}
+
+// listenEncrypted returns some on free ports.
+func listenEncrypted(t *testing.T) (l encryptedListeners) {
+	t.Helper()
 	authority, err := ca.New("Authority of this test")
 	if err != nil {
 		t.Fatal(err)
@@ -29,18 +38,23 @@ func TestRealClientsAskEncrypted(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	cert, key, err := issued.Write(dir, "tls")
-	if err != nil {
+	if l.cert, l.key, err = issued.Write(dir, "tls"); err != nil {
 		t.Fatal(err)
 	}
-	trusted := filepath.Join(dir, "ca.pem")
-	writeFile(t, trusted, string(authority.PEM()))
-	tls, web := strconv.Itoa(freePort(t)), strconv.Itoa(freePort(t))
-	serve(t, settings{
-		extra:    fmt.Sprintf("  - {address: \"127.0.0.1:%s\", protocols: [dot, doq]}\n  - {address: \"127.0.0.1:%s\", protocols: [doh, doh3]}\n", tls, web),
-		resolver: "timeout: 1500ms",
-		more:     fmt.Sprintf("tls:\n  certificates: [{cert_file: %q, key_file: %q}]\n", cert, key),
-	})
+	l.trusted = filepath.Join(dir, "ca.pem")
+	writeFile(t, l.trusted, string(authority.PEM()))
+	l.dot, l.doh = freePort(t), freePort(t)
+	l.extra = fmt.Sprintf("  - {address: \"127.0.0.1:%d\", protocols: [dot, doq]}\n  - {address: \"127.0.0.1:%d\", protocols: [doh, doh3]}\n", l.dot, l.doh)
+	l.more = fmt.Sprintf("tls:\n  certificates: [{cert_file: %q, key_file: %q}]\n", l.cert, l.key)
+	return l
+}
+
+// TestRealClientsAskEncrypted has kdig, dig, curl and openssl ask over each
+// transport that they speak, and looks at what they say of the connection.
+func TestRealClientsAskEncrypted(t *testing.T) {
+	l := listenEncrypted(t)
+	dir, trusted, tls, web := t.TempDir(), l.trusted, strconv.Itoa(l.dot), strconv.Itoa(l.doh)
+	serve(t, settings{extra: l.extra, resolver: "timeout: 1500ms", more: l.more})
 
 	// kdig 3.2.6 crashes when it is to check a certificate over QUIC.
 	for i, c := range []struct {
