@@ -5,7 +5,7 @@ TOOL    := go tool -modfile=tools/go.mod
 # Name servers are in sbin, which not everybody's PATH has.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help build run demo test replay race lint fmt screenshots fuzz bench bench-warm bench-cold bench-encrypted bench-dnstap bench-attack bench-fill bench-flood pgo soak deb deb-test systemd-test image image-test clean
+.PHONY: help build run demo test replay race lint fmt screenshots fuzz bench bench-warm bench-cold bench-encrypted bench-dnstap bench-tap bench-attack bench-fill bench-flood pgo soak deb deb-test systemd-test image image-test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,9 @@ bench-encrypted: build ## DoT, DoH and handshakes beside Unbound, Knot Resolver 
 
 bench-dnstap: build ## warm UDP with dnstap of all, of one in 100, and to a stopped collector, beside none (root, about 4 minutes)
 	go run ./bench warm -peers shirube,shirube-tap,shirube-tap100,shirube-tapstopped -out bench/out
+
+bench-tap: build ## frames a second that the collector takes; writes bench/results (about 2 minutes)
+	go run ./bench tap
 
 bench-attack: build ## cached answers while hostile signed zones are asked for (root, about 2 minutes)
 	go run ./bench attack -names 50000

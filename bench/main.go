@@ -41,6 +41,7 @@ func subcommands() []subcommand {
 		{name: "idle", does: "TCP connections that wait: the server's memory for each", own: idleFlags, run: idle},
 		{name: "fill", does: "ten million answers in Shirube's memory: what each costs, whom they keep waiting", own: fillFlags, run: fill},
 		{name: "flood", does: "names in memory while many more are asked for than can be resolved: latency", own: floodFlags, run: flood},
+		{name: "tap", does: "frames that the collector takes: its CPU for each, by what it does with them", own: tapFlags, run: collecting, bare: true},
 		{name: "soak", does: "a minute of load on Shirube without an error or a leak", own: soakFlags, run: soak},
 		{name: "echo", does: "a server of one answer for all, until it is stopped: the ceiling of the machine", own: echoFlags, run: echo, bare: true},
 		{name: "blast", does: "a load over UDP that is quicker than dnsperf, with one thread", own: blastFlags, run: blast, bare: true},
