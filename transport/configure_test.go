@@ -2,6 +2,7 @@ package transport
 
 import (
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -67,5 +68,53 @@ func TestSlotsBecomeMoreAndFewer(t *testing.T) {
 	}
 	if got := s.Stats(); got.Limit != 1 || got.PerNetwork != 1 || got.InUse != 1 {
 		t.Errorf("%+v", got)
+	}
+}
+
+func TestTCPTakesNewBounds(t *testing.T) {
+	opt := TCPOptions{Handler: newScripted(), MaxConns: 1, MaxConnsPerClient: 1}
+	s, at := startTCP(t, opt, "127.0.0.1:0")
+	answered := func(c net.Conn) {
+		t.Helper()
+		write(t, c, frame(packQuery(t, 1, "hit")))
+		receiveTCP(t, c)
+	}
+	first := dial(t, "tcp", at)
+	answered(first)
+	wantClosed(t, dial(t, "tcp", at))
+	opt.MaxConns, opt.MaxConnsPerClient = 3, 2
+	s.Configure(opt)
+	answered(dial(t, "tcp", at))
+	wantClosed(t, dial(t, "tcp", at))
+	opt.MaxConns, opt.MaxConnsPerClient = 1, 1
+	s.Configure(opt)
+	answered(first) // it is one too many, but was there before
+	wantClosed(t, dial(t, "tcp", at))
+	if s := s.Stats(); s.OverTotal != 2 || s.OverClient != 1 || s.Open != 2 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestConnsTakeNewBounds(t *testing.T) {
+	here, there := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	c := NewConns(ConnsOptions{Total: 1, PerClient: 1, Handshakes: -1})
+	if !c.enter(here, true) || c.enter(there, true) {
+		t.Error("not one connection")
+	}
+	c.Configure(ConnsOptions{Total: 3, PerClient: 1, Handshakes: -1})
+	if !c.enter(there, true) || c.enter(here, true) {
+		t.Error("not one for each client")
+	}
+	c.Configure(ConnsOptions{Total: 10, PerClient: 10, Handshakes: 1})
+	for range handshakeBurst + 1 { // the first are paid for a little by the last
+		if !c.enter(here, true) {
+			t.Error("a handshake is one too many")
+		}
+	}
+	if c.enter(here, true) {
+		t.Error("handshakes are as many as the client likes")
+	}
+	if s := c.Stats(); s.OverTotal != 1 || s.OverClient != 1 || s.OverRate != 1 || s.Open != 3+handshakeBurst {
+		t.Errorf("%+v", s)
 	}
 }

@@ -44,7 +44,7 @@ type ConnsOptions struct {
 // Conns bounds the encrypted connections of a server, over all transports that
 // share it, and those of one client.
 type Conns struct {
-	opt      ConnsOptions
+	opt      atomic.Pointer[ConnsOptions]
 	open     atomic.Int64
 	over     atomic.Uint64
 	clients  share.Shares[netip.Prefix]
@@ -66,12 +66,20 @@ type ConnsStats struct {
 
 // NewConns returns a Conns without connections.
 func NewConns(opt ConnsOptions) *Conns {
+	c := &Conns{shakers: shakers{until: make(map[netip.Prefix]time.Time)}}
+	c.Configure(opt)
+	return c
+}
+
+// Configure changes the bounds, for connections that come from now on.
+func (c *Conns) Configure(opt ConnsOptions) {
 	opt.Total = orDefault(opt.Total, DefaultTLSConns)
 	opt.PerClient = orDefault(opt.PerClient, DefaultTLSConnsPerClient)
 	if opt.Handshakes == 0 {
 		opt.Handshakes = DefaultHandshakes
 	}
-	return &Conns{opt: opt, shakers: shakers{rate: opt.Handshakes, until: make(map[netip.Prefix]time.Time)}}
+	c.opt.Store(&opt)
+	c.shakers.rate.Store(int64(opt.Handshakes))
 }
 
 // enter takes a connection of a client in, which leave lets out, and reports
@@ -81,7 +89,7 @@ func (c *Conns) enter(client netip.Addr, handshakes bool) bool {
 	if !c.room() {
 		return false
 	}
-	if !c.clients.Take(who, c.opt.PerClient) {
+	if !c.clients.Take(who, c.opt.Load().PerClient) {
 		c.open.Add(-1)
 		return false
 	}
@@ -113,7 +121,7 @@ func (c *Conns) leaveProxy() { c.open.Add(-1) }
 
 // room takes one of all places, and reports whether one was left.
 func (c *Conns) room() bool {
-	if c.open.Add(1) <= int64(c.opt.Total) {
+	if c.open.Add(1) <= int64(c.opt.Load().Total) {
 		return true
 	}
 	c.open.Add(-1)
@@ -146,7 +154,7 @@ func (c *Conns) Stats() ConnsStats {
 // its handshakes so far are paid for, at the rate that is allowed (the generic
 // cell rate algorithm); who is in the past owes nothing, and need not be known.
 type shakers struct {
-	rate    int // a second; negative: any
+	rate    atomic.Int64 // a second; negative: any
 	refused atomic.Uint64
 
 	mu    sync.Mutex
@@ -155,7 +163,8 @@ type shakers struct {
 
 // pay notes a handshake of who, and reports whether it can be afforded.
 func (s *shakers) pay(who netip.Prefix, now time.Time) bool {
-	if s.rate < 0 {
+	rate := s.rate.Load()
+	if rate < 0 {
 		return true
 	}
 	s.mu.Lock()
@@ -171,13 +180,13 @@ func (s *shakers) pay(who netip.Prefix, now time.Time) bool {
 	if !known && len(s.until) >= maxShakers {
 		s.forget(now)
 	}
-	s.until[who] = until.Add(time.Second / time.Duration(s.rate))
+	s.until[who] = until.Add(time.Second / time.Duration(rate))
 	return true
 }
 
 // pressed reports whether who owes half of what may be owed.
 func (s *shakers) pressed(who netip.Prefix, now time.Time) bool {
-	if s.rate < 0 {
+	if s.rate.Load() < 0 {
 		return false
 	}
 	s.mu.Lock()
@@ -200,13 +209,14 @@ func (s *shakers) forget(now time.Time) {
 
 // refund takes back a handshake of who.
 func (s *shakers) refund(who netip.Prefix) {
-	if s.rate < 0 {
+	rate := s.rate.Load()
+	if rate < 0 {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if until, known := s.until[who]; known {
-		s.until[who] = until.Add(-time.Second / time.Duration(s.rate))
+		s.until[who] = until.Add(-time.Second / time.Duration(rate))
 	}
 }
 

@@ -516,7 +516,8 @@ func TestHandshakesOfAClientAreLimitedButForResumedOnes(t *testing.T) {
 }
 
 func TestShakersRememberABoundedNumber(t *testing.T) {
-	s := shakers{rate: 1, until: make(map[netip.Prefix]time.Time)}
+	s := shakers{until: make(map[netip.Prefix]time.Time)}
+	s.rate.Store(1)
 	now := time.Now()
 	for i := range maxShakers + 1000 {
 		a := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})

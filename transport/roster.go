@@ -12,7 +12,7 @@ import (
 
 // roster knows the connections that are open, and bounds them.
 type roster struct {
-	total, perClient int
+	total, perClient atomic.Int64
 
 	open atomic.Int64 // connections, for who wants to know nothing else
 
@@ -28,12 +28,16 @@ type roster struct {
 	waiting    bool      // somebody waits to tell them again
 }
 
-func newRoster(total, perClient int) roster {
-	return roster{
-		total: total, perClient: perClient,
-		conns:   make(map[*tcpConn]struct{}),
-		clients: make(map[netip.Prefix]int),
-	}
+func newRoster(total, perClient int) *roster {
+	r := &roster{conns: make(map[*tcpConn]struct{}), clients: make(map[netip.Prefix]int)}
+	r.limit(total, perClient)
+	return r
+}
+
+// limit changes how many there may be. Those that are too many by that stay.
+func (r *roster) limit(total, perClient int) {
+	r.total.Store(int64(total))
+	r.perClient.Store(int64(perClient))
 }
 
 // add takes c in, and reports false when that would break a limit. If its client
@@ -44,7 +48,7 @@ func (r *roster) add(c *tcpConn, known bool) bool {
 	switch {
 	case r.closed:
 		return false
-	case len(r.conns) >= r.total:
+	case len(r.conns) >= int(r.total.Load()):
 		r.overTotal++
 		return false
 	case known && !r.count(c):
@@ -68,7 +72,7 @@ func (r *roster) know(c *tcpConn) bool {
 // enough.
 func (r *roster) count(c *tcpConn) bool {
 	client := clientOf(c.client.Addr())
-	if r.clients[client] >= r.perClient {
+	if r.clients[client] >= int(r.perClient.Load()) {
 		r.overClient++
 		return false
 	}

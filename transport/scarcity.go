@@ -18,37 +18,40 @@ const (
 // idleTime returns how long a connection may be silent: IdleTimeout as long as
 // half of MaxConns is free, and in proportion to what is free from there on.
 func (t *TCP) idleTime() time.Duration {
-	free := t.conns.free()
-	if 2*free >= t.conns.total {
+	total, free := t.conns.room()
+	if 2*free >= total {
 		return t.opt.Load().IdleTimeout
 	}
 	all := t.opt.Load().IdleTimeout
 	least := min(minIdle, all)
-	return max(all*time.Duration(2*free)/time.Duration(t.conns.total), least)
+	return max(all*time.Duration(2*free)/time.Duration(total), least)
 }
 
 // promisedIdle returns what clients are told of it: with a tenth of MaxConns
 // free, or while t drains, that they had better go when they have their answers
 // (RFC 7828 §3.3.2).
 func (t *TCP) promisedIdle() time.Duration {
-	if t.draining.Load() || 10*t.conns.free() <= t.conns.total {
+	if total, free := t.conns.room(); t.draining.Load() || 10*free <= total {
 		return 0
 	}
 	return t.idleTime()
 }
 
-// free returns how many connections there is room for.
-func (r *roster) free() int { return max(r.total-int(r.open.Load()), 0) }
+// room returns how many connections there may be, and how many more.
+func (r *roster) room() (total, free int) {
+	total = int(r.total.Load())
+	return total, max(total-int(r.open.Load()), 0)
+}
 
 // scarce returns how short connections run, from 0, not at all, to 3.
 func (r *roster) scarce() int {
-	free := r.free()
+	total, free := r.room()
 	switch {
-	case 2*free >= r.total:
+	case 2*free >= total:
 		return 0
-	case 4*free >= r.total:
+	case 4*free >= total:
 		return 1
-	case 10*free >= r.total:
+	case 10*free >= total:
 		return 2
 	default:
 		return 3

@@ -68,7 +68,7 @@ type TCPStats struct {
 type TCP struct {
 	service
 	opt     atomic.Pointer[TCPOptions]
-	conns   roster
+	conns   *roster
 	n       tcpCounters
 	inboxes sync.Pool // of *inbox
 	buffers sync.Pool // of *[]byte, for responses
@@ -133,14 +133,14 @@ func NewTCP(opt TCPOptions, listeners ...net.Listener) *TCP {
 	return t
 }
 
-// Configure changes UDPSize, the time-outs and MaxInFlight to those of opt: for
+// Configure changes UDPSize, the time-outs and the bounds to those of opt: for
 // what begins from now on, and of a connection that is open already only Timeout,
 // MessageTimeout of answers, and IdleTimeout. The rest of opt does not count.
 func (t *TCP) Configure(opt TCPOptions) {
 	before := t.opt.Load()
 	opt.Handler, opt.Slots, opt.Proto, opt.Log = before.Handler, before.Slots, before.Proto, before.Log
-	opt.MaxConns, opt.MaxConnsPerClient = before.MaxConns, before.MaxConnsPerClient
 	opt = opt.withDefaults()
+	t.conns.limit(opt.MaxConns, opt.MaxConnsPerClient)
 	t.set.change(opt.Timeout, opt.UDPSize)
 	t.opt.Store(&opt)
 }

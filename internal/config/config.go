@@ -338,10 +338,10 @@ type Limits struct {
 	// given up, and answers held back can be made to burst (DNSBomb).
 	UDPDiscardTimeout time.Duration `yaml:"udp_discard_timeout" range:"100ms..1m"`
 	// TCP connections at once. One more is closed on arrival.
-	TCPConnections int `yaml:"tcp_connections" range:"1..1000000" reload:"restart"`
+	TCPConnections int `yaml:"tcp_connections" range:"1..1000000"`
 	// TCP connections at once from one client: an IPv4 address or an IPv6 /64.
 	// At most `tcp_connections`.
-	TCPConnectionsPerClient int `yaml:"tcp_connections_per_client" range:"1..1000000" reload:"restart"`
+	TCPConnectionsPerClient int `yaml:"tcp_connections_per_client" range:"1..1000000"`
 	// Queries of one TCP connection being resolved at once. The next ones
 	// stay unread.
 	TCPInFlight int `yaml:"tcp_in_flight" range:"1..10000"`
@@ -356,14 +356,14 @@ type Limits struct {
 	TCPIdleTimeout time.Duration `yaml:"tcp_idle_timeout" range:"100ms..10m"`
 	// Encrypted connections at once: those of DoT, DoH, DoH3 and DoQ together.
 	// One more is closed on arrival. (DoT has the limits of TCP besides.)
-	TLSConnections int `yaml:"tls_connections" range:"1..10000000" reload:"restart"`
+	TLSConnections int `yaml:"tls_connections" range:"1..10000000"`
 	// Encrypted connections at once from one client: an IPv4 address or an IPv6
 	// /64. At most `tls_connections`.
-	TLSConnectionsPerClient int `yaml:"tls_connections_per_client" range:"1..10000000" reload:"restart"`
+	TLSConnectionsPerClient int `yaml:"tls_connections_per_client" range:"1..10000000"`
 	// Full TLS handshakes that one client may make in a second on average, and
 	// four times as many at once. One more is closed on arrival. Those that
 	// resume a session do not count. 0: any number.
-	TLSHandshakesPerClient int `yaml:"tls_handshakes_per_client" range:"0..1000000" reload:"restart"`
+	TLSHandshakesPerClient int `yaml:"tls_handshakes_per_client" range:"0..1000000"`
 	// Requests of one connection of HTTP/2 or HTTP/3 at once.
 	DoHStreams int `yaml:"doh_streams" range:"1..10000" reload:"restart"`
 	// Between two requests of a connection of DoH or DoH3.

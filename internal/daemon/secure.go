@@ -34,18 +34,23 @@ func (d *Daemon) newSecure(cfg *config.Config) error {
 		return fmt.Errorf("tls: %w", err)
 	}
 	d.current.reach.certs.Store(s.certs)
-	l := cfg.Limits
-	handshakes := l.TLSHandshakesPerClient
-	if handshakes == 0 {
-		handshakes = -1
-	}
-	s.conns = transport.NewConns(transport.ConnsOptions{Total: l.TLSConnections, PerClient: l.TLSConnectionsPerClient, Handshakes: handshakes})
+	s.conns = transport.NewConns(connsOptions(cfg))
 	s.dot = transport.NewTCP(d.dotOptions(cfg))
 	doh, doq, doh3 := d.dohOptions(cfg), d.doqOptions(cfg), d.doh3Options(cfg)
 	// The names are IANA's.
 	doh.TLS, doq.TLS, doh3.TLS = s.certs.Config("h2", "http/1.1"), s.certs.Config("doq"), s.certs.Config("h3")
 	s.doh, s.doh3, s.doq = transport.NewDoH(doh), transport.NewDoH3(doh3), transport.NewDoQ(doq)
 	return nil
+}
+
+// connsOptions translates the bounds of encrypted connections.
+func connsOptions(cfg *config.Config) transport.ConnsOptions {
+	l := cfg.Limits
+	opt := transport.ConnsOptions{Total: l.TLSConnections, PerClient: l.TLSConnectionsPerClient, Handshakes: l.TLSHandshakesPerClient}
+	if opt.Handshakes == 0 {
+		opt.Handshakes = -1
+	}
+	return opt
 }
 
 // dohOptions translates all but TLS, which is given once.
@@ -110,6 +115,7 @@ func (d *Daemon) dotOptions(cfg *config.Config) transport.TCPOptions {
 
 // configure changes what can be changed of it without a restart.
 func (s *secure) configure(d *Daemon, cfg *config.Config) {
+	s.conns.Configure(connsOptions(cfg))
 	s.dot.Configure(d.dotOptions(cfg))
 	s.doh.Configure(d.dohOptions(cfg))
 	s.doh3.Configure(d.doh3Options(cfg))
