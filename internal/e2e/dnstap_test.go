@@ -107,7 +107,7 @@ func TestTapCountsWhatDnsperfSent(t *testing.T) {
 	writeFile(t, queries, strings.Repeat("www.plain.west A\nnowhere.plain.west AAAA\n", 50))
 	tap := launch(t, launched{}, "tap", "--unix", socket, "--format", "none", "--counts")
 	awaitSocket(t, socket)
-	l := listenEncrypted(t)
+	l := listenEncrypted(t, loopback)
 	s := serve(t, settings{extra: l.extra, more: l.more + fmt.Sprintf("dnstap:\n  outputs: [{socket: %q, queue_size: 64MiB}]\n", socket)})
 	want, all := map[string]int{}, 0
 	t.Run("mixed", func(t *testing.T) {
@@ -162,7 +162,7 @@ type tapOutput struct {
 // without being counted.
 func TestCollectorsAreKilledFiftyTimesUnderLoad(t *testing.T) {
 	t.Parallel()
-	dir, l := t.TempDir(), listenEncrypted(t)
+	dir, l := t.TempDir(), listenEncrypted(t, loopback)
 	control, queries := filepath.Join(dir, "control.sock"), filepath.Join(dir, "queries")
 	writeFile(t, queries, strings.Repeat("www.plain.west A\nnowhere.plain.west AAAA\n", 50))
 	own, key := filepath.Join(dir, "own.pem"), filepath.Join(dir, "own.key")

@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/base64"
+	"encoding/pem"
 	"fmt"
 	"net/netip"
 	"os"
@@ -26,14 +28,18 @@ type encryptedListeners struct {
 	trusted     string // file with the authority
 }
 
-// listenEncrypted returns some on free ports.
-func listenEncrypted(t *testing.T) (l encryptedListeners) {
+// loopback is where encrypted servers listen.
+var loopback = netip.MustParseAddr("127.0.0.1")
+
+// listenEncrypted returns some on free ports, with a certificate for dns.example and
+// for addrs.
+func listenEncrypted(t *testing.T, addrs ...netip.Addr) (l encryptedListeners) {
 	t.Helper()
 	authority, err := ca.New("Authority of this test")
 	if err != nil {
 		t.Fatal(err)
 	}
-	issued, err := authority.Issue(ca.Leaf{Names: []string{"dns.example"}, Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}})
+	issued, err := authority.Issue(ca.Leaf{Names: []string{"dns.example"}, Addrs: addrs})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,9 +58,9 @@ func listenEncrypted(t *testing.T) (l encryptedListeners) {
 // TestRealClientsAskEncrypted has kdig, dig, curl and openssl ask over each
 // transport that they speak, and looks at what they say of the connection.
 func TestRealClientsAskEncrypted(t *testing.T) {
-	l := listenEncrypted(t)
-	dir, trusted, tls, web := t.TempDir(), l.trusted, strconv.Itoa(l.dot), strconv.Itoa(l.doh)
-	serve(t, settings{extra: l.extra, resolver: "timeout: 1500ms", more: l.more})
+	t.Parallel()
+	s := serveEncrypted(t, "", loopback)
+	dir, trusted, tls, web := s.dir, s.trusted, s.tls, s.web
 
 	// kdig 3.2.6 crashes when it is to check a certificate over QUIC.
 	for i, c := range []struct {
@@ -62,6 +68,9 @@ func TestRealClientsAskEncrypted(t *testing.T) {
 		client
 		says string // in what it prints
 	}{
+		{"kdig, TCP", client{"kdig", []string{"-d", "@127.0.0.1", "-p", strconv.Itoa(s.port), "+tcp"}}, "(TCP)"},
+		{"dig, TCP", client{"dig", []string{"-r", "@127.0.0.1", "-p", strconv.Itoa(s.port), "+tcp"}}, "(TCP)"},
+		{"dig, UDP", client{"dig", []string{"-r", "@127.0.0.1", "-p", strconv.Itoa(s.port)}}, "(UDP)"}, // and TCP for what is long
 		{"kdig, TLS", client{"kdig", []string{"-d", "@127.0.0.1", "-p", tls, "+tls-ca=" + trusted, "+tls-hostname=dns.example", "+padding"}}, "TLS session (TLS1.3)"},
 		{"kdig, HTTPS by POST", client{"kdig", []string{"-d", "@127.0.0.1", "-p", web, "+tls-ca=" + trusted, "+tls-hostname=dns.example", "+https=/dns-query"}}, "HTTP session (HTTP/2-POST)"},
 		{"kdig, HTTPS by GET", client{"kdig", []string{"-d", "@127.0.0.1", "-p", web, "+tls-ca=" + trusted, "+tls-hostname=dns.example", "+https=/dns-query", "+https-get"}}, "HTTP session (HTTP/2-GET)"},
@@ -88,7 +97,8 @@ func TestRealClientsAskEncrypted(t *testing.T) {
 	query := filepath.Join(dir, "query")
 	writeFile(t, query, string(msg))
 	url := "https://127.0.0.1:" + web + "/dns-query"
-	for _, version := range []struct{ option, said string }{{"--http1.1", "1.1"}, {"--http2", "2"}} {
+	versions := curlVersions(t)
+	for _, version := range versions {
 		for _, args := range [][]string{
 			{"--data-binary", "@" + query, "-H", "Content-Type: application/dns-message", url},
 			{url + "?dns=" + base64.RawURLEncoding.EncodeToString(msg)},
@@ -103,8 +113,8 @@ func TestRealClientsAskEncrypted(t *testing.T) {
 	}
 
 	for _, a := range encryptedAnswers("curl") {
-		for _, version := range []string{"--http1.1", "--http2"} {
-			a.check(t, curlAsk(t, dir, a.question, version, "--cacert", trusted, url))
+		for _, version := range versions {
+			a.check(t, curlAsk(t, dir, a.question, version.option, "--cacert", trusted, url))
 		}
 	}
 	encryptedLoad(t, dir, tls, web, url+"?dns="+base64.RawURLEncoding.EncodeToString(msg))
@@ -134,6 +144,59 @@ func TestRealClientsAskEncrypted(t *testing.T) {
 	if out, err := exec.Command("openssl", "s_client", "-connect", "127.0.0.1:"+tls, "-alpn", "h2").CombinedOutput(); err == nil {
 		t.Errorf("another protocol is spoken:\n%s", out)
 	}
+}
+
+// curlVersion is a version of HTTP, as curl is told and as it tells.
+type curlVersion struct{ option, said string }
+
+// curlVersions returns those that this curl speaks. Debian's has no HTTP/3.
+func curlVersions(t *testing.T) []curlVersion {
+	t.Helper()
+	versions := []curlVersion{{"--http1.1", "1.1"}, {"--http2", "2"}}
+	out, err := exec.Command("curl", "--version").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(out, []byte("HTTP3")) {
+		versions = append(versions, curlVersion{"--http3-only", "3"})
+	}
+	return versions
+}
+
+// encryptedServer is a server with all encrypted transports at 127.0.0.1.
+type encryptedServer struct {
+	*server
+
+	trusted  string // file with the certificate of who issued the server's
+	pin      string // of the server's key, in base64
+	tls, web string // ports: of DoT and DoQ, of DoH and DoH3
+}
+
+// serveEncrypted starts a server with a certificate for dns.example and for addrs.
+// more is YAML to put at the end of its file.
+func serveEncrypted(t *testing.T, more string, addrs ...netip.Addr) *encryptedServer {
+	t.Helper()
+	l := listenEncrypted(t, addrs...)
+	return &encryptedServer{
+		server:  serve(t, settings{extra: l.extra, resolver: "timeout: 1500ms", more: l.more + more}),
+		trusted: l.trusted, pin: pinOf(t, l.cert), tls: strconv.Itoa(l.dot), web: strconv.Itoa(l.doh),
+	}
+}
+
+// pinOf returns the hash of the key of the first certificate in a file, in base64
+// (RFC 7858 §4.2).
+func pinOf(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return (&certified{Certificate: cert}).pin()
 }
 
 // encryptedAnswer is a question, and what there is to be in the response to it.
