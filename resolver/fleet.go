@@ -84,19 +84,68 @@ func (r *Resolver) askFleet(ctx context.Context, n wire.Name, w *work) {
 	if zones == nil {
 		return
 	}
+	closest := r.takeAll(ctx, zones, n, w)
+	if closest == nil {
+		return
+	}
+	for _, host := range Glueless(closest) {
+		if len(r.parentsGlue(host)) > 0 { // it may be looked up no more
+			return
+		}
+		known := 0
+		if cut := r.knownCut(host, w.outlive()); cut != nil {
+			known = cut.Zone.Labels()
+		}
+		var above []wire.Name
+		for labels := known + 1; labels < host.Labels() && len(above) < maxFleetZones; labels++ {
+			above = append(above, host.Tail(labels))
+		}
+		if above != nil && w.fleet > 0 {
+			r.takeAll(ctx, above, host, w)
+		}
+	}
+}
+
+// takeAll asks the fleet for zones that n may be in, and remembers what is of
+// use. It returns the closest cut that is new to this server; nil: there is none.
+func (r *Resolver) takeAll(ctx context.Context, zones []wire.Name, n wire.Name, w *work) (closest *rrset.Cut) {
 	begun := time.Now()
 	found := r.opt.Fleet.Zones(ctx, zones, w.fleet)
 	w.fleet -= time.Since(begun)
 	for _, z := range found {
-		r.take(z, n, w.outlive())
+		if c := r.take(z, n, w.outlive()); c != nil && (closest == nil || c.Zone.Within(closest.Zone)) {
+			closest = c
+		}
 	}
+	return closest
+}
+
+// maxFleetHosts is of how many servers without glue the fleet is asked where they
+// are: one that answers is enough.
+const maxFleetHosts = 2
+
+// Glueless returns hosts that serve the zone of c and lie elsewhere, some if there
+// are many; none if any of its servers has glue. Where they are is what the parents
+// of their own zones say.
+func Glueless(c *rrset.Cut) (hosts []wire.Name) {
+	for i := range c.Servers {
+		host := c.Servers[i].Host
+		switch {
+		case c.Servers[i].Addrs != nil:
+			return nil
+		case len(hosts) < maxFleetHosts && !host.Within(c.Zone):
+			hosts = append(hosts, host)
+		}
+	}
+	return hosts
 }
 
 // take remembers what the fleet knows of a zone that n may be in, if it lives on
 // after until, and this server would have learned it so: the cut no longer than
 // the one above it allows, and no key that a nearer anchor or a negative one has
-// the word on (which is looked for again when it is used).
-func (r *Resolver) take(z FleetZone, n wire.Name, until time.Time) {
+// the word on (which is looked for again when it is used). It returns the cut, if
+// that is new.
+func (r *Resolver) take(z FleetZone, n wire.Name, until time.Time) (fresh *rrset.Cut) {
 	now := r.opt.Clock.Now()
 	good := func(zone wire.Name, end time.Time) bool {
 		return zone != wire.Root && n.Within(zone) && r.configured(zone) == nil && end.After(until) && within(now, end, r.opt.TTL.Max)
@@ -105,21 +154,23 @@ func (r *Resolver) take(z FleetZone, n wire.Name, until time.Time) {
 		if own := r.opt.Memory.Cut(c.Zone); own == nil || own.Zone != c.Zone {
 			r.stats.fleetCuts.Add(1)
 			r.opt.Memory.PutCut(c)
+			fresh = c
 		}
 	}
 	l := z.Link
 	if l == nil || r.opt.Anchors == nil || !good(l.Zone, l.Until) {
-		return
+		return fresh
 	}
 	anchor, _, ok := r.opt.Anchors.Closest(l.Zone)
 	proven := l.Trust == rrset.Secure && len(l.Keys) > 0 || l.Trust == rrset.Insecure
 	if !ok || !proven || anchor == l.Zone || r.opt.Anchors.Negative(l.Zone) != nil {
-		return
+		return fresh
 	}
 	if own := r.opt.Memory.Link(l.Zone); own == nil || own.Zone != l.Zone {
 		r.stats.fleetLinks.Add(1)
 		r.opt.Memory.PutLink(l)
 	}
+	return fresh
 }
 
 // doubtFleet has the fleet asked no more for what it knew of zone.

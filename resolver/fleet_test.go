@@ -119,6 +119,56 @@ func TestFleetIsAskedForZonesBelowThoseThatRefer(t *testing.T) {
 	}
 }
 
+// A zone whose servers lie elsewhere is of no use before somebody knows where they
+// are: one more look at the fleet, in the same time, and none where glue is known.
+func TestFleetIsAskedWhereServersWithoutGlueAre(t *testing.T) {
+	hosted, hoster := fleetCut("hosted.example.", time.Hour), fleetCut("hoster.test.", time.Hour)
+	hosted.Servers = []rrset.Server{{Host: wire.MustParseName("ns.hoster.test.")}}
+	hoster.Servers[0].Host = hosted.Servers[0].Host
+	f := &fakeFleet{known: map[wire.Name]FleetZone{hosted.Zone: {Cut: hosted}, hoster.Zone: {Cut: hoster}}}
+	r, m := newFleetResolver(t, f)
+	w := &work{fleet: time.Second}
+	r.askFleet(t.Context(), wire.MustParseName("hosted.example."), w)
+	if got := fmt.Sprint(f.asked); got != "[[example. hosted.example.] [test. hoster.test.]]" {
+		t.Errorf("asked for %s", got)
+	}
+	if got := r.parentsGlue(hosted.Servers[0].Host); len(got) != 1 || got[0] != hoster.Servers[0].Addrs[0] {
+		t.Errorf("the address is %v", got)
+	}
+	if f.within[1] > f.within[0] || w.fleet > f.within[1] {
+		t.Errorf("within %v, and then %v", f.within, w.fleet)
+	}
+	f.asked = nil
+	next := *hosted
+	next.Zone = wire.MustParseName("next.example.")
+	f.known[next.Zone] = FleetZone{Cut: &next}
+	r.askFleet(t.Context(), next.Zone, w)
+	if got := fmt.Sprint(f.asked); got != "[[next.example.]]" && got != "[[example. next.example.]]" {
+		t.Errorf("asked for %s, knowing where its server is", got)
+	}
+	if _, ok := m.Set(hosted.Servers[0].Host, wire.TypeA); ok {
+		t.Error("glue is in the memory for answers")
+	}
+}
+
+func TestGluelessNamesFewHostsThatLieElsewhere(t *testing.T) {
+	c := &rrset.Cut{Zone: wire.MustParseName("hosted.example.")}
+	add := func(host string, addrs ...netip.Addr) {
+		c.Servers = append(c.Servers, rrset.Server{Host: wire.MustParseName(host), Addrs: addrs})
+	}
+	add("ns.hosted.example.") // only glue could have said
+	for i := range maxFleetHosts + 1 {
+		add(fmt.Sprintf("ns%d.hoster.test.", i))
+	}
+	if got := fmt.Sprint(Glueless(c)); got != "[ns0.hoster.test. ns1.hoster.test.]" {
+		t.Errorf("%s", got)
+	}
+	add("ns.other.test.", netip.MustParseAddr("192.0.2.1"))
+	if got := Glueless(c); got != nil {
+		t.Errorf("%v, though one has glue", got)
+	}
+}
+
 func TestQuestionWaitsForTheFleetForABoundedTime(t *testing.T) {
 	f := &fakeFleet{takes: 2 * time.Millisecond}
 	r, _ := newFleetResolver(t, f)

@@ -84,6 +84,42 @@ func TestServerThatHasJustStartedAsksOneServerForANewName(t *testing.T) {
 	}
 }
 
+// hosted adds hosted.com., whose only server is in plain.org. and has no glue.
+func hosted(_ *config.Config, n *simnet.Net) {
+	serveCom(n, "hosted.com. 172800 NS ns.plain.org.\n")
+	n.Serve(plainOrg, "plain.org.", strings.ReplaceAll(siteText, "@", "plain.org.")+"ns.plain.org. 300 A "+plainOrg+"\n")
+	n.Serve(plainOrg, "hosted.com.", strings.ReplaceAll(siteText, "@", "hosted.com."))
+}
+
+// A server without glue is found, too: what the fleet knows of its own zone has
+// its address, as that zone's parent gave it.
+func TestServerThatHasJustStartedAsksOneServerForANewNameOfAHostedZone(t *testing.T) {
+	mc := memcached.Start(t)
+	a := newSignedMember(t, mc, hosted)
+	a.busies(t, "hosted.com.")
+	b := newSignedMember(t, mc, hosted)
+	if got := ask(t, b.Pipeline, "hosted.com. MX"); got.Rcode != dns.RcodeSuccess || len(got.Answer) != 1 {
+		t.Errorf("got\n%v", got)
+	}
+	if sent := b.net.Log().Questions(); len(sent) != 1 || !strings.HasPrefix(sent[0], plainOrg+" ") {
+		t.Errorf("asked %q", sent)
+	}
+	if set, ok := b.Memory.Set(wire.MustParseName("ns.plain.org."), wire.TypeA); ok { // glue is for asking, not for clients
+		t.Errorf("memory has %v", set)
+	}
+	// Where that zone is configured here, nobody else's word on it counts.
+	c := newSignedMember(t, mc, func(cfg *config.Config, n *simnet.Net) {
+		hosted(cfg, n)
+		cfg.StubZones = []config.Zone{{Name: wire.MustParseName("plain.org."), Servers: []config.Server{{Address: config.Address{AddrPort: netip.MustParseAddrPort(plainOrg + ":53")}}}}}
+	})
+	if got := ask(t, c.Pipeline, "hosted.com. MX"); got.Rcode != dns.RcodeSuccess {
+		t.Errorf("got\n%v", got)
+	}
+	if cut := c.Memory.Cut(wire.MustParseName("ns.plain.org.")); cut != nil && cut.Zone == wire.MustParseName("plain.org.") {
+		t.Errorf("the cut of a configured zone was taken: %+v", cut)
+	}
+}
+
 // A cut that is handed round ends when it would have where it was learned,
 // however often: a child that its parent has let go cannot live on in a fleet.
 func TestDelegationsThatAreHandedRoundDoNotLiveOn(t *testing.T) {

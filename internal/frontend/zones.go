@@ -56,7 +56,7 @@ var _ resolver.Fleet = (*Zones)(nil)
 
 // When a zone is shared.
 const (
-	busyZone   = 3                // resolutions that it took part in, lately: more than a zone that nobody asks for again
+	busyZone   = 2                // resolutions that it took part in, lately: more than a zone that nobody asks for again
 	zonePeriod = time.Minute      // in which they come to count half as much
 	zoneSlots  = 4096             // zones told apart; of those that meet, the busiest stays
 	retellZone = 10 * time.Minute // until a zone is told again that has not changed: memcached may have lost it
@@ -117,15 +117,27 @@ func (z *Zones) tell(names []wire.Name) {
 	now := z.opt.Clock.Now()
 	seen := make(map[wire.Name]bool, 4)
 	for _, n := range names {
-		for {
-			cut := z.opt.Memory.Cut(n)
-			if cut == nil || cut.Zone == wire.Root || seen[cut.Zone] {
-				break
-			}
-			seen[cut.Zone] = true
-			z.tellZone(cut, now)
-			n, _ = cut.Zone.Parent()
+		for _, host := range z.tellAbove(n, seen, now) {
+			z.tellAbove(host, seen, now)
 		}
+	}
+}
+
+// tellAbove is tell for the zones that n is in, but for those seen. It returns
+// hosts that serve the closest of them and have their addresses elsewhere: the
+// cuts of the zones that these are in say where, as their parents do.
+func (z *Zones) tellAbove(n wire.Name, seen map[wire.Name]bool, now time.Time) (hosts []wire.Name) {
+	for first := true; ; first = false {
+		cut := z.opt.Memory.Cut(n)
+		if cut == nil || cut.Zone == wire.Root || seen[cut.Zone] {
+			return hosts
+		}
+		seen[cut.Zone] = true
+		z.tellZone(cut, now)
+		if first {
+			hosts = resolver.Glueless(cut)
+		}
+		n, _ = cut.Zone.Parent()
 	}
 }
 
