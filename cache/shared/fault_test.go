@@ -131,9 +131,11 @@ func bounded(t *testing.T, l *load, goroutines, files int) {
 func TestFrozenServerIsLeftAlone(t *testing.T) {
 	l, servers := faulty(t)
 	goroutines, files := runtime.NumGoroutine(), descriptors(t)
+	before := l.c.Stats().Servers
 	servers[0].Signal(syscall.SIGSTOP)
 	l.run(t, 3000, 2*time.Millisecond)
-	s := l.c.Stats().Servers["memcached-0"]
+	const s0 = "memcached-0"
+	s := l.c.Stats().Servers[s0]
 	servers[0].Signal(syscall.SIGCONT)
 	if s.State != Out || s.Trips == 0 {
 		t.Errorf("a frozen server is %v, %d trips", s.State, s.Trips)
@@ -147,8 +149,15 @@ func TestFrozenServerIsLeftAlone(t *testing.T) {
 	if s.Dials > 100 {
 		t.Errorf("%d tries to connect", s.Dials)
 	}
-	if l.hits < 1500 {
-		t.Errorf("%d hits of 3000 look-ups, with two servers of three", l.hits)
+	asked, hits := uint64(0), uint64(0)
+	for name, now := range l.c.Stats().Servers { // a machine that is busy has these late as well, which says nothing
+		if was := before[name]; name != s0 {
+			asked += now.Gets - now.Late - now.Busy - (was.Gets - was.Late - was.Busy)
+			hits += now.Hits - was.Hits
+		}
+	}
+	if hits < asked/2 || hits == 0 {
+		t.Errorf("%d hits of %d look-ups that the two other servers have answered", hits, asked)
 	}
 	bounded(t, l, goroutines, files)
 	eventually(t, "the server is back", func() bool { return l.c.Stats().Servers["memcached-0"].State != Out })

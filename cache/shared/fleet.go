@@ -36,6 +36,8 @@ type fleet struct {
 
 	syncing sync.Mutex // held by who reads and writes the copies, and by who uses again
 	again   []again
+	unread  bool  // that the list cannot be read has been said
+	trouble error // what came of it where it could not be read, lately
 
 	mu     sync.Mutex
 	list   flushList
@@ -177,14 +179,18 @@ func (l *flushList) clone() flushList {
 	return out
 }
 
-// tell has the copies of the list written, and returns how many have all that
-// is in want, of how many.
+// tell has the copies of the list written, and returns how many servers have all
+// that is in want, of how many.
 func (c *Cache) tell(ctx context.Context, want *flushList) (have, of int) {
 	for range 2 { // another server may write at the same moment
-		have, of = 0, 0
+		told := make(map[*server]bool) // all copies that a server has, one for each secret
 		for _, at := range c.sync(ctx) {
-			of++
-			if at.known && at.list.has(want) {
+			before, again := told[at.s]
+			told[at.s] = at.known && at.list.has(want) && (before || !again)
+		}
+		have, of = 0, len(told)
+		for _, all := range told {
+			if all {
 				have++
 			}
 		}
@@ -215,7 +221,27 @@ func (c *Cache) sync(ctx context.Context) []listCopy {
 		c.mend(&copies[i])
 	}
 	c.settle()
+	c.complain(time.Now())
 	return copies
+}
+
+// complain says once that the shared cache is not used, for the list cannot be
+// read, and when that is over. The caller holds fleet.syncing.
+func (c *Cache) complain(now time.Time) {
+	f := &c.fleet
+	unread := c.behind(now) && now.Sub(c.begun) > maxListAge
+	if unread == f.unread {
+		return
+	}
+	if f.unread = unread; !unread {
+		c.opt.Log.Info("the shared cache is used again")
+		return
+	}
+	if f.trouble == nil {
+		f.trouble = errors.New("no memcached answers in time")
+	}
+	c.opt.Log.Warn("the shared cache is not used: the fleet's flushes cannot be read", "error", f.trouble)
+	f.trouble = nil
 }
 
 // readCopies asks the servers that have the list for it, all at once.
@@ -243,6 +269,7 @@ func (c *Cache) readCopies(ctx context.Context) (copies []listCopy) {
 			select {
 			case <-l.done:
 				answered = l.err == nil
+				c.hear(servers[i], l.err)
 			case <-ctx.Done():
 				l.gone.Store(true)
 			}
@@ -256,6 +283,19 @@ func (c *Cache) readCopies(ctx context.Context) (copies []listCopy) {
 		}
 	}
 	return copies
+}
+
+// hear takes note of a server that cannot be asked for the list. One that is only
+// late is no worse for it: nobody waits. The caller holds fleet.syncing.
+func (c *Cache) hear(s *server, err error) {
+	if err == nil {
+		return
+	}
+	s.counts.errors.Add(1)
+	s.judge(false, time.Now())
+	if !errors.Is(err, errPace) && !errors.Is(err, errConnections) {
+		c.fleet.trouble = fmt.Errorf("%s: %w", s.Name, err)
+	}
 }
 
 // copyServers returns the servers that have the list: those of all that are drawn

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -368,6 +371,37 @@ func TestNothingIsTakenWithoutTheList(t *testing.T) {
 
 // While one secret follows another, servers that have only one of the two still
 // obey each other.
+// With two secrets each server has two copies of the list; it counts as one.
+func TestOrdersAreToldByServers(t *testing.T) {
+	a, _ := member(t, func(o *Options) { o.Secrets.Values = [][]byte{secret(2), secret(1)} }, threeMemcached(t)...)
+	if told := flush(t, a, Flush{Name: wire.MustParseName("www.example.com.")}); told.Copies != 3 || told.Of != 3 {
+		t.Errorf("%v", told)
+	}
+}
+
+// Who has the wrong password is told so, once, and sees it in what is counted.
+func TestFleetThatCannotBeReadIsToldOf(t *testing.T) {
+	auth := filepath.Join(t.TempDir(), "auth")
+	if err := os.WriteFile(auth, []byte("shirube:hidden-word\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m := startMemcached(t, "memcached-0", "-Y", auth)
+	var log strings.Builder // written by one goroutine, which has ended when it is read
+	c := newTestCache(t, func(o *Options) {
+		o.Auth, o.Log = Auth{"shirube", "wrong"}, slog.New(slog.NewTextHandler(&log, nil))
+	}, m.Server)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { c.Follow(ctx, nil) })
+	eventually(t, "the server is out", func() bool { s := one(c.Stats()); return s.State == Out && s.Errors > 0 })
+	eventually(t, "that is old", func() bool { return c.Stats().Fleet.Age > maxListAge+2*pollFlushes })
+	cancel()
+	wg.Wait()
+	if said := log.String(); strings.Count(said, "level=WARN") != 1 || !strings.Contains(said, "the server does not know us") {
+		t.Errorf("the log says\n%s", said)
+	}
+}
+
 func TestFlushesReachThoseWithTheOtherSecret(t *testing.T) {
 	m := startMemcached(t, "memcached-0")
 	with := func(values ...[]byte) func(*Options) { return func(o *Options) { o.Secrets = Secrets{Values: values} } }

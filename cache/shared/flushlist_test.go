@@ -145,6 +145,8 @@ func FuzzParseFlushList(f *testing.F) {
 	l := listWith(5, orderOf("www.example.com.", 1, 0), order{kind: 77, about: "x", id: 9, until: noon})
 	f.Add(l.appendBody(nil))
 	f.Add([]byte{bodyFlushes, listForm, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255})
+	upper := listWith(5, order{kind: orderSubtree, about: "\x00\x01\x03WWW\x00", id: 9, until: noon})
+	f.Add(upper.appendBody(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		l, err := parseFlushList(b)
 		if err != nil {
@@ -156,8 +158,9 @@ func FuzzParseFlushList(f *testing.F) {
 		}
 		for _, o := range l.orders {
 			if fl, ok := o.flush(); ok {
-				if o2 := newOrder(fl); o2.key() != o.key() {
-					t.Errorf("%q is %q again", o.key(), o2.key())
+				o2 := newOrder(fl)
+				if fl2, ok := o2.flush(); !ok || fl2 != fl || len(o2.about) != len(o.about) {
+					t.Errorf("%+v is %+v again, %v", fl, fl2, ok)
 				}
 			}
 		}

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bradfitz/gomemcache/memcache"
 	"github.com/miekg/dns"
 
 	"shirube/internal/clock"
@@ -294,6 +295,66 @@ func TestOtherVersionsAreAMiss(t *testing.T) {
 	m.Tell(t, fmt.Sprintf("set %s 0 0 %d\r\n%s\r\n", name, len(value), value))
 	if _, ok := get(t, c, k); ok || c.Stats().Rejected[reason("version")] != 1 {
 		t.Errorf("%+v", c.Stats())
+	}
+}
+
+// Servers of two versions use one memcached. Each has what its own version wrote,
+// and loses nothing to the other, whatever it writes, also where both write.
+func TestServersOfTwoVersionsKeepToTheirOwn(t *testing.T) {
+	m := startMemcached(t, "memcached-0")
+	a, b := newTestCache(t, nil, m.Server), newTestCache(t, nil, m.Server)
+	k, other := keyOf("www.example.com."), keyOf("other.example.com.")
+	name := func(k Key) string { return keyName(forAnswer, 0, a.ring.digest(k)) }
+	later := func(name string) string { return "s2" + strings.TrimPrefix(name, "s1") } // as of version 2
+	if name(k) == later(name(k)) {
+		t.Fatalf("the name of a key has no version: %q", name(k))
+	}
+	replay(t, m, later(name(k)), "what version 2 has of it")
+	set(t, a, k, fresh(t, k))
+	if _, ok := get(t, b, k); !ok {
+		t.Errorf("those of one version do not share: %+v", b.Stats())
+	}
+	e := fresh(t, other)
+	body := e.appendBody(nil)
+	body[0] = 77 // a kind of entry that is to come, sealed by who has the secret
+	replay(t, m, name(other), string(a.ring.seal(name(other), body)))
+	if _, ok := get(t, b, other); ok || b.Stats().Rejected[reason("form")] != 1 {
+		t.Errorf("%v, %+v", ok, b.Stats().Rejected)
+	}
+	set(t, b, other, e) // it is of no use to anybody of today
+	if _, ok := get(t, a, other); !ok {
+		t.Errorf("%+v", a.Stats())
+	}
+	if got := raw(t, m, later(name(k))); got != "what version 2 has of it" {
+		t.Errorf("version 2 has lost what it wrote: %q", got)
+	}
+}
+
+// Each bit of a value that is flipped on its way makes it a miss, and is counted.
+func TestEveryFlippedBitIsAMissAndCounted(t *testing.T) {
+	m := startMemcached(t, "memcached-0")
+	c := newTestCache(t, nil, m.Server)
+	k := keyOf("www.example.com.")
+	name := keyName(forAnswer, 0, c.ring.digest(k))
+	e := fresh(t, k)
+	value := c.ring.seal(name, e.appendBody(nil))
+	s := (*c.servers.Load())[0]
+	for bit := range 8 * len(value) {
+		value[bit/8] ^= 1 << (bit % 8)
+		if _, ok := c.open(s, k, name, map[string]*memcache.Item{name: {Key: name, Value: value}}); ok {
+			t.Errorf("bit %d is flipped, and it is a hit", bit)
+		}
+		value[bit/8] ^= 1 << (bit % 8)
+	}
+	sum := uint64(0)
+	for _, n := range c.Stats().Rejected {
+		sum += n
+	}
+	if want := uint64(8 * len(value)); sum != want || c.Stats().Rejected[reason("tag")] < want-8*headLen {
+		t.Errorf("%d of %d were counted: %v", sum, want, c.Stats().Rejected)
+	}
+	if _, ok := c.open(s, k, name, map[string]*memcache.Item{name: {Key: name, Value: value}}); !ok {
+		t.Error("as it was written, it is a miss")
 	}
 }
 
