@@ -5,7 +5,7 @@ TOOL    := go tool -modfile=tools/go.mod
 # Name servers are in sbin, which not everybody's PATH has.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help build run demo test replay race lint fmt screenshots fuzz bench bench-warm bench-cold bench-encrypted bench-dnstap bench-tap bench-attack bench-fill bench-flood pgo soak deb deb-test systemd-test image image-test clean
+.PHONY: help build run demo test replay race lint fmt screenshots fuzz bench bench-warm bench-cold bench-encrypted bench-dnstap bench-tap bench-attack bench-fill bench-flood bench-shared pgo soak deb deb-test systemd-test image image-test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -67,6 +67,10 @@ bench-fill: build ## ten million answers in memory (root, 3 GiB, about 10 minute
 
 bench-flood: build ## cached answers during floods of misses, beside Unbound (root, about 4 minutes)
 	go run ./bench flood
+
+bench-shared: build ## fleets with a shared cache, and all memcached pulled under load; writes bench/results (root, about 6 minutes)
+	tools/install-bench-deps
+	go run ./bench shared && go run ./bench report
 
 pgo: build ## sample the server under load, for the compiler (root, about 2 minutes)
 	go run ./bench profile && go run ./bench profile -signed && go tool pprof -proto bench/out/*.pprof > cmd/shirube/default.pgo

@@ -381,8 +381,12 @@ func (f *filler) scrapes(ctx context.Context) error {
 }
 
 // scrape returns the metrics of the server.
-func scrape(ctx context.Context) (map[string]float64, error) {
-	text, err := fetchAdmin(ctx, "/metrics")
+func scrape(ctx context.Context) (map[string]float64, error) { return scrapeAt(ctx, profileAdmin) }
+
+// scrapeAt returns the metrics of the server whose admin listener is at an
+// address.
+func scrapeAt(ctx context.Context, at string) (map[string]float64, error) {
+	text, err := fetchAdmin(ctx, at, "/metrics")
 	return parseMetrics(string(text)), err
 }
 

@@ -29,13 +29,15 @@ type settings struct {
 	conns   int           // connections (idle)
 	listen  string        // address and port (echo, blast)
 	file    string        // of questions (blast)
-	works   string        // comma-separated (full)
+	works   string        // comma-separated (full, shared)
 	hot     int           // names that stay in memory, of names (full)
-	rate    int           // queries a second, of an open loop (full, fill, flood)
-	manual  string        // file that tells of results (report)
+	rate    int           // queries a second, of an open loop (full, fill, flood, shared)
+	manual  string        // directory of the pages that tell of results (report)
 	entries int           // answers in memory (fill)
 	most    time.Duration // to resolve them all (fill)
 	times   int           // what is asked for by what can be resolved (flood)
+	load    int           // queries a second while memcached go (shared)
+	sizes   string        // comma-separated: servers of fleets (shared)
 
 	delegated map[string]string // records that the root and TLDs have besides, by their names
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -239,12 +238,8 @@ func (r *fullReport) publish(ctx context.Context, dir string) error {
 		return err
 	}
 	for _, p := range plots {
-		path := filepath.Join(dir, p.file(r))
-		if err := writeFiles(map[string]string{path + ".svg": p.svg()}); err != nil {
+		if err := writePlot(ctx, filepath.Join(dir, p.file(r)), p.svg()); err != nil {
 			return err
-		}
-		if out, err := exec.CommandContext(ctx, "rsvg-convert", "-o", path+".png", path+".svg").CombinedOutput(); err != nil {
-			return fmt.Errorf("rsvg-convert (Debian: librsvg2-bin): %w: %s", err, out)
 		}
 	}
 	return nil

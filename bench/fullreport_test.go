@@ -239,7 +239,7 @@ func TestPartialReportsHaveANameOfTheirOwn(t *testing.T) {
 func TestManualTellsOfTheNewestResults(t *testing.T) {
 	dir := t.TempDir()
 	const manual = "Before.\n" + figuresBegin + "old\n" + figuresEnd + "After.\n"
-	text, err := withFigures(manual, dir)
+	text, err := withFigures(manual, dir, fullDigest)
 	if err != nil || text != "Before.\n"+figuresBegin+"\nNo full comparison has been recorded yet.\n\n"+figuresEnd+"After.\n" {
 		t.Errorf("without results: %q, %v", text, err)
 	}
@@ -250,7 +250,7 @@ func TestManualTellsOfTheNewestResults(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "2026-11-22.json"), data, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if text, err = withFigures(text, dir); err != nil {
+	if text, err = withFigures(text, dir, fullDigest); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
@@ -262,23 +262,25 @@ func TestManualTellsOfTheNewestResults(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
 	}
-	if _, err := withFigures("nothing", dir); err == nil {
+	if _, err := withFigures("nothing", dir, fullDigest); err == nil {
 		t.Error("figures were put nowhere")
 	}
 }
 
 // The manual says what the newest results do. `go run ./bench report` writes it.
-func TestManualOfPerformanceIsUpToDate(t *testing.T) {
-	const manual = "../docs/performance.md"
-	is, err := os.ReadFile(manual)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, err := withFigures(string(is), "results")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(is) != want {
-		t.Errorf("%s does not tell of the newest of bench/results: go run ./bench report", manual)
+func TestManualIsUpToDate(t *testing.T) {
+	for _, p := range pages {
+		manual := filepath.Join("../docs", p.file)
+		is, err := os.ReadFile(manual)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := withFigures(string(is), "results", p.digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(is) != want {
+			t.Errorf("%s does not tell of the newest of bench/results: go run ./bench report", manual)
+		}
 	}
 }

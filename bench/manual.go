@@ -13,11 +13,19 @@ import (
 
 func reportFlags(fs *flag.FlagSet, set *settings) {
 	fs.StringVar(&set.out, "out", "bench/results", "`directory` with the results")
-	fs.StringVar(&set.manual, "manual", "docs/performance.md", "`file` that tells of the newest ones")
+	fs.StringVar(&set.manual, "manual", "docs", "`directory` with the pages that tell of the newest ones")
 }
 
-// rewrite writes the text and the plots of the newest full comparison once more,
-// and what the manual says of it.
+// page is one of the manual that tells of results.
+type page struct {
+	file   string
+	digest func(dir string) (string, error) // of the newest results in a directory
+}
+
+var pages = []page{{"performance.md", fullDigest}, {"shared-cache.md", sharedDigest}}
+
+// rewrite writes the text and the plots of the newest results once more, of those
+// that the manual tells of, and what it says.
 func rewrite(ctx context.Context, _ string, set settings) error {
 	newest, err := newestReport(set.out)
 	if err != nil {
@@ -32,15 +40,28 @@ func rewrite(ctx context.Context, _ string, set settings) error {
 			return err
 		}
 	}
-	old, err := os.ReadFile(set.manual)
-	if err != nil {
+	if r, err := newestShared(set.out); err != nil {
 		return err
+	} else if r != nil {
+		if err := r.publish(ctx, set.out); err != nil {
+			return err
+		}
 	}
-	text, err := withFigures(string(old), set.out)
-	if err != nil {
-		return fmt.Errorf("%s: %w", set.manual, err)
+	for _, p := range pages {
+		file := filepath.Join(set.manual, p.file)
+		old, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		text, err := withFigures(string(old), set.out, p.digest)
+		if err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		if err := writeFiles(map[string]string{file: text}); err != nil {
+			return err
+		}
 	}
-	return writeFiles(map[string]string{set.manual: text})
+	return nil
 }
 
 // What the manual says of results stands between these lines; the rest of it
@@ -50,27 +71,41 @@ const (
 	figuresEnd   = "<!-- The end of what `bench report` writes. -->\n"
 )
 
-// withFigures returns the text of a manual with what the newest results in a
+// withFigures returns the text of a page with what the newest results in a
 // directory say.
-func withFigures(manual, dir string) (string, error) {
-	before, rest, ok := strings.Cut(manual, figuresBegin)
+func withFigures(text, dir string, digest func(dir string) (string, error)) (string, error) {
+	before, rest, ok := strings.Cut(text, figuresBegin)
 	_, after, ok2 := strings.Cut(rest, figuresEnd)
 	if !ok || !ok2 {
 		return "", errors.New("there is no place for figures")
 	}
-	newest, err := newestReport(dir)
+	figures, err := digest(dir)
 	if err != nil {
 		return "", err
 	}
-	text := "No full comparison has been recorded yet.\n"
-	if newest != "" {
-		r, err := readReport(newest)
-		if err != nil {
-			return "", err
-		}
-		text = r.digest()
+	return before + figuresBegin + "\n" + figures + "\n" + figuresEnd + after, nil
+}
+
+// fullDigest is what the manual says of the newest full comparison.
+func fullDigest(dir string) (string, error) {
+	newest, err := newestReport(dir)
+	if err != nil || newest == "" {
+		return "No full comparison has been recorded yet.\n", err
 	}
-	return before + figuresBegin + "\n" + text + "\n" + figuresEnd + after, nil
+	r, err := readReport(newest)
+	if err != nil {
+		return "", err
+	}
+	return r.digest(), nil
+}
+
+// sharedDigest is what the manual says of the newest fleets.
+func sharedDigest(dir string) (string, error) {
+	r, err := newestShared(dir)
+	if err != nil || r == nil {
+		return "No fleet has been measured yet.\n", err
+	}
+	return r.digest(), nil
 }
 
 // digest is what the manual says of a comparison.

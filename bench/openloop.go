@@ -47,40 +47,57 @@ func openLoop(ctx context.Context, server netip.AddrPort, questions []string, ra
 	if n < 1 || n > openSockets<<16 {
 		return nil, fmt.Errorf("an open loop of %d queries: between 1 and %d are possible", n, openSockets<<16)
 	}
-	o := &openLoopRun{queries: queries, n: n, sent: make([]atomic.Int64, n), latency: make([]time.Duration, n), outcome: make([]string, n)}
-	if err := o.open(server); err != nil {
-		return nil, errors.Join(err, o.close())
-	}
-	var wg sync.WaitGroup
-	for i := range o.conns {
-		// Owner: openLoop. Ends when close closes its socket. One for each.
-		wg.Go(func() { o.read(i) })
-	}
-	began := time.Now()
-	late, err := o.send(ctx, time.Second/time.Duration(rate))
-	wall := time.Since(began)
-	o.await(ctx)
-	err = errors.Join(err, ctx.Err(), o.close())
-	wg.Wait()
+	o := newOpenLoop(n, openSockets, func(i int) []byte { return queries[i%len(queries)] })
+	late, wall, err := o.run(ctx, server, rate)
 	if err != nil {
 		return nil, err
-	}
-	for i, out := range o.outcome {
-		if out == "" {
-			o.latency[i] = openPatience // or more
-		}
 	}
 	t := &openTally{loopTally: *newLoopTally(o.outcome, o.latency, wall), Rate: float64(n) / wall.Seconds()}
 	t.Late = milliseconds(percentile(slices.Sorted(slices.Values(late)), 99))
 	return t, nil
 }
 
-// openLoopRun is an open loop under way. The i-th query has the ID i / openSockets
-// and leaves from the socket i % openSockets, so that a socket never has two of
+// newOpenLoop returns an open loop of n queries, of which query returns the i-th,
+// over so many sockets: at least one for each 2^16.
+func newOpenLoop(n, sockets int, query func(i int) []byte) *openLoopRun {
+	return &openLoopRun{
+		query: query, n: n, sockets: sockets,
+		sent: make([]atomic.Int64, n), latency: make([]time.Duration, n), outcome: make([]string, n),
+	}
+}
+
+// run is openLoop, but for the sums: how late each query was, and how long it took
+// to send them all.
+func (o *openLoopRun) run(ctx context.Context, server netip.AddrPort, rate int) (late []time.Duration, wall time.Duration, err error) {
+	if err := o.open(server); err != nil {
+		return nil, 0, errors.Join(err, o.close())
+	}
+	var wg sync.WaitGroup
+	for i := range o.conns {
+		// Owner: run. Ends when close closes its socket. One for each.
+		wg.Go(func() { o.read(i) })
+	}
+	began := time.Now()
+	late, err = o.send(ctx, time.Second/time.Duration(rate))
+	wall = time.Since(began)
+	o.await(ctx)
+	err = errors.Join(err, ctx.Err(), o.close())
+	wg.Wait()
+	for i, out := range o.outcome {
+		if out == "" {
+			o.latency[i] = openPatience // or more
+		}
+	}
+	return late, wall, err
+}
+
+// openLoopRun is an open loop under way. The i-th query has the ID i / sockets
+// and leaves from the socket i % sockets, so that a socket never has two of
 // the same ID.
 type openLoopRun struct {
-	queries  [][]byte
+	query    func(i int) []byte
 	n        int // how many to send
+	sockets  int
 	conns    []*net.UDPConn
 	sent     []atomic.Int64 // when, in ns of the wall clock, as the kernel's timestamps are; 0: not yet
 	latency  []time.Duration
@@ -90,7 +107,7 @@ type openLoopRun struct {
 
 // open makes the sockets.
 func (o *openLoopRun) open(server netip.AddrPort) error {
-	for range openSockets {
+	for range o.sockets {
 		c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(server))
 		if err != nil {
 			return err
@@ -141,10 +158,10 @@ func (o *openLoopRun) send(ctx context.Context, interval time.Duration) (late []
 			now = time.Since(began)
 		}
 		late[i] = max(0, now-due)
-		msg = append(msg[:0], o.queries[i%len(o.queries)]...)
-		binary.BigEndian.PutUint16(msg, uint16(i/openSockets))
+		msg = append(msg[:0], o.query(i)...)
+		binary.BigEndian.PutUint16(msg, uint16(i/o.sockets))
 		o.sent[i].Store(time.Now().UnixNano())
-		if _, err := o.conns[i%openSockets].Write(msg); err != nil {
+		if _, err := o.conns[i%o.sockets].Write(msg); err != nil {
 			return nil, fmt.Errorf("query %d: %w", i, err)
 		}
 	}
@@ -162,12 +179,12 @@ func (o *openLoopRun) read(socket int) {
 		if err != nil || n < headerSize {
 			continue // an ICMP error: the query stays without an answer
 		}
-		i := int(binary.BigEndian.Uint16(buf))*openSockets + socket
+		i := int(binary.BigEndian.Uint16(buf))*o.sockets + socket
 		if i >= o.n || o.outcome[i] != "" || o.sent[i].Load() == 0 {
 			continue // nobody asked, or it was answered already
 		}
 		came, ok := kernelTime(oob[:oobn])
-		outcome := responseOutcome(buf[:n], o.queries[i%len(o.queries)])
+		outcome := responseOutcome(buf[:n], o.query(i))
 		if !ok || outcome == "" {
 			continue // the answer to another question
 		}

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"encoding/xml"
 	"fmt"
+	"os/exec"
 	"strings"
 	"time"
 )
@@ -58,17 +60,33 @@ func (c *chart) svg() string {
 		height += groupTop + barPitch*len(g.bars) + groupBottom
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%[1]d" height="%[2]d" viewBox="0 0 %[1]d %[2]d" font-family="DejaVu Sans, Verdana, sans-serif" font-size="12">`+"\n", chartWidth, height)
-	fmt.Fprintf(&b, `<title>%s</title>`+"\n", escape(c.title))
-	b.WriteString(`<rect width="100%" height="100%" fill="#ffffff"/>` + "\n")
-	fmt.Fprintf(&b, `<text x="16" y="28" font-size="17" font-weight="bold" fill="#222222">%s</text>`+"\n", escape(c.title))
-	fmt.Fprintf(&b, `<text x="16" y="50" fill="#555555">%s</text>`+"\n", escape(c.note))
+	svgHead(&b, height, c.title, c.note)
 	y := chartTop
 	for _, g := range c.groups {
 		y = g.draw(&b, y)
 	}
 	b.WriteString("</svg>\n")
 	return b.String()
+}
+
+// svgHead begins a picture of that height, with what stands above all.
+func svgHead(b *strings.Builder, height int, title, note string) {
+	fmt.Fprintf(b, `<svg xmlns="http://www.w3.org/2000/svg" width="%[1]d" height="%[2]d" viewBox="0 0 %[1]d %[2]d" font-family="DejaVu Sans, Verdana, sans-serif" font-size="12">`+"\n", chartWidth, height)
+	fmt.Fprintf(b, `<title>%s</title>`+"\n", escape(title))
+	b.WriteString(`<rect width="100%" height="100%" fill="#ffffff"/>` + "\n")
+	fmt.Fprintf(b, `<text x="16" y="28" font-size="17" font-weight="bold" fill="#222222">%s</text>`+"\n", escape(title))
+	fmt.Fprintf(b, `<text x="16" y="50" fill="#555555">%s</text>`+"\n", escape(note))
+}
+
+// writePlot writes a picture to files, as SVG and as PNG.
+func writePlot(ctx context.Context, path, svg string) error {
+	if err := writeFiles(map[string]string{path + ".svg": svg}); err != nil {
+		return err
+	}
+	if out, err := exec.CommandContext(ctx, "rsvg-convert", "-o", path+".png", path+".svg").CombinedOutput(); err != nil {
+		return fmt.Errorf("rsvg-convert (Debian: librsvg2-bin): %w: %s", err, out)
+	}
+	return nil
 }
 
 // draw draws g from y on, and returns where the next one begins.

@@ -114,12 +114,12 @@ func withoutPath(octets []byte, binary string) ([]byte, error) {
 func fetchProfile(ctx context.Context, most time.Duration) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, most+time.Minute)
 	defer cancel()
-	return fetchAdmin(ctx, fmt.Sprintf("/debug/pprof/profile?seconds=%d", int(most.Seconds())))
+	return fetchAdmin(ctx, profileAdmin, fmt.Sprintf("/debug/pprof/profile?seconds=%d", int(most.Seconds())))
 }
 
-// fetchAdmin returns a document of the server's admin listener.
-func fetchAdmin(ctx context.Context, path string) ([]byte, error) {
-	url := "http://" + profileAdmin + path
+// fetchAdmin returns a document of the admin listener at an address.
+func fetchAdmin(ctx context.Context, at, path string) ([]byte, error) {
+	url := "http://" + at + path
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err

@@ -161,7 +161,7 @@ func newStage(l *lab, set settings) (s *stage, err error) {
 	if s.cold, err = l.write("cold.txt", names[:min(len(names), seconds*coldPerSecond)]); err != nil {
 		return nil, err
 	}
-	s.zipf, err = l.write("zipf.txt", zipfDraws(names, zipfQuestions))
+	s.zipf, err = l.write("zipf.txt", zipfDraws(names, zipfQuestions, 2))
 	return s, err
 }
 
@@ -325,9 +325,10 @@ func mixQuestions(hot, misses []string) []string {
 }
 
 // zipfDraws are n questions at random, of which the k-th has a probability in
-// proportion to 1/k (Zipf's law with the exponent 1).
-func zipfDraws(questions []string, n int) []string {
-	rng := rand.New(rand.NewPCG(zoneSeed, 2))
+// proportion to 1/k (Zipf's law with the exponent 1). Another seed gives other
+// draws.
+func zipfDraws(questions []string, n int, seed uint64) []string {
+	rng := rand.New(rand.NewPCG(zoneSeed, seed))
 	sums := make([]float64, len(questions))
 	total := 0.0
 	for i := range sums {

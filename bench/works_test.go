@@ -99,7 +99,7 @@ func TestMixHasOneMissInTen(t *testing.T) {
 
 func TestZipfAsksForTheFirstMostOften(t *testing.T) {
 	count := make(map[string]int)
-	for _, q := range zipfDraws([]string{"a", "b", "c", "d"}, 10_000) {
+	for _, q := range zipfDraws([]string{"a", "b", "c", "d"}, 10_000, 2) {
 		count[q]++
 	}
 	// 1/1, 1/2, 1/3 and 1/4 of 25/12.
