@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -39,7 +40,7 @@ and TCP, and serves this machine only.`,
 			if !c.Flags().Changed("config") {
 				return serve(c.Context(), serveOptions{cfg: config.Default(), takeOver: takeOver}, c.ErrOrStderr())
 			}
-			load := func() (config.Config, error) { return config.Load(file) }
+			load := func() (config.Config, error) { return loadOwn(file) }
 			cfg, err := load()
 			if err != nil {
 				return err
@@ -51,6 +52,21 @@ and TCP, and serves this machine only.`,
 	c.Flags().StringVarP(&file, "config", "c", "", "configuration `file` (YAML); default: none")
 	c.Flags().BoolVar(&takeOver, "take-over", false, "take the place of the server that has the control socket, if there is one, without a query lost")
 	return c
+}
+
+// loadOwn reads the configuration that this process is to serve by: what it says of
+// itself is filled in.
+func loadOwn(file string) (config.Config, error) {
+	cfg, err := config.Load(file)
+	if err != nil {
+		return cfg, err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return cfg, fmt.Errorf("the name of this host: %w", err)
+	}
+	cfg.Identity, err = cfg.Identity.Fill(host, version)
+	return cfg, err
 }
 
 // serveOptions is what a server is started with.

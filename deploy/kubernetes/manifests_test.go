@@ -130,7 +130,7 @@ func at(v any, path ...any) any {
 func directories(t *testing.T) []string {
 	t.Helper()
 	var dirs []string
-	for _, pattern := range []string{"base", "overlays/*", "acm/*"} {
+	for _, pattern := range []string{"base", "overlays/*", "acm/*", "verify"} {
 		found, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
@@ -333,6 +333,29 @@ func TestAlertsAndDashboardAreThoseOfMonitoring(t *testing.T) {
 		if at(shown, "data", "shirube.json") != string(dashboard) || at(shown, "metadata", "labels", "grafana_dashboard") != "1" {
 			t.Errorf("%s: the dashboard is not that of deploy/monitoring, or nobody looks for it", dir)
 		}
+	}
+}
+
+// TestCheckOfARollOutHasItsProfile reads the profile that the Job is given, and
+// looks for what deploy/rollout/rollout replaces.
+func TestCheckOfARollOutHasItsProfile(t *testing.T) {
+	list := build(t, "verify")
+	text, _ := at(find(t, list, "ConfigMap", "shirube-verify"), "data", "profile.yaml").(string)
+	if _, err := config.ParseProfile("verify/profile.yaml", []byte(text)); err != nil {
+		t.Error(err)
+	}
+	job := find(t, list, "Job", "shirube-verify")
+	c := at(job, "spec", "template", "spec", "containers", 0)
+	args, _ := at(c, "args").([]any)
+	if at(c, "image") != "registry.example/shirube:unset" || !slices.Contains(args, any("--expect-version=unset")) {
+		t.Errorf("the image is %v, the arguments %v", at(c, "image"), args)
+	}
+	pods := find(t, list, "Service", "shirube-pods")
+	if !slices.Contains(args, any("--instance=shirube-pods.dns.svc.cluster.local")) || at(pods, "metadata", "namespace") != "dns" || at(pods, "spec", "clusterIP") != "None" {
+		t.Errorf("the instances are looked for by %v", args)
+	}
+	if at(job, "spec", "backoffLimit") != 0.0 || at(job, "spec", "activeDeadlineSeconds") == nil {
+		t.Error("the Job is repeated, or has no end")
 	}
 }
 

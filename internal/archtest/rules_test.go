@@ -197,6 +197,11 @@ var rules = []rule{
 		reason: "a hit is a copy of bytes: nothing is unpacked or allocated on the way from memory to the client",
 	},
 	{
+		name: "verify", in: []string{"internal/verify"}, deny: []string{ours},
+		allow:  []string{module + "/internal/verify", module + "/internal/wire", module + "/internal/hist", module + "/internal/topk", module + "/transport/clients", module + "/dnstap/..."},
+		reason: "what verifies a server knows it from outside only, as clients do",
+	},
+	{
 		name: "dnssec", in: []string{"dnssec/..."}, deny: []string{"net/...", "context"},
 		reason: "validation is pure: no I/O, no waiting; time and bytes come in as arguments",
 	},
@@ -246,7 +251,7 @@ var rules = []rule{
 		reason: "one importer per library: packages expose a Stats() snapshot, internal/metrics reads it",
 	},
 	{
-		name: "yaml", in: []string{"..."}, not: []string{"internal/config/...", "deploy/kubernetes/..."}, tests: true,
+		name: "yaml", in: []string{"..."}, not: []string{"internal/config/...", "deploy/kubernetes/...", "deploy/rollout"}, tests: true,
 		deny:   []string{"go.yaml.in/yaml/...", "gopkg.in/yaml.v2", "gopkg.in/yaml.v3", "github.com/goccy/go-yaml/..."},
 		reason: "one importer per library: files are read by internal/config, and manifests by their own tests",
 	},

@@ -20,18 +20,8 @@ type decoder struct {
 	failed map[string]bool  // paths whose values could not be taken
 }
 
-func newDecoder() *decoder {
-	return &decoder{keys: Keys(), given: map[string]place{}, failed: map[string]bool{}}
-}
-
-// document returns the configuration of the file whose root is n; nil is an
-// empty file.
-func (d *decoder) document(n *yaml.Node) Config {
-	cfg := Default()
-	if n != nil && d.plain(n, "") {
-		d.section(n, d.keys, reflect.ValueOf(&cfg).Elem(), "")
-	}
-	return cfg
+func newDecoder(keys []Key) *decoder {
+	return &decoder{keys: keys, given: map[string]place{}, failed: map[string]bool{}}
 }
 
 // problem notes a problem with the node of a path.

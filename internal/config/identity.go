@@ -3,14 +3,17 @@ package config
 import (
 	"encoding/hex"
 	"fmt"
+	"strings"
 )
 
-// Identity is what the server says of itself.
+// Identity is what the server says of itself. In its texts, {hostname} and {version}
+// stand for those of the process.
 type Identity struct {
 	// What a client that asks for it is told of which server answered (NSID, RFC
 	// 5001; `dig +nsid`), as text of 128 octets at most: the name of the
 	// instance, behind an address that many share. Empty: nothing. Everybody who
-	// may ask can see it.
+	// may ask can see it. Here, in `id` and in `version`, `{hostname}` stands for the
+	// name of the host, which is a pod's own, and `{version}` for that of the program.
 	NSID string `yaml:"nsid"`
 	// The same as hexadecimal digits, for other octets than those of text. Only
 	// one of the two can be given.
@@ -22,6 +25,17 @@ type Identity struct {
 	// What `version.server` and `version.bind` are answered with, likewise. Empty:
 	// they are refused.
 	Version string `yaml:"version"`
+}
+
+// Fill returns i with what stands in braces filled in. An error is that a text is too
+// long then.
+func (i Identity) Fill(hostname, version string) (Identity, error) {
+	words := strings.NewReplacer("{hostname}", hostname, "{version}", version)
+	i.NSID, i.ID, i.Version = words.Replace(i.NSID), words.Replace(i.ID), words.Replace(i.Version)
+	var d decoder
+	d.failed = map[string]bool{}
+	d.identity(&i)
+	return i, d.err("identity")
 }
 
 // Octets returns the NSID. It is empty if there is none.

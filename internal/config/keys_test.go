@@ -106,7 +106,7 @@ func TestDistanceCountsEdits(t *testing.T) {
 }
 
 func TestPathsAreFoundAtTheNearestSectionAround(t *testing.T) {
-	d := newDecoder()
+	d := newDecoder(Keys())
 	d.given["cache"] = place{3, 1}
 	d.given["listen"] = place{7, 1}
 	d.given["listen[1]"] = place{9, 5}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"reflect"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
@@ -19,24 +20,32 @@ const MaxFileSize = 1 << 20
 
 // Load reads and checks the configuration file at path. Its error is an
 // [*Error], also when the file cannot be read.
-func Load(path string) (Config, error) {
+func Load(path string) (Config, error) { return load(path, Read) }
+
+// load opens the file at path for read.
+func load[T any](path string, read func(file string, r io.Reader) (T, error)) (T, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return Config{}, unreadable(path, err)
+		var none T
+		return none, unreadable(path, err)
 	}
 	defer f.Close()
-	return Read(path, f)
+	return read(path, f)
 }
 
 // Read reads and checks a configuration file from r; file is its name in
 // reports. Its error is an [*Error].
-func Read(file string, r io.Reader) (Config, error) {
-	// One more than allowed, so that Parse sees that it is too much.
+func Read(file string, r io.Reader) (Config, error) { return read(file, r, Parse) }
+
+// read hands what r has to parse.
+func read[T any](file string, r io.Reader, parse func(string, []byte) (T, error)) (T, error) {
+	// One more than allowed, so that parse sees that it is too much.
 	data, err := io.ReadAll(io.LimitReader(r, MaxFileSize+1))
 	if err != nil {
-		return Config{}, unreadable(file, err)
+		var none T
+		return none, unreadable(file, err)
 	}
-	return Parse(file, data)
+	return parse(file, data)
 }
 
 // unreadable returns the report on a file that cannot be read.
@@ -56,21 +65,30 @@ func unreadable(file string, err error) error {
 // reports. Keys that it does not have keep the values of [Default]. Its error
 // is an [*Error] with everything that is wrong.
 func Parse(file string, data []byte) (Config, error) {
+	return parse(file, data, Default(), (*decoder).contradictions)
+}
+
+// parse lays the file data over the defaults, and has check look at what comes of
+// that.
+func parse[T any](file string, data []byte, defaults T, check func(*decoder, *T)) (T, error) {
+	var none T
 	data = bytes.TrimPrefix(data, []byte("\ufeff")) // YAML 1.2.2 §5.2 allows it at the start
 	if p, ok := checkText(data); !ok {
-		return Config{}, &Error{File: file, Problems: []Problem{p}}
+		return none, &Error{File: file, Problems: []Problem{p}}
 	}
 	root, p, ok := parseYAML(data)
 	if !ok {
-		return Config{}, &Error{File: file, Problems: []Problem{p}}
+		return none, &Error{File: file, Problems: []Problem{p}}
 	}
-	d := newDecoder()
-	cfg := d.document(root)
-	d.contradictions(&cfg)
+	d := newDecoder(sectionKeys(reflect.ValueOf(defaults), "", false))
+	if root != nil && d.plain(root, "") { // nil is an empty file
+		d.section(root, d.keys, reflect.ValueOf(&defaults).Elem(), "")
+	}
+	check(d, &defaults)
 	if err := d.err(file); err != nil {
-		return Config{}, err
+		return none, err
 	}
-	return cfg, nil
+	return defaults, nil
 }
 
 // checkText looks for what is not text, which the YAML parser reports without

@@ -18,7 +18,7 @@ import (
 	"shirube/internal/config"
 	"shirube/internal/lab/ca"
 	"shirube/internal/wire"
-	"shirube/transport/asktest"
+	"shirube/transport/clients"
 )
 
 // ddrClient is a client that knows a resolver by its address, and follows RFC 9462
@@ -30,7 +30,7 @@ type ddrClient struct {
 
 // found is a designated resolver that passed.
 type found struct {
-	way    asktest.Way
+	way    clients.Way
 	at     netip.AddrPort
 	answer *dns.Msg // to a question that was asked there
 }
@@ -66,9 +66,9 @@ func (c *ddrClient) exchange(t *testing.T, name string, typ uint16) *dns.Msg {
 }
 
 // waysOf are the transports that ALPN IDs stand for.
-func waysOf(id string) []asktest.Way {
+func waysOf(id string) []clients.Way {
 	protos := map[string]wire.Proto{"dot": wire.DoT, "doq": wire.DoQ, "h2": wire.DoH, "h3": wire.DoH3}
-	return slices.DeleteFunc(asktest.Ways(), func(w asktest.Way) bool { return w.Proto != protos[id] || w.Clear })
+	return slices.DeleteFunc(clients.Ways(), func(w clients.Way) bool { return w.Proto != protos[id] || w.Clear })
 }
 
 // use connects as s has it and asks there. It verifies what it is shown as RFC
@@ -103,7 +103,7 @@ func (c *ddrClient) use(t *testing.T, s *dns.SVCB, extra []dns.RR, name string, 
 	if !slices.ContainsFunc(s.Value, func(kv dns.SVCBKeyValue) bool { return kv.Key() == dns.SVCB_PORT }) && slices.Contains(ids, "h2") {
 		port = 443
 	}
-	if http := slices.Contains(ids, "h2") || slices.Contains(ids, "h3"); http != (path == asktest.Path+"{?dns}") {
+	if http := slices.Contains(ids, "h2") || slices.Contains(ids, "h3"); http != (path == clients.Path+"{?dns}") {
 		t.Errorf("the path %q: %v", path, s)
 	}
 	for _, rr := range extra { // they have to say the same
@@ -130,7 +130,7 @@ func (c *ddrClient) use(t *testing.T, s *dns.SVCB, extra []dns.RR, name string, 
 }
 
 // ask asks for the name by w.
-func (c *ddrClient) ask(t *testing.T, w asktest.Way, at netip.AddrPort, name string, opportunistic bool) (*dns.Msg, error) {
+func (c *ddrClient) ask(t *testing.T, w clients.Way, at netip.AddrPort, name string, opportunistic bool) (*dns.Msg, error) {
 	t.Helper()
 	conf := &tls.Config{
 		RootCAs: c.trusts, MinVersion: tls.VersionTLS12, InsecureSkipVerify: true, // VerifyConnection does it
@@ -290,7 +290,7 @@ func TestEveryTransportSaysWhoTheServerIs(t *testing.T) {
 		cfg.Discovery.Name = wire.MustParseName("dns.example.")
 		cfg.Provisioning.HB46PP = []config.HB46PP{{Name: "here", Clients: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, URL: "http://isp.example/", TTL: time.Hour}}
 	})
-	for _, w := range asktest.Ways() {
+	for _, w := range clients.Ways() {
 		t.Run(strings.ReplaceAll(w.Name, " ", "-"), func(t *testing.T) {
 			conn := s.dial(t, w, "127.0.0.1")
 			for _, tt := range []struct {

@@ -18,7 +18,7 @@ import (
 	"shirube/internal/config"
 	"shirube/internal/control"
 	"shirube/internal/wire"
-	"shirube/transport/asktest"
+	"shirube/transport/clients"
 )
 
 // tapConfig returns a configuration whose server tells a file of all messages.
@@ -297,7 +297,7 @@ func TestTapIsToldOverEveryTransport(t *testing.T) {
 	})
 	from, query := netip.MustParseAddr("127.0.0.1"), []byte("\x00\x00\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x09localhost\x00\x00\x01\x00\x01")
 	want := map[string]int{}
-	for _, w := range asktest.Ways() {
+	for _, w := range clients.Ways() {
 		to := netip.AddrPortFrom(from, s.port(w))
 		c, err := w.Dial(t.Context(), from, to, &tls.Config{RootCAs: s.authority.Pool(), MinVersion: tls.VersionTLS12})
 		if err != nil {

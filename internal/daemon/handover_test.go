@@ -16,7 +16,7 @@ import (
 
 	"shirube/internal/config"
 	"shirube/internal/control"
-	"shirube/transport/asktest"
+	"shirube/transport/clients"
 )
 
 // inheritable starts a server on all transports that can be taken over from.
@@ -35,7 +35,7 @@ func (s *everywhere) reaches(t *testing.T, when string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, w := range asktest.Ways() {
+	for _, w := range clients.Ways() {
 		if m, _ := askWay(t, s.dial(t, w, "127.0.0.11"), q, 10*time.Second); m == nil || m.Rcode != dns.RcodeSuccess {
 			t.Errorf("%s: %s got %v", when, w.Name, m)
 		}

@@ -17,7 +17,7 @@ import (
 
 	"shirube/internal/config"
 	"shirube/internal/lab/ca"
-	"shirube/transport/asktest"
+	"shirube/transport/clients"
 )
 
 // reloadWith reloads s with what change makes of its configuration.
@@ -63,8 +63,8 @@ func TestReloadBeginsAndEndsEncryption(t *testing.T) {
 	if err := s.reloadWith(both); err != nil {
 		t.Fatal(err)
 	}
-	var open []asktest.Asker
-	for _, w := range asktest.Ways() {
+	var open []clients.Asker
+	for _, w := range clients.Ways() {
 		c := s.dial(t, w, "127.0.0.11")
 		if m, _ := askWay(t, c, msg, 10*time.Second); m == nil || m.Rcode != dns.RcodeSuccess {
 			t.Fatalf("%s: %v", w.Name, m)

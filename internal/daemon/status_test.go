@@ -16,7 +16,7 @@ import (
 	"shirube/internal/config"
 	"shirube/internal/simnet"
 	"shirube/internal/wire"
-	"shirube/transport/asktest"
+	"shirube/transport/clients"
 )
 
 // seePage returns what the status page is told.
@@ -141,7 +141,7 @@ func TestHealthNameIsAnsweredOverEveryTransport(t *testing.T) {
 	everywhere := func(rcode, answers int) {
 		t.Helper()
 		asked := make(map[wire.Proto]bool)
-		for _, w := range asktest.Ways() {
+		for _, w := range clients.Ways() {
 			asked[w.Proto] = true
 			m, _ := askWay(t, s.dial(t, w, "127.0.0.1"), raw, 20*time.Second)
 			if m == nil || m.Rcode != rcode || len(m.Answer) != answers {

@@ -19,7 +19,7 @@ import (
 	"shirube/internal/lab/ca"
 	"shirube/internal/simnet"
 	"shirube/internal/wire"
-	"shirube/transport/asktest"
+	"shirube/transport/clients"
 )
 
 // everywhere is a server on all transports, in a signed world of its own.
@@ -103,7 +103,7 @@ func (s *everywhere) issue(t *testing.T) (cert, key string) {
 }
 
 // port returns the port for w.
-func (s *everywhere) port(w asktest.Way) uint16 {
+func (s *everywhere) port(w clients.Way) uint16 {
 	switch {
 	case w.Clear:
 		return s.gate
@@ -116,7 +116,7 @@ func (s *everywhere) port(w asktest.Way) uint16 {
 }
 
 // dial connects by w from an address.
-func (s *everywhere) dial(t *testing.T, w asktest.Way, from string) asktest.Asker {
+func (s *everywhere) dial(t *testing.T, w clients.Way, from string) clients.Asker {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -130,7 +130,7 @@ func (s *everywhere) dial(t *testing.T, w asktest.Way, from string) asktest.Aske
 }
 
 // ask sends a message, and returns the answer; nil if there is none.
-func askWay(t *testing.T, c asktest.Asker, msg []byte, patience time.Duration) (*dns.Msg, []byte) {
+func askWay(t *testing.T, c clients.Asker, msg []byte, patience time.Duration) (*dns.Msg, []byte) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -157,7 +157,7 @@ func TestEveryTransportAnswersAlike(t *testing.T) {
 		padded         bool   // on encrypted transports
 		silent         bool
 	}
-	for _, w := range asktest.Ways() {
+	for _, w := range clients.Ways() {
 		t.Run(w.Name, func(t *testing.T) {
 			unique := strings.ToLower(strings.NewReplacer(" ", "-", "/", "-", ".", "-").Replace(w.Name))
 			c := s.dial(t, w, "127.0.0.11")
@@ -264,7 +264,7 @@ func edeCode(m *dns.Msg) uint16 {
 // transports.
 func TestCookiesAreIgnoredWhereTheyAreOfNoUse(t *testing.T) {
 	s := serveEverywhere(t, nil)
-	for _, w := range asktest.Ways() {
+	for _, w := range clients.Ways() {
 		if !w.Proto.Encrypted() {
 			continue
 		}
@@ -298,7 +298,7 @@ func TestCertificatesAreReplacedUnderQueries(t *testing.T) {
 	var asking sync.WaitGroup
 	var done atomic.Bool
 	var asked atomic.Uint64
-	for _, w := range asktest.Ways() {
+	for _, w := range clients.Ways() {
 		if !w.Proto.Encrypted() || w.Clear || strings.Contains(w.Name, "GET") {
 			continue
 		}
@@ -350,7 +350,7 @@ func TestListenersForEncryptedClientsComeAndGo(t *testing.T) {
 		if _, err := s.Reload(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		for _, w := range asktest.Ways() {
+		for _, w := range clients.Ways() {
 			if !w.Proto.Encrypted() {
 				continue
 			}

@@ -93,7 +93,11 @@ func TestConfigurationsInTheManualAreGood(t *testing.T) {
 				continue
 			}
 			n++
-			if _, stderr, code := runServer(t, b.text, "check", "-"); code != 0 {
+			args := []string{"check", "-"}
+			if strings.HasPrefix(b.text, "# verify\n") { // a profile, not a configuration
+				args = []string{"verify", "--list", "--profile", "-"}
+			}
+			if _, stderr, code := runServer(t, b.text, args...); code != 0 {
 				t.Errorf("%s: shirube check finds (lines are counted from there):\n%s", b.where, stderr)
 			}
 		}

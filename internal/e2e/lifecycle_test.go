@@ -97,10 +97,16 @@ func (c client) within(n *network) client {
 // it printed and its exit code.
 func runServer(t *testing.T, stdin string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
+	return runServerFor(t, askTimeout, stdin, args...)
+}
+
+// runServerFor is runServer of a command that takes longer.
+func runServerFor(t *testing.T, limit time.Duration, stdin string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), built.plain, args...)
 	var out, errs bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
-	timer := time.AfterFunc(askTimeout, func() { _ = cmd.Process.Kill() })
+	timer := time.AfterFunc(limit, func() { _ = cmd.Process.Kill() })
 	err := cmd.Run()
 	timer.Stop()
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {

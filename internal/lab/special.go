@@ -122,6 +122,7 @@ func (b *builder) largeAnswers() {
 		v4, _ := b.address()
 		z.add("wide", "A", "%s", v4)
 	}
+	z.add("*.fresh", "TXT", `"made for whatever name"`) // not signed: nobody can make it up from what it knows
 	b.askSpecial("many.large.minato.", wire.TypeTXT, "64 TXT records, 6 kB: truncated on UDP")
 	b.askSpecial("wide.large.minato.", wire.TypeA, "80 addresses: truncated on UDP")
 }

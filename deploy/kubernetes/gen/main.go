@@ -30,7 +30,7 @@ var builtin = []string{
 	"core.v1.ServiceAccount", "core.v1.Service", "core.v1.ConfigMap", "core.v1.Namespace",
 	"apps.v1.Deployment", "apps.v1.StatefulSet", "policy.v1.PodDisruptionBudget",
 	"autoscaling.v2.HorizontalPodAutoscaler", "networking.v1.NetworkPolicy",
-	"rbac.v1.Role", "rbac.v1.RoleBinding",
+	"rbac.v1.Role", "rbac.v1.RoleBinding", "batch.v1.Job",
 }
 
 // custom are files of custom resource definitions, by their modules.

@@ -1,8 +1,10 @@
-// Package asktest asks a server over every transport, for tests of the whole.
-package asktest
+// Package clients asks a server over every transport that clients use: for `shirube
+// verify`, and for tests of the whole.
+package clients
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
@@ -20,8 +22,12 @@ import (
 	"shirube/internal/wire"
 )
 
-// Path is where queries go over HTTP.
+// Path is where queries go over HTTP, unless a [Way] says otherwise.
 const Path = "/dns-query"
+
+// maxHTTPBody is how much of a response over HTTP, or of a stream of QUIC, is read,
+// in octets: one more than a message can have, and its length.
+const maxHTTPBody = wire.MaxMsgSize + 3
 
 // Asker asks a server over one transport. It is not to be used concurrently.
 type Asker interface {
@@ -35,37 +41,42 @@ type Asker interface {
 type Way struct {
 	Name  string
 	Proto wire.Proto
-	Clear bool // DoH without TLS
-	dial  func(ctx context.Context, from netip.Addr, to netip.AddrPort, config *tls.Config) (Asker, error)
+	Clear bool   // DoH without TLS
+	Path  string // of DoH; "": [Path]
+	dial  func(ctx context.Context, w Way, from netip.Addr, to netip.AddrPort, config *tls.Config) (Asker, error)
 }
 
 // Ways returns all there are.
 func Ways() []Way {
 	return []Way{
-		{"UDP", wire.UDP, false, dialUDP},
-		{"TCP", wire.TCP, false, dialTCP},
-		{"DoT", wire.DoT, false, dialDoT},
-		{"DoH by HTTP/1.1 POST", wire.DoH, false, web{major: 1}.dial},
-		{"DoH by HTTP/1.1 GET", wire.DoH, false, web{major: 1, get: true}.dial},
-		{"DoH by HTTP/2 POST", wire.DoH, false, web{major: 2}.dial},
-		{"DoH by HTTP/2 GET", wire.DoH, false, web{major: 2, get: true}.dial},
-		{"DoH by HTTP/2 in cleartext", wire.DoH, true, web{major: 2, clear: true}.dial},
-		{"DoH3 by POST", wire.DoH3, false, web{major: 3}.dial},
-		{"DoH3 by GET", wire.DoH3, false, web{major: 3, get: true}.dial},
-		{"DoQ", wire.DoQ, false, dialDoQ},
+		{Name: "UDP", Proto: wire.UDP, dial: dialUDP},
+		{Name: "TCP", Proto: wire.TCP, dial: dialTCP},
+		{Name: "DoT", Proto: wire.DoT, dial: dialDoT},
+		{Name: "DoH by HTTP/1.1 POST", Proto: wire.DoH, dial: web{major: 1}.dial},
+		{Name: "DoH by HTTP/1.1 GET", Proto: wire.DoH, dial: web{major: 1, get: true}.dial},
+		{Name: "DoH by HTTP/2 POST", Proto: wire.DoH, dial: web{major: 2}.dial},
+		{Name: "DoH by HTTP/2 GET", Proto: wire.DoH, dial: web{major: 2, get: true}.dial},
+		{Name: "DoH by HTTP/2 in cleartext", Proto: wire.DoH, Clear: true, dial: web{major: 2, clear: true}.dial},
+		{Name: "DoH3 by POST", Proto: wire.DoH3, dial: web{major: 3}.dial},
+		{Name: "DoH3 by GET", Proto: wire.DoH3, dial: web{major: 3, get: true}.dial},
+		{Name: "DoQ", Proto: wire.DoQ, dial: dialDoQ},
 	}
 }
 
-// Dial connects from an address of this machine to a server that config trusts.
+// Dial connects from an address of this machine, the zero Addr for any, to a server
+// that config trusts.
 func (w Way) Dial(ctx context.Context, from netip.Addr, to netip.AddrPort, config *tls.Config) (Asker, error) {
-	return w.dial(ctx, from, to, config.Clone())
+	return w.dial(ctx, w, from, to, config.Clone())
 }
 
 // udp asks over UDP.
 type udp struct{ net.Conn }
 
-func dialUDP(ctx context.Context, from netip.Addr, to netip.AddrPort, _ *tls.Config) (Asker, error) {
-	d := net.Dialer{LocalAddr: net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, 0))}
+func dialUDP(ctx context.Context, _ Way, from netip.Addr, to netip.AddrPort, _ *tls.Config) (Asker, error) {
+	var d net.Dialer
+	if from.IsValid() {
+		d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
+	}
 	c, err := d.DialContext(ctx, "udp", to.String())
 	return udp{c}, err
 }
@@ -92,15 +103,18 @@ func until(ctx context.Context, c net.Conn) error {
 type stream struct{ net.Conn }
 
 func tcpDialer(from netip.Addr) *net.Dialer {
+	if !from.IsValid() {
+		return new(net.Dialer)
+	}
 	return &net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))}
 }
 
-func dialTCP(ctx context.Context, from netip.Addr, to netip.AddrPort, _ *tls.Config) (Asker, error) {
+func dialTCP(ctx context.Context, _ Way, from netip.Addr, to netip.AddrPort, _ *tls.Config) (Asker, error) {
 	c, err := tcpDialer(from).DialContext(ctx, "tcp", to.String())
 	return stream{c}, err
 }
 
-func dialDoT(ctx context.Context, from netip.Addr, to netip.AddrPort, config *tls.Config) (Asker, error) {
+func dialDoT(ctx context.Context, _ Way, from netip.Addr, to netip.AddrPort, config *tls.Config) (Asker, error) {
 	config.NextProtos = []string{"dot"}
 	c, err := (&tls.Dialer{NetDialer: tcpDialer(from), Config: config}).DialContext(ctx, "tcp", to.String())
 	return stream{c}, err
@@ -137,8 +151,9 @@ type web struct {
 	end    func() error
 }
 
-func (w web) dial(_ context.Context, from netip.Addr, to netip.AddrPort, config *tls.Config) (Asker, error) {
-	w.url = "https://" + to.String() + Path
+func (w web) dial(_ context.Context, how Way, from netip.Addr, to netip.AddrPort, config *tls.Config) (Asker, error) {
+	path := cmp.Or(how.Path, Path)
+	w.url = "https://" + to.String() + path
 	if w.major == 3 {
 		socket, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, 0)))
 		if err != nil {
@@ -156,7 +171,7 @@ func (w web) dial(_ context.Context, from netip.Addr, to netip.AddrPort, config 
 	p.SetHTTP2(w.major == 2 && !w.clear)
 	p.SetUnencryptedHTTP2(w.clear)
 	if w.clear {
-		w.url = "http://" + to.String() + Path
+		w.url = "http://" + to.String() + path
 	}
 	h := &http.Transport{TLSClientConfig: config, Protocols: p, DialContext: tcpDialer(from).DialContext, DisableCompression: true}
 	w.client, w.end = &http.Client{Transport: h}, func() error { h.CloseIdleConnections(); return nil }
@@ -184,10 +199,12 @@ func (w web) Ask(ctx context.Context, query []byte) ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = rsp.Body.Close() }() // read to its end
-	msg, err := io.ReadAll(rsp.Body)
+	msg, err := io.ReadAll(io.LimitReader(rsp.Body, maxHTTPBody))
 	switch {
 	case err != nil:
 		return nil, err
+	case len(msg) > wire.MaxMsgSize:
+		return nil, fmt.Errorf("a response of more than %d octets", wire.MaxMsgSize)
 	case rsp.StatusCode != http.StatusOK || rsp.ProtoMajor != w.major || rsp.Header.Get("Content-Type") != media:
 		return nil, fmt.Errorf("%s %s, %s", rsp.Proto, rsp.Status, rsp.Header.Get("Content-Type"))
 	}
@@ -200,8 +217,11 @@ type doq struct {
 	end  func() error
 }
 
-func dialDoQ(ctx context.Context, from netip.Addr, to netip.AddrPort, config *tls.Config) (Asker, error) {
-	config.NextProtos, config.ServerName = []string{"doq"}, to.Addr().String()
+func dialDoQ(ctx context.Context, _ Way, from netip.Addr, to netip.AddrPort, config *tls.Config) (Asker, error) {
+	config.NextProtos = []string{"doq"}
+	if config.ServerName == "" {
+		config.ServerName = to.Addr().String()
+	}
 	socket, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, 0)))
 	if err != nil {
 		return nil, err
@@ -236,7 +256,7 @@ func (c doq) Ask(ctx context.Context, query []byte) ([]byte, error) {
 	if err := str.Close(); err != nil {
 		return nil, err
 	}
-	rsp, err := io.ReadAll(str)
+	rsp, err := io.ReadAll(io.LimitReader(str, maxHTTPBody))
 	switch {
 	case err != nil:
 		return nil, err
