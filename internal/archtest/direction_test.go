@@ -221,6 +221,7 @@ func TestRulesBite(t *testing.T) {
 		{"policy", "policy/acl.go", "github.com/miekg/dns"},
 		{"hit-path", "cache/answers.go", "github.com/miekg/dns"},
 		{"hit-path", "internal/frontend/frontend.go", "github.com/miekg/dns"},
+		{"convert", "internal/convert/unbound.go", "shirube/internal/wire"},
 		{"verify", "internal/verify/verify.go", "shirube/internal/daemon"},
 		{"dnssec", "dnssec/verify.go", "net"},
 		{"dnssec", "dnssec/verify.go", "net/netip"},

@@ -197,6 +197,10 @@ var rules = []rule{
 		reason: "a hit is a copy of bytes: nothing is unpacked or allocated on the way from memory to the client",
 	},
 	{
+		name: "convert", in: []string{"internal/convert"}, deny: []string{ours, miekg},
+		reason: "convert reads words and writes words: whether they are a configuration is asked by the command",
+	},
+	{
 		name: "verify", in: []string{"internal/verify"}, deny: []string{ours},
 		allow:  []string{module + "/internal/verify", module + "/internal/wire", module + "/internal/hist", module + "/internal/topk", module + "/transport/clients", module + "/dnstap/..."},
 		reason: "what verifies a server knows it from outside only, as clients do",
