@@ -17,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"shirube/internal/manual"
 )
 
 const (
@@ -52,6 +54,7 @@ func TestImage(t *testing.T) {
 	})
 	t.Run("is for two architectures", func(t *testing.T) { checkArchive(t, digest) })
 	t.Run("runs as in Kubernetes", runs)
+	t.Run("runs as in the manual", runsAsInTheManual)
 }
 
 // descriptor is one of the image specification's.
@@ -168,15 +171,16 @@ func readLayer(t *testing.T, file string) map[string]*tar.Header {
 	}
 }
 
-// runs starts the image as a kubelet does: another user than root, one capability,
-// nothing to write to, and limits.
-func runs(t *testing.T) {
+// newPodman returns a function that runs podman, with images and containers of its
+// own.
+func newPodman(t *testing.T) func(args ...string) string {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "shirube-") // podman wants a short name
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	podman := func(args ...string) string {
+	return func(args ...string) string {
 		t.Helper()
 		all := append([]string{
 			"--root", dir + "/root", "--runroot", dir + "/run", "--storage-driver", "vfs",
@@ -188,6 +192,55 @@ func runs(t *testing.T) {
 		}
 		return strings.TrimSpace(string(out))
 	}
+}
+
+// runsAsInTheManual types what docs/getting-started.md says, in its order.
+func runsAsInTheManual(t *testing.T) {
+	commands, err := manual.Commands("../../docs/getting-started.md", "As a container")
+	if err != nil {
+		t.Fatal(err)
+	}
+	podman, image, typed := newPodman(t), "", 0
+	t.Cleanup(func() { podman("rm", "--force", "--ignore", "shirube") })
+	for _, command := range commands {
+		words := strings.Fields(command)
+		switch {
+		case command == "make image": // which is what the tests here begin with
+		case words[0] == "podman" && words[1] == "load":
+			loaded := podman("load", "--quiet", "-i", "../../"+words[3])
+			_, image, _ = strings.Cut(loaded, ": ")
+		case words[0] == "podman" && words[1] == "run":
+			if words[len(words)-1] != "localhost/shirube:VERSION" || !strings.HasPrefix(image, "localhost/shirube:") {
+				t.Fatalf("it says %s, and the image is %s", words[len(words)-1], image)
+			}
+			// Beyond what it says: not every machine lets podman raise limits.
+			args := append(words[1:len(words)-1:len(words)-1], "--ulimit", "nofile=16384:16384", "--ulimit", "nproc=4096:4096", image)
+			podman(args...)
+		case words[0] == "dig":
+			words[len(words)-1] = "localhost." // there may be no Internet
+			for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+				out, _ := exec.Command("dig", append(words[1:], "+short", "+time=1", "+tries=1")...).CombinedOutput()
+				if strings.Contains(string(out), "127.0.0.1") {
+					break
+				}
+				if time.Now().After(end) {
+					t.Fatalf("%s: %s\n%s", command, out, podman("logs", "shirube"))
+				}
+			}
+		default:
+			t.Errorf("this test cannot type %q", command)
+		}
+		typed++
+	}
+	if typed < 4 {
+		t.Errorf("only %d commands: %q", typed, commands)
+	}
+}
+
+// runs starts the image as a kubelet does: another user than root, one capability,
+// nothing to write to, and limits.
+func runs(t *testing.T) {
+	podman := newPodman(t)
 	loaded := podman("load", "--quiet", "-i", archive)
 	_, image, _ := strings.Cut(loaded, ": ")
 	const name = "shirube-image-test"

@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"shirube/internal/manual"
 )
 
 const (
@@ -57,7 +59,7 @@ func run(env []string, name string, args ...string) (string, error) {
 func boot(t *testing.T) *machine {
 	t.Helper()
 	m := &machine{root: t.TempDir()}
-	output(t, nil, "debootstrap", "--variant=minbase", "--include=systemd,systemd-sysv,dbus,dnsperf,bind9-dnsutils,procps", "bookworm", m.root)
+	output(t, nil, "debootstrap", "--variant=minbase", "--include=systemd,systemd-sysv,dbus,dnsperf,bind9-dnsutils,procps,man-db", "bookworm", m.root)
 	ctx, cancel := context.WithCancel(context.Background())
 	// /run is mounted over, for systemd-nspawn wants to keep things there.
 	cmd := exec.CommandContext(ctx, "unshare", "--mount", "sh", "-c",
@@ -156,13 +158,14 @@ func (m *machine) debPackage(t *testing.T, version string) (path string) {
 func TestService(t *testing.T) {
 	m := boot(t)
 	first, second := m.debPackage(t, "9.0.0"), m.debPackage(t, "9.0.1")
-	m.in(t, "dpkg", "--install", first)
+	installs(t, m, first)
 	m.await(t, "the service answers", m.answers)
 	m.write(t, "queries", "localhost A\n")
 	for _, step := range []struct {
 		name string
 		run  func(t *testing.T, m *machine)
 	}{
+		{"what the manual says can be typed", typed},
 		{"it is enabled, and exposed as little as is promised", exposed},
 		{"it runs as nobody else, with one capability", confined},
 		{"a restart loses no query", func(t *testing.T, m *machine) { changesLoseNothing(t, m, "systemctl", "restart", "shirube") }},
@@ -191,6 +194,50 @@ func TestService(t *testing.T) {
 			}
 		}
 	})
+}
+
+// commands returns what docs/getting-started.md says about the service.
+func commands(t *testing.T) []string {
+	t.Helper()
+	list, err := manual.Commands("../../docs/getting-started.md", "As a service of Debian")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// installs installs a package as the manual says, from a file that is here.
+func installs(t *testing.T, m *machine, file string) {
+	t.Helper()
+	for _, command := range commands(t) {
+		if before, ok := strings.CutSuffix(command, " ./dist/shirube_*_amd64.deb"); ok {
+			m.in(t, append(strings.Fields(before), "--yes", file)...)
+			return
+		}
+	}
+	t.Fatalf("the manual does not say how to install the package: %q", commands(t))
+}
+
+// typed types what follows the installation.
+func typed(t *testing.T, m *machine) {
+	n := 0
+	for _, command := range commands(t) {
+		switch words := strings.Fields(command); {
+		case words[0] == "make", words[0] == "apt": // done
+		case words[0] == "editor": // nothing is to be changed
+		case words[0] == "dig":
+			if got := m.in(t, "sh", "-c", command+" +time=10"); !strings.Contains(got, "status: ") { // there is no Internet
+				t.Errorf("%s: %s", command, got)
+			}
+			n++
+		default:
+			m.in(t, "sh", "-c", "PAGER=cat SYSTEMD_PAGER=cat "+command)
+			n++
+		}
+	}
+	if n < 5 {
+		t.Errorf("only %d commands: %q", n, commands(t))
+	}
 }
 
 func exposed(t *testing.T, m *machine) {

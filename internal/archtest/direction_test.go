@@ -196,6 +196,7 @@ func TestRulesBite(t *testing.T) {
 		{"hist", "internal/hist/hist.go", "shirube/internal/wire"},
 		{"jsonschema", "internal/jsonschema/jsonschema.go", "shirube/internal/config"},
 		{"roff", "internal/roff/roff.go", "shirube/internal/config"},
+		{"manual", "internal/manual/manual.go", "shirube/internal/config"},
 		{"topk", "internal/topk/topk.go", "shirube/dnstap"},
 		{"health", "internal/health/health.go", "shirube/internal/clock"},
 		{"admin", "internal/admin/admin.go", "shirube/internal/metrics"},

@@ -91,6 +91,10 @@ var rules = []rule{
 		reason: "jsonschema is a leaf, for tests: it holds values against schemas, whatever they are about",
 	},
 	{
+		name: "manual", in: []string{"internal/manual"}, deny: []string{ours, miekg},
+		reason: "manual is a leaf, for tests: it reads pages, whatever their commands are for",
+	},
+	{
 		name: "roff", in: []string{"internal/roff"}, deny: []string{ours, miekg},
 		reason: "roff is a leaf: it writes manual pages, whatever they are about",
 	},
