@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -91,8 +92,27 @@ func (p *Process) Restart(t testing.TB) {
 	p.start(t, strconv.Itoa(int(p.Addr.Port())))
 }
 
-// Signal sends it a signal.
-func (p *Process) Signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) }
+// Signal sends it a signal, as a fault would. After SIGSTOP it has stopped when
+// Signal returns.
+func (p *Process) Signal(s syscall.Signal) {
+	_ = p.cmd.Process.Signal(s)
+	for until := time.Now().Add(5 * time.Second); s == syscall.SIGSTOP && !p.stopped() && time.Now().Before(until); {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// stopped reports whether all its threads have stopped (proc(5)): a signal only
+// asks them to.
+func (p *Process) stopped() bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.cmd.Process.Pid))
+	for _, t := range threads {
+		stat, _ := os.ReadFile(t)
+		if _, rest, _ := strings.Cut(string(stat), ") "); rest != "" && rest[0] != 'T' {
+			return false
+		}
+	}
+	return true
+}
 
 // Tell sends it text and returns its answer, up to a line that ends one.
 func (p *Process) Tell(t testing.TB, text string) string {
