@@ -12,6 +12,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"sync"
 	"time"
 
@@ -136,11 +138,15 @@ func runCollector(ctx context.Context, dir string, set settings, k tapKind, bloc
 			return run, err
 		}
 	}
-	p, err := start(dir, "tap", append([]string{set.shirube, "tap", flag, at}, k.args...))
+	p, err := start(dir, "tap", append([]string{set.shirube, "tap", "--counts", flag, at}, k.args...))
 	if err != nil {
 		return run, err
 	}
-	defer p.stop()
+	defer func() {
+		p.stop()
+		dropped, told := countedAll(p, run.Frames)
+		run.Dropped, err = dropped, errors.Join(err, told)
+	}()
 	conns, err := dialCollector(ctx, p, network, at, set.conns)
 	if err != nil {
 		return run, err
@@ -171,6 +177,29 @@ func runCollector(ctx context.Context, dir string, set settings, k tapKind, bloc
 	run.CPU = float64((after - before).Nanoseconds()) / 1000 / float64(run.Frames)
 	run.Cores = (after - before).Seconds() / took.Seconds()
 	return run, nil
+}
+
+// tapCounted finds what a collector that has ended says it has counted.
+var (
+	tapCounted = regexp.MustCompile(`(?s)"frames": (\d+),\s*"malformed": (\d+)`)
+	tapDropped = regexp.MustCompile(`"dropped": (\d+)`)
+)
+
+// countedAll returns an error if a collector that has ended has not counted so many
+// frames, all of them good. Else it returns how many of them it could not keep.
+func countedAll(p *process, frames int) (dropped int, err error) {
+	log, err := os.ReadFile(p.log)
+	if err != nil {
+		return 0, err
+	}
+	m := tapCounted.FindSubmatch(log)
+	if m == nil || string(m[1]) != strconv.Itoa(frames) || string(m[2]) != "0" {
+		return 0, fmt.Errorf("%d frames were sent; the collector says\n%s", frames, p.logTail())
+	}
+	if m := tapDropped.FindSubmatch(log); m != nil { // of all outputs together, which come first
+		dropped, err = strconv.Atoi(string(m[1]))
+	}
+	return dropped, err
 }
 
 // freeTCPAddress returns an address over TCP that nobody listens on.

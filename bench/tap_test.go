@@ -77,7 +77,7 @@ func TestTapReportSaysWhatTwoCoresTake(t *testing.T) {
 	for _, cpu := range []float64{2, 4, 5} {
 		r.Runs = append(r.Runs, tapRun{Kind: "counted", Frames: 100, PerSecond: 300_000, CPU: cpu}, tapRun{Kind: "JSON", CPU: 50, PerSecond: 1})
 	}
-	if text := r.markdown(); !strings.Contains(text, "| counted | 4.00 (2.00–5.00) | 500000 | 300000 (300000–300000) |\n| JSON | 50.00") {
+	if text := r.markdown(); !strings.Contains(text, "| counted | 4.00 (2.00–5.00) | 500000 | 300000 (300000–300000) | 0.0 |\n| JSON | 50.00") {
 		t.Errorf("%s", text)
 	}
 	if err := r.verdict(); err != nil { // of JSON nothing is wanted

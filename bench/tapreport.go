@@ -12,6 +12,7 @@ import (
 type tapRun struct {
 	Kind      string  `json:"kind"`
 	Frames    int     `json:"frames"`
+	Dropped   int     `json:"dropped"`         // of them, that were counted and not kept: there was no room
 	PerSecond float64 `json:"per_second"`      // with the senders on the same cores
 	CPU       float64 `json:"cpu_us_each"`     // of the collector
 	Cores     float64 `json:"collector_cores"` // that it kept busy
@@ -58,6 +59,7 @@ func (r *tapReport) of(kind string, value func(tapRun) float64) spread {
 
 func frameCPU(run tapRun) float64   { return run.CPU }
 func framesMade(run tapRun) float64 { return run.PerSecond }
+func dropped(run tapRun) float64    { return 100 * float64(run.Dropped) / float64(max(run.Frames, 1)) }
 
 // pair is how many frames of a kind two cores take that have nothing else to do.
 func (r *tapReport) pair(kind string) float64 { return 2e6 / r.of(kind, frameCPU).Median }
@@ -78,10 +80,10 @@ func (r *tapReport) markdown() string {
 	fmt.Fprintf(&b, "# The collector, %s\n\n%d senders give `shirube tap` frames of queries and responses of clients, %d octets each, as fast as it takes them:\n"+
 		"%d rounds of %g s. The senders are on the same %d cores. What two cores take is worked out from the CPU time of a frame.\n\n",
 		r.Date.Format(time.DateOnly), r.Senders, r.Octets, r.Rounds, r.Seconds, r.Cores)
-	b.WriteString("| Frames are | collector CPU µs/frame | frames/s that two cores take | frames/s, with the senders |\n|---|---|---|---|\n")
+	b.WriteString("| Frames are | collector CPU µs/frame | frames/s that two cores take | frames/s, with the senders | % counted and not kept |\n|---|---|---|---|---|\n")
 	for _, kind := range r.kinds() {
 		cpu, made := r.of(kind, frameCPU), r.of(kind, framesMade)
-		fmt.Fprintf(&b, "| %s | %.2f (%.2f–%.2f) | %.0f | %.0f (%.0f–%.0f) |\n", kind, cpu.Median, cpu.Min, cpu.Max, r.pair(kind), made.Median, made.Min, made.Max)
+		fmt.Fprintf(&b, "| %s | %.2f (%.2f–%.2f) | %.0f | %.0f (%.0f–%.0f) | %.1f |\n", kind, cpu.Median, cpu.Min, cpu.Max, r.pair(kind), made.Median, made.Min, made.Max, r.of(kind, dropped).Max)
 	}
 	fmt.Fprintf(&b, "\nMachine: %s, %d cores, Linux %s. Collector: %s.\n", r.CPU, r.Cores, r.Kernel, r.Version)
 	return b.String()

@@ -3,8 +3,10 @@ package daemon
 import (
 	"crypto/x509"
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"slices"
 	"testing"
@@ -14,6 +16,7 @@ import (
 
 	"shirube/dnstap/collector"
 	"shirube/internal/config"
+	"shirube/internal/metrics"
 	"shirube/internal/simnet"
 	"shirube/internal/wire"
 	"shirube/transport/clients"
@@ -172,4 +175,55 @@ func TestHealthNameIsAnsweredOverEveryTransport(t *testing.T) {
 		t.Fatal(err)
 	}
 	everywhere(dns.RcodeSuccess, 1)
+}
+
+// TestScrapeCostsTheSameWhoeverIsConnected counts what a scrape and the page take of
+// memory with a few connections and with thousands: who walked through them would
+// need more. Time is no measure on a machine that does other things.
+func TestScrapeCostsTheSameWhoeverIsConnected(t *testing.T) {
+	const few, many = 10, 3000 // two descriptors each, for both ends are here
+	d, _ := withAdmin(t, func(cfg *config.Config) {
+		cfg.Limits.TCPConnections, cfg.Limits.TCPConnectionsPerClient = 2*many, 2*many
+		cfg.Limits.TCPIdleTimeout = time.Minute
+	})
+	registry, err := metrics.New(d.snapshot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scrape := func() {
+		w := httptest.NewRecorder()
+		registry.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody))
+		if w.Code != http.StatusOK {
+			t.Error(w.Code)
+		}
+		if err := json.NewEncoder(io.Discard).Encode(d.statusPage()); err != nil {
+			t.Error(err)
+		}
+	}
+	cost := func() float64 {
+		scrape()
+		return testing.AllocsPerRun(5, scrape)
+	}
+	open := 0
+	connect := func(n int) {
+		t.Helper()
+		for ; open < n; open++ {
+			c, err := net.Dial("tcp", d.where()[1].at.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = c.Close() })
+		}
+		for until := time.Now().Add(20 * time.Second); d.Stats().TCP.Open < n; time.Sleep(time.Millisecond) {
+			if time.Now().After(until) {
+				t.Fatalf("%d connections are open", d.Stats().TCP.Open)
+			}
+		}
+	}
+	connect(few)
+	little := cost()
+	connect(many)
+	if much := cost(); much > little*1.1+100 {
+		t.Errorf("%v allocations with %d connections, %v with %d", little, few, much, many)
+	}
 }
