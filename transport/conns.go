@@ -257,7 +257,8 @@ func (a *admitted) shook(resumed bool) {
 }
 
 // door is a listener whose connections a Conns has room for. What it accepts are
-// [*admitted], or with config [*tls.Conn] over such; nobody has shaken hands yet.
+// [*admitted], or with config [*tls.Conn] over such; nobody has shaken hands yet. If
+// it is inside of TLS that a proxy says who asks, it is a [*proxiedConn] over all that.
 type door struct {
 	net.Listener
 
@@ -280,21 +281,28 @@ func (d *door) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
+		unread, inside := c.(*unreadConn)
+		if inside && d.config != nil {
+			c = unread.Conn
+		}
 		a := &admitted{Conn: c, conns: d.conns, client: addrPort(c.RemoteAddr())}
-		if !d.admit(a) {
+		if !d.admit(a, inside) {
 			_ = c.Close() // counted by conns
 			continue
 		}
-		if d.config == nil {
+		switch {
+		case d.config == nil:
 			return a, nil
+		case inside:
+			return &proxiedConn{Conn: secure(tls.Server(a, d.config)), listed: unread.listed}, nil
 		}
 		return tls.Server(a, d.config), nil
 	}
 }
 
-// admit reports whether there is room for a.
-func (d *door) admit(a *admitted) bool {
-	a.shared = proxiedOf(a) != nil || d.config == nil && believed(a, d.proxies())
+// admit reports whether there is room for a, which is a proxy's if inside.
+func (d *door) admit(a *admitted, inside bool) bool {
+	a.shared = inside || proxiedOf(a) != nil || d.config == nil && believed(a, d.proxies())
 	if a.shared {
 		return d.conns.enterProxy()
 	}
@@ -320,11 +328,36 @@ type secured struct{ *door }
 // Accept waits for a connection that there is room for.
 func (s secured) Accept() (net.Conn, error) {
 	c, err := s.door.Accept()
-	if err != nil {
-		return nil, err
+	if t, ok := c.(*tls.Conn); ok {
+		return secure(t), nil
 	}
-	t := c.(*tls.Conn) // what a door with a config accepts
-	return &securedConn{Conn: t, inner: t.NetConn().(*admitted)}, nil
+	return c, err
+}
+
+// secure returns a connection that a door has accepted, as [TCP] wants it.
+func secure(t *tls.Conn) *securedConn {
+	return &securedConn{Conn: t, inner: t.NetConn().(*admitted)}
+}
+
+// securedOf returns the securedConn that c is, or that a proxy's header is read
+// from; nil: none.
+func securedOf(c net.Conn) *securedConn {
+	if p, ok := c.(*proxiedConn); ok {
+		c = p.Conn
+	}
+	s, _ := c.(*securedConn)
+	return s
+}
+
+// admittedOf returns what c, which a door has accepted, rests on.
+func admittedOf(c net.Conn) *admitted {
+	if s := securedOf(c); s != nil {
+		return s.inner
+	}
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	return c.(*admitted)
 }
 
 // securedConn is a connection with TLS that says when it has shaken hands.

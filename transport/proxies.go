@@ -21,18 +21,26 @@ const MaxProxies = 64
 // one who could say who he is could say that he is anybody. Without any proxies
 // everybody is heard, and speaks for himself; so does a nil *Proxies.
 type Proxies struct {
-	from atomic.Pointer[[]netip.Prefix]
+	rules atomic.Pointer[proxyRules]
+}
+
+// proxyRules are who is a proxy, and how it speaks.
+type proxyRules struct {
+	from   []netip.Prefix
+	inside bool // of TLS, as its first octets
 }
 
 // NewProxies returns the proxies with addresses in from, at most MaxProxies.
-func NewProxies(from []netip.Prefix) (*Proxies, error) {
+// insideTLS says that on connections with TLS they send the header after the
+// handshake, and not before.
+func NewProxies(from []netip.Prefix, insideTLS bool) (*Proxies, error) {
 	p := new(Proxies)
-	return p, p.Replace(from)
+	return p, p.Replace(from, insideTLS)
 }
 
 // Replace has those in from be the proxies from now on. Connections that came by
 // others stay.
-func (p *Proxies) Replace(from []netip.Prefix) error {
+func (p *Proxies) Replace(from []netip.Prefix, insideTLS bool) error {
 	if len(from) > MaxProxies {
 		return fmt.Errorf("%d address ranges of proxies; at most %d are allowed", len(from), MaxProxies)
 	}
@@ -43,25 +51,27 @@ func (p *Proxies) Replace(from []netip.Prefix) error {
 		}
 		from[i] = prefix.Masked()
 	}
-	p.from.Store(&from)
+	p.rules.Store(&proxyRules{from, insideTLS})
 	return nil
 }
 
-// list returns the address ranges.
-func (p *Proxies) list() []netip.Prefix {
+// now returns the rules of this moment.
+func (p *Proxies) now() *proxyRules {
 	if p == nil {
-		return nil
+		return new(proxyRules)
 	}
-	return *p.from.Load()
+	return p.rules.Load()
 }
 
 // expected reports whether nobody but proxies is heard.
-func (p *Proxies) expected() bool { return len(p.list()) > 0 }
+func (p *Proxies) expected() bool { return len(p.now().from) > 0 }
 
 // lists reports whether a is a proxy's.
-func (p *Proxies) lists(a netip.Addr) bool {
+func (p *Proxies) lists(a netip.Addr) bool { return p.now().lists(a) }
+
+func (r *proxyRules) lists(a netip.Addr) bool {
 	a = a.Unmap().WithZone("")
-	for _, prefix := range p.list() {
+	for _, prefix := range r.from {
 		if prefix.Contains(a) {
 			return true
 		}
@@ -86,7 +96,7 @@ func unwrapProxy(b []byte) (p proxied, msg []byte, ok bool) {
 // Listener returns a listener for l whose connections are from these proxies, if
 // there are any: the header is theirs to read, before anything else, and
 // RemoteAddr is the client's from then on. TLS goes over it, so that the header is
-// outside of it.
+// outside of it; or if it is to be inside, who puts TLS over it reads it there.
 func (p *Proxies) Listener(l net.Listener) net.Listener { return &proxyListener{l, p} }
 
 type proxyListener struct {
@@ -98,11 +108,27 @@ type proxyListener struct {
 // Accept implements [net.Listener].
 func (l *proxyListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
-	if err != nil || !l.proxies.expected() {
+	rules := l.proxies.now()
+	if err != nil || len(rules.from) == 0 {
 		return c, err
 	}
-	return &proxiedConn{Conn: c, listed: l.proxies.lists(addrPort(c.RemoteAddr()).Addr())}, nil
+	listed := rules.lists(addrPort(c.RemoteAddr()).Addr())
+	if rules.inside {
+		return &unreadConn{c, listed}, nil
+	}
+	return &proxiedConn{Conn: c, listed: listed}, nil
 }
+
+// unreadConn is a connection whose header is inside of the TLS that [door] puts over
+// it. Without TLS nothing can be read from it.
+type unreadConn struct {
+	net.Conn
+
+	listed bool
+}
+
+// Read fails.
+func (*unreadConn) Read([]byte) (int, error) { return 0, errNoProxy }
 
 // errNoProxy is what a connection without a good header fails with.
 var errNoProxy = errors.New("no header of the PROXY protocol, version 2, from who has to send one")

@@ -41,7 +41,7 @@ func newProxies(tb testing.TB, from ...string) *Proxies {
 	for i, text := range from {
 		prefixes[i] = netip.MustParsePrefix(text)
 	}
-	p, err := NewProxies(prefixes)
+	p, err := NewProxies(prefixes, false)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -308,11 +308,11 @@ func TestNewProxiesRefusesBadLists(t *testing.T) {
 	for what, from := range map[string][]netip.Prefix{
 		"too many": slices.Repeat([]netip.Prefix{one}, MaxProxies+1), "no prefix": {one, {}},
 	} {
-		if _, err := NewProxies(from); err == nil {
+		if _, err := NewProxies(from, false); err == nil {
 			t.Errorf("%s are taken", what)
 		}
 	}
-	if _, err := NewProxies(slices.Repeat([]netip.Prefix{one}, MaxProxies)); err != nil {
+	if _, err := NewProxies(slices.Repeat([]netip.Prefix{one}, MaxProxies), false); err != nil {
 		t.Error(err)
 	}
 }
@@ -328,7 +328,7 @@ func TestProxiesAreReplacedWhileTheyAreServed(t *testing.T) {
 	if got := edeOf(t, askTCP(t, c, 1, "hit")); got != c.LocalAddr().String() {
 		t.Errorf("without proxies %s is the client", got)
 	}
-	if err := p.Replace([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}); err != nil {
+	if err := p.Replace([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, false); err != nil {
 		t.Fatal(err)
 	}
 	if got := edeOf(t, askTCP(t, c, 1, "hit")); got != c.LocalAddr().String() {

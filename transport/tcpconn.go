@@ -73,7 +73,7 @@ func (c *tcpConn) run(ctx context.Context) {
 	defer c.tcp.conns.remove(c)
 	c.ctx = deadline.New(ctx, time.Time{})
 	reason, ok := c.open()
-	if secured, is := c.conn.(*securedConn); is {
+	if secured := securedOf(c.conn); secured != nil {
 		secured.inner.hasten(c.settle, func() time.Duration { return c.tcp.opt.Load().MessageTimeout })
 		c.hastens = true
 	}

@@ -108,6 +108,10 @@ type ProxyProtocol struct {
 	// Recursor and `allow-proxy` of BIND; Unbound's `proxy-protocol-port` names
 	// ports in its place.
 	From []netip.Prefix `yaml:"from" range:"0..64"`
+	// The header comes inside of TLS, after the handshake, as dnsdist sends it to
+	// servers with `tls`; for `dot` and `doh` only. With `false` it comes before the
+	// handshake, as HAProxy sends it (`send-proxy-v2`).
+	InsideTLS bool `yaml:"inside_tls"`
 }
 
 // Protocol is a transport for clients.

@@ -27,7 +27,7 @@ func with(change func(*Config)) Config {
 }
 
 func TestParseLaysTheFileOverTheDefaults(t *testing.T) {
-	both, direct := []Protocol{ProtocolUDP, ProtocolTCP}, ProxyProtocol{[]netip.Prefix{}}
+	both, direct := []Protocol{ProtocolUDP, ProtocolTCP}, ProxyProtocol{From: []netip.Prefix{}}
 	tests := []struct {
 		name, file string
 		want       Config
@@ -61,7 +61,7 @@ func TestParseLaysTheFileOverTheDefaults(t *testing.T) {
 			c.Listen = []Listener{{address, []Protocol{ProtocolTCP}, direct}, {address, []Protocol{ProtocolUDP}, direct}}
 		})},
 		{"proxies", "listen:\n  - {address: 192.0.2.1:53, proxy_protocol: {from: [10.0.0.0/8, 192.0.2.80, \"2001:db8::/32\"]}}\n", with(func(c *Config) {
-			c.Listen = []Listener{{netip.MustParseAddrPort("192.0.2.1:53"), both, ProxyProtocol{[]netip.Prefix{
+			c.Listen = []Listener{{netip.MustParseAddrPort("192.0.2.1:53"), both, ProxyProtocol{From: []netip.Prefix{
 				netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.80/32"), netip.MustParsePrefix("2001:db8::/32"),
 			}}}}
 		})},

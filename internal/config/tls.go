@@ -40,6 +40,15 @@ type DoH struct {
 	// Proxies that are believed when they say in `X-Forwarded-For` for whom they
 	// ask, as address prefixes, on listeners with `doh_cleartext` only.
 	TrustedProxies []netip.Prefix `yaml:"trusted_proxies" range:"0..1000"`
+	// Path of a unix socket on which the same is served as with `doh_cleartext`: DNS
+	// over HTTP/1.1 and HTTP/2 without TLS, to a proxy on this machine that has the
+	// certificate. 107 octets at most; its directory has to be there. Whoever may
+	// use it is believed for whom it asks, in `X-Forwarded-For`. Empty: none.
+	Socket string `yaml:"socket"`
+	// A group whose members may use the socket, besides root and the server's own
+	// user: a name or a number. The server has to be a member of it, or to run as
+	// root. Empty: none.
+	Group string `yaml:"group"`
 }
 
 // encrypted reports whether p needs a certificate.
@@ -63,7 +72,13 @@ func (d *decoder) tls(cfg *Config) {
 	if _, given := d.where("limits.tls_connections_per_client"); given && l.TLSConnectionsPerClient > l.TLSConnections {
 		d.exceeds("limits", "tls_connections_per_client", l.TLSConnectionsPerClient, "tls_connections", l.TLSConnections)
 	}
+	if cfg.DoH.Group != "" && cfg.DoH.Socket == "" {
+		d.contradiction("found a group and no socket; expected doh.socket with it", "doh.group")
+	}
 	for i, listener := range cfg.Listen {
+		if p := listener.ProxyProtocol; p.InsideTLS && len(p.From) == 0 {
+			d.contradiction("found inside_tls, and no proxies; expected them in proxy_protocol.from", fmt.Sprintf("listen[%d].proxy_protocol.inside_tls", i))
+		}
 		path := fmt.Sprintf("listen[%d].protocols", i)
 		told := len(cfg.TLS.Certificates) > 0 || d.failed["tls.certificates"]
 		for _, p := range listener.Protocols {
@@ -73,6 +88,8 @@ func (d *decoder) tls(cfg *Config) {
 				d.contradiction(fmt.Sprintf("found %s, and no certificate; expected one in tls.certificates", p), path)
 			case (p == ProtocolDoQ || p == ProtocolDoH3) && len(listener.ProxyProtocol.From) > 0:
 				d.contradiction(fmt.Sprintf("found %s, and proxy_protocol.from; the PROXY protocol is not spoken over QUIC", p), path)
+			case listener.ProxyProtocol.InsideTLS && p != ProtocolDoT && p != ProtocolDoH:
+				d.contradiction(fmt.Sprintf("found %s, and proxy_protocol.inside_tls; expected dot or doh, which have TLS", p), path)
 			case p == ProtocolDoHCleartext && listener.Address.IsValid() && !listener.Address.Addr().IsLoopback() && len(cfg.DoH.TrustedProxies) == 0:
 				d.contradiction(fmt.Sprintf("found %s for %s, where everybody could read along; expected a loopback address, or the proxies in front of it in doh.trusted_proxies",
 					p, listener.Address), path)

@@ -173,7 +173,7 @@ func (d *Daemon) status() control.Status {
 		InFlight: d.slots.Stats().InUse, Caches: d.caches(), LogLevel: d.logLevel(), Listeners: []control.Listener{},
 	}
 	for _, e := range d.where() {
-		s.Listeners = append(s.Listeners, control.Listener{Address: e.at.String(), Protocol: string(e.proto)})
+		s.Listeners = append(s.Listeners, control.Listener{Address: e.where(), Protocol: string(e.proto)})
 	}
 	p := d.Pipeline()
 	s.Validation = control.Validation{

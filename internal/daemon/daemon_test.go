@@ -155,9 +155,9 @@ func (l *lockedBuffer) String() string {
 
 func TestLogAsJSONSaysWhereClientsAreListenedTo(t *testing.T) {
 	var out bytes.Buffer
-	list := []endpoint{{netip.MustParseAddrPort("192.0.2.1:53"), config.ProtocolUDP}}
+	list := []endpoint{{at: netip.MustParseAddrPort("192.0.2.1:53"), proto: config.ProtocolUDP}, {proto: config.ProtocolDoHCleartext, socket: "/run/shirube/doh.sock", group: "haproxy"}}
 	slog.New(slog.NewJSONHandler(&out, nil)).Info("ready", "listen", list)
-	if got := out.String(); !strings.Contains(got, `"listen":["192.0.2.1:53/udp"]`) {
+	if got := out.String(); !strings.Contains(got, `"listen":["192.0.2.1:53/udp","/run/shirube/doh.sock/doh_cleartext"]`) {
 		t.Errorf("got %s", got)
 	}
 }

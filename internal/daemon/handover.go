@@ -119,6 +119,12 @@ func (d *Daemon) succeed() {
 	if err := d.openLocal(d.cfg()); err != nil {
 		d.log.Error("no control socket, or no admin listener", "error", err)
 	}
+	o, err := d.open(d.ctx, d.cfg(), d.listening)
+	if err != nil {
+		d.log.Error("no socket of DoH", "error", err)
+		return
+	}
+	d.listen(o)
 }
 
 // openLocal opens the control socket and the admin listener.
@@ -182,6 +188,20 @@ func (d *Daemon) endQUIC() {
 	ending.Wait()
 }
 
+// endSocket accepts no more on the unix socket of DoH, which only one process can
+// have. Connections that are open go on. The caller holds reloading.
+func (d *Daemon) endSocket() {
+	d.listening = slices.DeleteFunc(d.listening, func(l listening) bool {
+		if l.socket == "" {
+			return false
+		}
+		if err := l.stop(d.ctx); err != nil {
+			d.log.Warn("a listener did not end in order", "listen", l.endpoint, "error", err)
+		}
+		return true
+	})
+}
+
 // resume serves again what endQUIC has ended, if it has. The caller holds reloading.
 func (d *Daemon) resume() {
 	cfg := d.cfg()
@@ -206,6 +226,7 @@ func (d *Daemon) leave(pid int) {
 	}
 	d.next.silent.Store(true)
 	close(d.next.superseded)
+	d.endSocket()
 	if err := errors.Join(d.control.retire(), d.closeAdmin()); err != nil {
 		d.log.Warn("the control socket or the admin listener was not closed well", "error", err)
 	}

@@ -25,6 +25,7 @@ func inheritable(t *testing.T) *everywhere {
 	return serveEverywhere(t, func(cfg *config.Config) {
 		cfg.Control.Socket = filepath.Join(t.TempDir(), "control.sock")
 		cfg.Admin.Socket = filepath.Join(t.TempDir(), "admin.sock")
+		cfg.DoH.Socket = filepath.Join(t.TempDir(), "doh.sock")
 	})
 }
 
@@ -39,6 +40,9 @@ func (s *everywhere) reaches(t *testing.T, when string) {
 		if m, _ := askWay(t, s.dial(t, w, "127.0.0.11"), q, 10*time.Second); m == nil || m.Rcode != dns.RcodeSuccess {
 			t.Errorf("%s: %s got %v", when, w.Name, m)
 		}
+	}
+	if rcode, err := askSocket(t, s.Pipeline().Config.DoH.Socket, "127.0.0.11"); err != nil || rcode != dns.RcodeSuccess {
+		t.Errorf("%s: the socket of DoH: %d, %v", when, rcode, err)
 	}
 }
 

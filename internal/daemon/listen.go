@@ -11,17 +11,28 @@ import (
 	"syscall"
 
 	"shirube/internal/config"
+	"shirube/internal/localsock"
 	"shirube/transport"
 )
 
-// endpoint is where clients are listened to.
+// endpoint is where clients are listened to: at an address, or on a unix socket.
 type endpoint struct {
 	at    netip.AddrPort
 	proto config.Protocol
+
+	socket, group string // path, and who may use it; "": it is an address
+}
+
+// where returns the address, or the path.
+func (e endpoint) where() string {
+	if e.socket != "" {
+		return e.socket
+	}
+	return e.at.String()
 }
 
 // String returns e as the control socket and the log have it.
-func (e endpoint) String() string { return fmt.Sprintf("%s/%s", e.at, e.proto) }
+func (e endpoint) String() string { return fmt.Sprintf("%s/%s", e.where(), e.proto) }
 
 // MarshalText is for the log as JSON, which knows no String.
 func (e endpoint) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
@@ -31,20 +42,23 @@ func endpoints(cfg *config.Config) []endpoint {
 	var list []endpoint
 	for _, l := range cfg.Listen {
 		for _, proto := range l.Protocols {
-			list = append(list, endpoint{l.Address, proto})
+			list = append(list, endpoint{at: l.Address, proto: proto})
 		}
+	}
+	if cfg.DoH.Socket != "" {
+		list = append(list, endpoint{proto: config.ProtocolDoHCleartext, socket: cfg.DoH.Socket, group: cfg.DoH.Group})
 	}
 	return list
 }
 
 // behind returns the proxies that clients come to e by; none: they come themselves.
-func (e endpoint) behind(cfg *config.Config) []netip.Prefix {
+func (e endpoint) behind(cfg *config.Config) (from []netip.Prefix, insideTLS bool) {
 	for _, l := range cfg.Listen {
 		if l.Address == e.at && slices.Contains(l.Protocols, e.proto) {
-			return l.ProxyProtocol.From
+			return l.ProxyProtocol.From, l.ProxyProtocol.InsideTLS
 		}
 	}
-	return nil
+	return nil, false
 }
 
 // listening is an endpoint that was bound. Until serve is called nobody has its
@@ -53,7 +67,8 @@ func (e endpoint) behind(cfg *config.Config) []netip.Prefix {
 type listening struct {
 	endpoint
 	proxies *transport.Proxies
-	sockets []syscall.Conn // for the process after this one
+	sockets []syscall.Conn      // for the process after this one
+	local   *localsock.Listener // nil: it is at an address
 	serve   func()
 	stop    func(ctx context.Context) error
 	close   func() error
@@ -77,7 +92,10 @@ func (d *Daemon) open(ctx context.Context, cfg *config.Config, have []listening)
 		if slices.ContainsFunc(have, func(l listening) bool { return l.endpoint == e }) {
 			continue
 		}
-		l, err := d.bind(ctx, e, cfg)
+		if e.socket != "" && d.next.heir != nil {
+			continue // the server before has it: see succeed
+		}
+		l, err := d.bind(ctx, e, cfg, have)
 		if err != nil {
 			o.close()
 			return nil, inTheWay(err, e, have)
@@ -90,19 +108,22 @@ func (d *Daemon) open(ctx context.Context, cfg *config.Config, have []listening)
 // inTheWay adds to err, from binding e, that it is this server itself that has the
 // port, on all addresses where e is for one or the other way round.
 func inTheWay(err error, e endpoint, have []listening) error {
-	if !errors.Is(err, syscall.EADDRINUSE) {
+	if !errors.Is(err, syscall.EADDRINUSE) || e.socket != "" {
 		return err
 	}
 	for _, l := range have {
-		if l.at.Port() == e.at.Port() && l.at.Addr().Is4() == e.at.Addr().Is4() && l.at.Addr().IsUnspecified() != e.at.Addr().IsUnspecified() {
+		if l.socket == "" && l.at.Port() == e.at.Port() && l.at.Addr().Is4() == e.at.Addr().Is4() && l.at.Addr().IsUnspecified() != e.at.Addr().IsUnspecified() {
 			return fmt.Errorf("%w; this server itself listens on %s: a change between one address and all of them needs a restart", err, l.endpoint)
 		}
 	}
 	return err
 }
 
-// bind binds one endpoint.
-func (d *Daemon) bind(ctx context.Context, e endpoint, cfg *config.Config) (listening, error) {
+// bind binds one endpoint, besides those in have.
+func (d *Daemon) bind(ctx context.Context, e endpoint, cfg *config.Config, have []listening) (listening, error) {
+	if e.socket != "" {
+		return d.bindSocket(ctx, e, have)
+	}
 	proxies, err := transport.NewProxies(e.behind(cfg))
 	if err != nil {
 		return listening{}, fmt.Errorf("listen on %s: %w", e, err)
@@ -200,7 +221,7 @@ func (d *Daemon) setWhere() {
 func (d *Daemon) rebehind(cfg *config.Config) {
 	wanted := endpoints(cfg)
 	for _, l := range d.listening {
-		if !slices.Contains(wanted, l.endpoint) {
+		if l.proxies == nil || !slices.Contains(wanted, l.endpoint) {
 			continue // it hears nobody else in what is left of its time
 		}
 		if err := l.proxies.Replace(l.behind(cfg)); err != nil {

@@ -67,6 +67,9 @@ func (d *Daemon) store(list []listening) {
 
 // unstore takes back what store has left.
 func (d *Daemon) unstore(l listening) {
+	if len(l.sockets) == 0 {
+		return
+	}
 	if err := d.notifier().Forget(l.storedAs()); err != nil {
 		d.log.Warn("cannot take sockets back from the service manager", "listen", l.endpoint, "error", err)
 	}

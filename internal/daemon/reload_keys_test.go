@@ -52,6 +52,8 @@ func otherValues(t *testing.T, d *reloadable) map[string]any {
 		"tls.ticket_secret_file":            write("tickets", strings.Repeat("0f", 32)+"\n"),
 		"doh.path":                          "/query",
 		"doh.trusted_proxies":               []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+		"doh.socket":                        filepath.Join(dir, "doh.sock"),
+		"doh.group":                         "0",
 		"access_control":                    []config.AccessRule{{Prefix: netip.MustParsePrefix("127.0.0.0/8"), Action: config.ActionAllowSnoop}},
 		"cookies.secrets":                   []config.Secret{"000102030405060708090a0b0c0d0e0f"},
 		"cookies.secret_file":               write("secrets", "000102030405060708090a0b0c0d0e0f\n"),

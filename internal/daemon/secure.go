@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"os"
 	"reflect"
 	"slices"
 	"syscall"
 
 	"shirube/internal/certs"
 	"shirube/internal/config"
+	"shirube/internal/localsock"
 	"shirube/internal/wire"
 	"shirube/transport"
 )
@@ -163,6 +166,55 @@ func (d *Daemon) bindStream(ctx context.Context, e endpoint, proxies *transport.
 	l.serve = func() { s.doh.Add(ln, e.proto == config.ProtocolDoH) }
 	l.stop = func(context.Context) error { return s.doh.Remove(ln) }
 	return l, nil
+}
+
+// socketConns is how many connections there may be on the socket of DoH: a proxy
+// has one or a few, each for a hundred clients' requests at once. More are closed.
+const socketConns = 1024
+
+// bindSocket binds the unix socket of DoH. One in have with the same path is for
+// another group: both are served until that one has ended.
+func (d *Daemon) bindSocket(ctx context.Context, e endpoint, have []listening) (listening, error) {
+	gid, err := groupID(e.group)
+	if err != nil {
+		return listening{}, fmt.Errorf("doh.group: %w", err)
+	}
+	opt := localsock.Options{Path: e.socket, UID: os.Geteuid(), Group: gid, Section: "doh", Friends: socketConns, Strangers: 1, Log: d.log}
+	var ln *localsock.Listener
+	if i := slices.IndexFunc(have, func(l listening) bool { return l.socket == e.socket }); i >= 0 {
+		ln, err = have[i].local.Again(opt)
+	} else {
+		ln, err = localsock.Listen(ctx, opt)
+	}
+	if err != nil {
+		return listening{}, err
+	}
+	proxies := friends{ln}
+	return listening{
+		endpoint: e, local: ln, close: ln.Close,
+		serve: func() {
+			if err := ln.Restrict(); err != nil {
+				d.log.Warn("the socket of DoH stays as it was", "path", e.socket, "error", err)
+			}
+			d.secure.doh.Add(proxies, false)
+		},
+		stop: func(context.Context) error { return d.secure.doh.Remove(proxies) },
+	}, nil
+}
+
+// friends is a socket on which nobody is heard who may not use it, should he have
+// come to it all the same.
+type friends struct{ *localsock.Listener }
+
+// Accept implements [net.Listener].
+func (f friends) Accept() (net.Conn, error) {
+	for {
+		c, err := f.Listener.Accept()
+		if err != nil || localsock.Admitted(localsock.WithPeer(context.Background(), c)) {
+			return c, err
+		}
+		_ = c.Close() // nothing was said on it
+	}
 }
 
 // bindQUIC binds an endpoint of DoQ or DoH3: one socket, for clients may move, and

@@ -44,8 +44,15 @@ var balancers = []balancer{
 func startBalancer(t *testing.T, b balancer, server netip.AddrPort) int {
 	t.Helper()
 	port := freePort(t)
+	b.start(t, b.write(port, server), netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(port)), netip.AddrPortFrom(netip.IPv6Loopback(), uint16(port)))
+	return port
+}
+
+// start starts b with a configuration, and waits until it listens at all addresses.
+func (b *balancer) start(t *testing.T, text string, listens ...netip.AddrPort) {
+	t.Helper()
 	conf := filepath.Join(t.TempDir(), b.name+".conf")
-	writeFile(t, conf, b.write(port, server))
+	writeFile(t, conf, text)
 	p, err := start(b.name, b.argv(conf), nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -56,10 +63,9 @@ func startBalancer(t *testing.T, b balancer, server netip.AddrPort) int {
 			t.Logf("--- %s\n%s", b.name, tail(p.out.String(), 30))
 		}
 	})
-	for _, at := range []string{"127.0.0.1", "::1"} {
-		to := netip.AddrPortFrom(netip.MustParseAddr(at), uint16(port)).String()
+	for _, at := range listens {
 		for until := time.Now().Add(startTimeout); ; time.Sleep(20 * time.Millisecond) {
-			c, err := net.DialTimeout("tcp", to, startTimeout)
+			c, err := net.DialTimeout("tcp", at.String(), startTimeout)
 			if err == nil {
 				_ = c.Close()
 				break
@@ -69,7 +75,6 @@ func startBalancer(t *testing.T, b balancer, server netip.AddrPort) int {
 			}
 		}
 	}
-	return port
 }
 
 // behindBalancer are the settings of a server that only proxies may use. Of the
