@@ -152,6 +152,9 @@ func (s *Store) Run(ctx context.Context) {
 	}
 }
 
+// Look looks at the files now, as Run does now and then.
+func (s *Store) Look() { s.follow(time.Now()) }
+
 // follow takes up what has changed by now.
 func (s *Store) follow(now time.Time) {
 	s.following.Lock()
