@@ -120,7 +120,11 @@ func valueSchema(k *config.Key, docs texts) (object, error) {
 	case config.KindDate, config.KindOverride:
 		return object{"type": []string{"string", "integer"}}, nil
 	case config.KindSecret:
-		return object{"type": "string", "pattern": `^[0-9A-Fa-f]{32}$`}, nil
+		secret := object{"type": "string", "pattern": `^[0-9A-Fa-f]{32}$`}
+		if k.Default == `""` { // there need not be one
+			return object{"anyOf": []object{secret, {"const": ""}}}, nil
+		}
+		return secret, nil
 	case config.KindPin:
 		return object{"type": "string", "pattern": `^[A-Za-z0-9+/]{43}=$`}, nil
 	}
