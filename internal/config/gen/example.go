@@ -7,10 +7,9 @@ import (
 	"shirube/internal/config"
 )
 
-// example returns a file with all keys at their defaults, each under its text.
-func example(docs texts) (string, error) {
+// example returns a file with keys at their defaults, each under its text.
+func example(keys []config.Key, docs texts) (string, error) {
 	var b strings.Builder
-	keys := config.Keys()
 	for i := range keys {
 		if i > 0 {
 			b.WriteByte('\n')

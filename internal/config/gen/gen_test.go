@@ -34,9 +34,15 @@ func checkFresh(t *testing.T, name string) {
 	}
 }
 
-func TestReferenceIsFresh(t *testing.T) { checkFresh(t, referenceFile) }
+func TestReferenceIsFresh(t *testing.T) {
+	checkFresh(t, referenceFile)
+	checkFresh(t, announcerReferenceFile)
+}
 
-func TestManualPageIsFresh(t *testing.T) { checkFresh(t, manualFile) }
+func TestManualPageIsFresh(t *testing.T) {
+	checkFresh(t, manualFile)
+	checkFresh(t, announcerManualFile)
+}
 
 func TestManualPageHasEveryKey(t *testing.T) {
 	page := fresh(t, manualFile)
@@ -104,7 +110,7 @@ func TestExampleIsTheDefault(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := example(docs)
+	text, err := example(config.Keys(), docs)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,13 +1,17 @@
 // Command gen writes what is made of the types of package config: the
 // reference docs/configuration.md, the manual page of the file, and the JSON
-// schema in docs and in the package itself. Run it with `go generate ./internal/config`.
+// schema in docs and in the package itself; and the same without a schema of the
+// announcer's file. Run it with `go generate ./internal/config`.
 package main
 
 import (
+	_ "embed"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"shirube/internal/config"
 )
 
 func main() {
@@ -45,6 +49,9 @@ const (
 	schemaFile    = "../../docs/shirube.schema.json"
 	embeddedFile  = "schema.json"
 	manualFile    = "../../docs/man/shirube.yaml.5"
+
+	announcerReferenceFile = "../../docs/anycast-configuration.md"
+	announcerManualFile    = "../../docs/man/shirube-announce.yaml.5"
 )
 
 // generate returns the content of the generated files.
@@ -57,18 +64,49 @@ func generate(dir string) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	reference, err := reference(docs)
-	if err != nil {
-		return nil, err
+	out := map[string][]byte{schemaFile: schema, embeddedFile: schema}
+	for _, m := range manuals() {
+		if out[m.referenceFile], err = m.reference(docs); err != nil {
+			return nil, err
+		}
+		if out[m.manualFile], err = m.manual(docs); err != nil {
+			return nil, err
+		}
 	}
-	manual, err := manual(docs)
-	if err != nil {
-		return nil, err
+	return out, nil
+}
+
+// subject is a file that a manual is written of.
+type subject struct {
+	referenceFile, manualFile string
+
+	name    string // of the manual page
+	summary string
+	intro   string // Markdown, before the keys
+	keys    []config.Key
+	file    string // that the service reads
+	seeAlso string
+	example string // what is said of the file with all defaults; "": there is none
+}
+
+// The texts before the keys.
+var (
+	//go:embed intro.md
+	intro string
+	//go:embed announcer.md
+	announcerIntro string
+)
+
+// manuals returns the files that there are.
+func manuals() []subject {
+	return []subject{
+		{
+			referenceFile, manualFile, "shirube.yaml", "configuration of the recursive DNS server Shirube", intro, config.Keys(),
+			"/etc/shirube/shirube.yaml", "shirube(1)", "A server without a file does the same as one with this.",
+		},
+		{
+			announcerReferenceFile, announcerManualFile, "shirube-announce.yaml", "configuration of the announcer of Shirube's addresses",
+			announcerIntro, config.AnnouncerKeys(), "/etc/shirube/announce.yaml", "shirube-announce(1), shirube.yaml(5)", "",
+		},
 	}
-	return map[string][]byte{
-		referenceFile: reference,
-		schemaFile:    schema,
-		embeddedFile:  schema,
-		manualFile:    manual,
-	}, nil
 }

@@ -5,22 +5,23 @@ import (
 	"shirube/internal/roff"
 )
 
-// manual returns docs/man/shirube.yaml.5: the reference for who has no browser.
-func manual(docs texts) ([]byte, error) {
-	p := roff.New("shirube.yaml", 5, "configuration of the recursive DNS server Shirube")
+// manual returns the manual page of a file, docs/man/shirube.yaml.5 of the server's:
+// the reference for who has no browser.
+func (m *subject) manual(docs texts) ([]byte, error) {
+	p := roff.New(m.name, 5, m.summary)
 	p.Section("Description")
-	p.Markdown(intro)
+	p.Markdown(m.intro)
 	p.Section("Keys")
-	keys := config.Keys()
+	keys := m.keys
 	for i := range keys {
 		if err := manualKey(p, &keys[i], docs); err != nil {
 			return nil, err
 		}
 	}
 	p.Section("Files")
-	p.Item("`/etc/shirube/shirube.yaml`", "the file that the service reads")
+	p.Item("`"+m.file+"`", "the file that the service reads")
 	p.Section("See also")
-	p.Paragraph("shirube(1)")
+	p.Paragraph(m.seeAlso)
 	return []byte(p.String()), nil
 }
 

@@ -1,24 +1,18 @@
 package main
 
 import (
-	_ "embed"
 	"fmt"
 	"strings"
 
 	"shirube/internal/config"
 )
 
-// intro is what the reference says before the keys.
-//
-//go:embed intro.md
-var intro string
-
-// reference returns docs/configuration.md.
-func reference(docs texts) ([]byte, error) {
+// reference returns the reference of a file, docs/configuration.md of the server's.
+func (m *subject) reference(docs texts) ([]byte, error) {
 	var b strings.Builder
-	b.WriteString(intro)
+	b.WriteString(m.intro)
 	b.WriteString("\n## Keys\n\n")
-	keys := config.Keys()
+	keys := m.keys
 	for i := range keys {
 		fmt.Fprintf(&b, "- [`%s`](#%s)", keys[i].Name, anchor(keys[i].Path))
 		text, err := docs.of(&keys[i])
@@ -32,11 +26,14 @@ func reference(docs texts) ([]byte, error) {
 			return nil, err
 		}
 	}
-	text, err := example(docs)
+	if m.example == "" {
+		return []byte(b.String()), nil
+	}
+	text, err := example(keys, docs)
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(&b, "\n## A file with all defaults\n\nA server without a file does the same as one with this.\n\n```yaml\n%s```\n", text)
+	fmt.Fprintf(&b, "\n## A file with all defaults\n\n%s\n\n```yaml\n%s```\n", m.example, text)
 	return []byte(b.String()), nil
 }
 
