@@ -5,13 +5,16 @@ TOOL    := go tool -modfile=tools/go.mod
 # Name servers are in sbin, which not everybody's PATH has.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help build run demo test replay race lint fmt screenshots fuzz bench bench-warm bench-cold bench-encrypted bench-dnstap bench-tap bench-attack bench-fill bench-flood bench-shared pgo soak deb deb-test systemd-test image image-test clean
+.PHONY: help build announce run demo test replay race lint fmt screenshots fuzz bench bench-warm bench-cold bench-encrypted bench-dnstap bench-tap bench-attack bench-fill bench-flood bench-shared pgo soak deb deb-test systemd-test image image-test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 build: ## compile bin/shirube
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/shirube ./cmd/shirube
+
+announce: ## compile bin/shirube-announce, which announces service addresses over BGP
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/shirube-announce ./cmd/shirube-announce
 
 run: build ## serve on 127.0.0.1 and ::1, port 5353
 	bin/shirube serve

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"shirube/cmd/internal/manpage"
 	"shirube/internal/control"
 	"shirube/internal/roff"
 )
@@ -41,7 +42,7 @@ func manualPage(root *cobra.Command) string {
 	}
 	p.Lines(calls...)
 	p.Section("Description")
-	paragraphs(p, root.Long)
+	manpage.Paragraphs(p, root.Long)
 	p.Example(root.Example)
 	p.Section("Commands")
 	for _, c := range commands(root) {
@@ -91,33 +92,10 @@ func manualCommand(p *roff.Page, c *cobra.Command) {
 	if text == "" {
 		text = c.Short + "."
 	}
-	paragraphs(p, text)
-	c.InheritedFlags().VisitAll(func(f *pflag.Flag) { manualFlag(p, f) })
-	c.LocalFlags().VisitAll(func(f *pflag.Flag) { manualFlag(p, f) })
+	manpage.Paragraphs(p, text)
+	c.InheritedFlags().VisitAll(func(f *pflag.Flag) { manpage.Flag(p, f) })
+	c.LocalFlags().VisitAll(func(f *pflag.Flag) { manpage.Flag(p, f) })
 	if c.Example != "" {
 		p.Example(c.Example)
 	}
-}
-
-// paragraphs adds a text of several.
-func paragraphs(p *roff.Page, text string) {
-	for paragraph := range strings.SplitSeq(text, "\n\n") {
-		p.Paragraph(paragraph)
-	}
-}
-
-// manualFlag adds what there is to say of a flag.
-func manualFlag(p *roff.Page, f *pflag.Flag) {
-	if f.Hidden {
-		return
-	}
-	value, usage := pflag.UnquoteUsage(f)
-	term := "`--" + f.Name + "`"
-	if f.Shorthand != "" {
-		term = "`-" + f.Shorthand + "`, " + term
-	}
-	if value != "" {
-		term += " " + value
-	}
-	p.Item(term, usage)
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"shirube/internal/config"
 )
 
 // unit is the assignments of a unit file, by section and key.
@@ -81,6 +83,40 @@ func TestServiceRunsTheServerAsItIs(t *testing.T) {
 	}
 }
 
+// announcer is the unit of the program that announces addresses.
+const announcer = "shirube-announce.service"
+
+func TestAnnouncerRunsAsTheResolversUser(t *testing.T) {
+	u := readUnit(t, announcer)
+	for key, want := range map[string]string{
+		"ExecStart":   "/usr/bin/shirube-announce --config /etc/shirube/announce.yaml",
+		"Type":        "notify",
+		"DynamicUser": "yes",
+		"User":        readUnit(t, "shirube.service").one(t, "Service", "User"), // it may use the admin socket
+	} {
+		if got := u.one(t, "Service", key); got != want {
+			t.Errorf("%s=%s, want %s", key, got, want)
+		}
+	}
+	if after := u.one(t, "Unit", "After"); !strings.Contains(after, "shirube.service") {
+		t.Errorf("After=%s: the resolver would be stopped first", after)
+	}
+	limits := map[string]int64{}
+	for _, k := range config.AnnouncerKeys() {
+		for _, sub := range k.Keys {
+			limits[sub.Path] = sub.Max
+		}
+	}
+	stop, err := time.ParseDuration(u.one(t, "Service", "TimeoutStopSec") + "s")
+	if most := time.Duration(limits["drain.graceful"] + limits["drain.settle"]); err != nil || stop <= most {
+		t.Errorf("it has %v to stop; draining may take %v", stop, most)
+	}
+	dog, err := time.ParseDuration(u.one(t, "Service", "WatchdogSec") + "s")
+	if most := time.Duration(limits["probes.interval"]); err != nil || dog <= most {
+		t.Errorf("it has to be heard within %v; rounds may be %v apart", dog, most)
+	}
+}
+
 func TestSocketUnitIsForTheService(t *testing.T) {
 	u := readUnit(t, "shirube.socket")
 	if got := u.one(t, "Socket", "Service"); got != "shirube.service" {
@@ -138,8 +174,10 @@ func analyze(t *testing.T, units map[string]string, args ...string) string {
 	if err := os.MkdirAll(filepath.Join(root, "usr/bin"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(root, "usr/bin/shirube"), []byte("#!/bin/sh\n"), 0o755); err != nil {
-		t.Fatal(err)
+	for _, program := range []string{"shirube", "shirube-announce"} {
+		if err := os.WriteFile(filepath.Join(root, "usr/bin", program), []byte("#!/bin/sh\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	cmd := exec.Command("systemd-analyze", append([]string{args[0], "--root=" + root}, args[1:]...)...)
 	var stderr bytes.Buffer
@@ -154,7 +192,7 @@ func analyze(t *testing.T, units map[string]string, args ...string) string {
 func ours(t *testing.T) map[string]string {
 	t.Helper()
 	units := make(map[string]string)
-	for _, name := range []string{"shirube.service", "shirube.socket"} {
+	for _, name := range []string{"shirube.service", "shirube.socket", announcer} {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -166,11 +204,13 @@ func ours(t *testing.T) map[string]string {
 
 func TestSystemdHasNothingToSayAboutTheUnits(t *testing.T) {
 	units := ours(t)
-	if got := about(analyze(t, units, "verify", "shirube.service", "shirube.socket")); got != "" {
+	if got := about(analyze(t, units, "verify", "shirube.service", "shirube.socket", announcer)); got != "" {
 		t.Error(got)
 	}
-	if got := analyze(t, units, "security", "--offline=true", "--threshold="+maxExposure, "shirube.service"); got != "" {
-		t.Error(got)
+	for _, name := range []string{"shirube.service", announcer} {
+		if got := analyze(t, units, "security", "--offline=true", "--threshold="+maxExposure, name); got != "" {
+			t.Error(got)
+		}
 	}
 	// And it would say so.
 	units["shirube.service"] = strings.Replace(units["shirube.service"], "DynamicUser=", "DynamikUser=", 1)

@@ -132,7 +132,10 @@ var rules = []rule{
 	},
 	{
 		name: "collector", in: []string{"dnstap/collector"},
-		deny: []string{ours}, allow: []string{module + "/dnstap", module + "/internal/wire", module + "/internal/hist", module + "/internal/topk"},
+		deny: []string{ours},
+		allow: []string{
+			module + "/dnstap", module + "/internal/wire", module + "/internal/exposition", module + "/internal/hist", module + "/internal/topk",
+		},
 		reason: "the collector is a program of its own: it reads what servers send, and is no part of one",
 	},
 	{
@@ -206,7 +209,7 @@ var rules = []rule{
 	},
 	{
 		name: "verify", in: []string{"internal/verify"}, deny: []string{ours},
-		allow:  []string{module + "/internal/verify", module + "/internal/wire", module + "/internal/hist", module + "/internal/topk", module + "/transport/clients", module + "/dnstap/..."},
+		allow:  []string{module + "/internal/verify", module + "/internal/wire", module + "/internal/hist", module + "/internal/topk", module + "/transport/clients", module + "/internal/exposition", module + "/dnstap/..."},
 		reason: "what verifies a server knows it from outside only, as clients do",
 	},
 	{
@@ -217,6 +220,23 @@ var rules = []rule{
 		name: "control", in: []string{"internal/control"},
 		deny: []string{ours}, allow: []string{module + "/internal/wire", module + "/internal/localsock"},
 		reason: "the control socket is given functions by the daemon: it knows requests and who sends them, not the server",
+	},
+	{
+		name: "announce", in: []string{"announce"}, deny: []string{ours}, allow: []string{module + "/internal/exposition"},
+		reason: "the announcer is a program of its own, which outlives the resolver: it knows questions and routes, and no part of a server",
+	},
+	{
+		name: "announcer", in: []string{"..."}, not: []string{"cmd/shirube-announce/...", "announce/..."}, tests: true,
+		deny:   []string{module + "/announce/..."},
+		reason: "routes are the business of a program of its own: what speaks BGP has no place in the resolver",
+	},
+	{
+		name: "speaker", in: []string{"announce/bgp"}, deny: []string{ours}, allow: []string{module + "/announce", module + "/internal/exposition"},
+		reason: "the speaker is told routes: it knows nothing of why",
+	},
+	{
+		name: "exposition", in: []string{"internal/exposition"}, deny: []string{ours, miekg},
+		reason: "exposition is a leaf: it writes numbers, whatever they count",
 	},
 	{
 		name: "config", in: []string{"..."}, not: []string{"cmd/...", "internal/daemon/...", "internal/config/..."},
@@ -249,9 +269,9 @@ var rules = []rule{
 		reason: "one importer per library: QUIC and HTTP are transport's business",
 	},
 	{
-		name: "gobgp", in: []string{"..."}, not: []string{"announce/..."}, tests: true,
+		name: "gobgp", in: []string{"..."}, not: []string{"announce/bgp"}, tests: true,
 		deny:   []string{"github.com/osrg/gobgp/..."},
-		reason: "one importer per library: routes are announce's business",
+		reason: "one importer per library: routes are made by announce/bgp",
 	},
 	{
 		name: "prometheus", in: []string{"..."}, not: []string{"internal/metrics/..."}, tests: true,
