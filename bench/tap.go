@@ -102,7 +102,7 @@ func tapBlock() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // alike in each run
+	random := rand.New(rand.NewPCG(1, 2)) // alike in each run
 	names, clients := rand.NewZipf(random, 1.1, 1, tapNames-1), rand.NewZipf(random, 1.1, 1, tapClients-1)
 	for range tapFrames / 2 {
 		emitPair(tap, random, int(names.Uint64()), int(clients.Uint64()))

@@ -170,9 +170,9 @@ func (d *DoH) streams() int { return orDefault(d.opt.MaxStreams, DefaultStreams)
 // connContext puts into the context of c's requests what is known of c.
 func (d *DoH) connContext(ctx context.Context, c net.Conn) context.Context {
 	a := admittedOf(c) // all listeners are doors
-	_, clear := c.(*admitted)
+	_, cleartext := c.(*admitted)
 	ends := func() webEnds {
-		return webEnds{addrPort(c.RemoteAddr()), addrPort(c.LocalAddr()), clear && a.shared && believed(c, d.rules.Load().proxies)}
+		return webEnds{addrPort(c.RemoteAddr()), addrPort(c.LocalAddr()), cleartext && a.shared && believed(c, d.rules.Load().proxies)}
 	}
 	return context.WithValue(ctx, webConnKey{}, &webConn{
 		ends: ends, shook: a.shook, cut: func() { _ = a.Close() }, inner: a,

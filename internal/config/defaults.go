@@ -44,26 +44,8 @@ func Default() Config {
 				Recheck:       30 * time.Second,
 			},
 		},
-		SharedCache: sharedCache(),
-		Resolver: Resolver{
-			PrimeRoot:           true,
-			QNameMinimisation:   MinimisationRelaxed,
-			IPv4:                true,
-			IPv6:                true,
-			DoNotQueryLocalhost: true,
-			UseCapsForID:        true,
-			UpstreamCookies:     true,
-			HardenGlue:          true,
-			Port:                53,
-
-			OpportunisticEncryption: []AuthorityEncryption{},
-			EncryptedPort:           853,
-
-			EDNSSize:   1232,
-			Timeout:    6 * time.Second,
-			MaxQueries: 100,
-			MaxAliases: 11,
-		},
+		SharedCache:  sharedCache(),
+		Resolver:     defaultResolver(),
 		Cookies:      Cookies{Enabled: true, Secrets: []Secret{}},
 		Discovery:    defaultDiscovery(),
 		Provisioning: defaultProvisioning(),
@@ -93,6 +75,29 @@ func Default() Config {
 		Control: Control{Enabled: true},
 		Admin:   Admin{Enabled: true, Listen: []AdminListener{}},
 		Health:  defaultHealth(),
+	}
+}
+
+// defaultResolver returns the default of resolver.
+func defaultResolver() Resolver {
+	return Resolver{
+		PrimeRoot:           true,
+		QNameMinimisation:   MinimisationRelaxed,
+		IPv4:                true,
+		IPv6:                true,
+		DoNotQueryLocalhost: true,
+		UseCapsForID:        true,
+		UpstreamCookies:     true,
+		HardenGlue:          true,
+		Port:                53,
+
+		OpportunisticEncryption: []AuthorityEncryption{},
+		EncryptedPort:           853,
+
+		EDNSSize:   1232,
+		Timeout:    6 * time.Second,
+		MaxQueries: 100,
+		MaxAliases: 11,
 	}
 }
 

@@ -22,7 +22,6 @@ type translator struct {
 	cert, key                          option
 	identity, version                  option
 	hidden                             map[string]bool // of identity and version
-	stale                              bool
 }
 
 // translate translates options.

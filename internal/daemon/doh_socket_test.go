@@ -56,11 +56,7 @@ func askSocket(t *testing.T, path, client string) (rcode byte, err error) {
 // TestReloadMovesTheSocketOfDoH has the socket come, change its group while clients
 // are served, move, and go.
 func TestReloadMovesTheSocketOfDoH(t *testing.T) {
-	dir, err := os.MkdirTemp("", "shirube") // t.TempDir may be too long for a socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := t.TempDir()
 	one, two := filepath.Join(dir, "one.sock"), filepath.Join(dir, "two.sock")
 	r := startReloadable(t, func(cfg *config.Config) {
 		cfg.AccessControl = []config.AccessRule{{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Action: config.ActionAllow}}

@@ -73,6 +73,12 @@ func answerMetrics() []Metric {
 				e.count(s.Frontend.RefreshDropped, "dropped")
 			},
 		},
+	}
+}
+
+// resolutionMetrics are of questions that memory had no answer to.
+func resolutionMetrics() []Metric {
+	return []Metric{
 		{
 			"shirube_flights", Gauge, nil,
 			"Questions being resolved, each for all who ask it",

@@ -137,7 +137,7 @@ func Table() []Group {
 		{"Server", serverMetrics()},
 		{"Clients", clientMetrics()},
 		{"HTTP", webMetrics()},
-		{"Answers", answerMetrics()},
+		{"Answers", append(answerMetrics(), resolutionMetrics()...)},
 		{"Memory", memoryMetrics()},
 		{"Shared cache", sharedMetrics()},
 		{"Resolution", resolverMetrics()},

@@ -378,7 +378,7 @@ func (t *Table) lame(s *server, addr netip.AddrPort, zone wire.Name, now time.Ti
 // silent records that s, which is addr for zone, has not answered.
 func (t *Table) silent(s *server, addr netip.AddrPort, zone wire.Name, now time.Time) {
 	before := s.deadUntil
-	if s.silence(now); s.deadUntil != before {
+	if s.silence(now); !s.deadUntil.Equal(before) {
 		t.troubled.put(key{addr, zone})
 	}
 }
