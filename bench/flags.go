@@ -27,6 +27,7 @@ type settings struct {
 	tcp     bool          // the load comes over TCP (warm)
 	loads   string        // comma-separated names of what is measured; empty: all (encrypted)
 	conns   int           // connections (idle)
+	dot     bool          // encrypted ones (idle)
 	listen  string        // address and port (echo, blast)
 	file    string        // of questions (blast)
 	works   string        // comma-separated (full, shared)

@@ -38,10 +38,7 @@ func handshakes(ctx context.Context, l *lab, s *contestant, length time.Duration
 	for i := range shakers {
 		// Owner: handshakes. Ends with the time, or the first failure. Bound: shakers.
 		wg.Go(func() {
-			config := &tls.Config{
-				RootCAs: l.identity.Pool(), ServerName: s.addr.String(), NextProtos: []string{"dot"}, MinVersion: tls.VersionTLS13,
-				CurvePreferences: []tls.CurveID{tls.X25519}, // what all of them have
-			}
+			config := l.shakes(s)
 			if resume {
 				config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 			}
@@ -60,6 +57,14 @@ func handshakes(ctx context.Context, l *lab, s *contestant, length time.Duration
 	}
 	wg.Wait()
 	return &encryptedTally{done: done.Load(), driver: selfTime() - before}, errors.Join(errs...)
+}
+
+// shakes returns how clients of DoT shake hands with s.
+func (l *lab) shakes(s *contestant) *tls.Config {
+	return &tls.Config{
+		RootCAs: l.identity.Pool(), ServerName: s.addr.String(), NextProtos: []string{"dot"}, MinVersion: tls.VersionTLS13,
+		CurvePreferences: []tls.CurveID{tls.X25519}, // what all of them have
+	}
 }
 
 // shake asks a query on a connection of its own.

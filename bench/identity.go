@@ -93,7 +93,7 @@ func (l *lab) secureShirube(c *contestant, conf string) string {
   - {address: "%[1]s:%[3]d", protocols: [doh, doh3]}
 `, c.addr, dotPort, dohPort)
 	conf = strings.Replace(conf, "listen:\n", listen, 1)
-	limits := "limits:\n  tls_connections: 30000\n  tls_connections_per_client: 30000\n  tls_handshakes_per_client: 0\n"
+	limits := "limits:\n  tls_connections: 250000\n  tls_connections_per_client: 30000\n  tls_handshakes_per_client: 0\n"
 	return strings.Replace(conf, "limits:\n", limits, 1) +
 		fmt.Sprintf("tls:\n  certificates:\n    - {cert_file: %q, key_file: %q}\n", l.identity.certificate, l.identity.key)
 }

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"syscall"
@@ -17,8 +19,8 @@ import (
 
 const (
 	// idleMost is what a connection that waits may cost the server, in octets: 1
-	// GiB for 100,000.
-	idleMost = 10 << 10
+	// GiB for 100,000; idleMostDoT what an encrypted one may: 2.5 GiB for as many.
+	idleMost, idleMostDoT = 10 << 10, 26 << 10
 	// idlePerAddress is how many of them come from one address, for there are not
 	// more ports than that in every system's range.
 	idlePerAddress = 20_000
@@ -28,6 +30,7 @@ const (
 
 func idleFlags(fs *flag.FlagSet, set *settings) {
 	set.peers = "shirube"
+	fs.BoolVar(&set.dot, "dot", false, "over DoT instead of TCP")
 	count(fs, &set.conns, "connections", 100_000, 1, 1_000_000, "connections to open; both programs need a descriptor for each (ulimit -n)")
 }
 
@@ -48,6 +51,11 @@ func idle(ctx context.Context, dir string, set settings) error {
 	// Twice as many, or they would be told to hurry.
 	l.limits = fmt.Sprintf("  tcp_connections: %d\n  tcp_connections_per_client: %d\n  tcp_idle_timeout: 10m\n",
 		min(2*set.conns, 1_000_000), min(idlePerAddress, 2*set.conns))
+	if set.dot {
+		if l.identity, err = newIdentity(dir); err != nil {
+			return err
+		}
+	}
 	servers, err := startContestants(ctx, l, set)
 	defer func() { stopContestants(servers) }()
 	if err != nil {
@@ -71,9 +79,13 @@ func idle(ctx context.Context, dir string, set settings) error {
 		return err
 	}
 	fmt.Printf("after:  %s\n", after)
+	most := int64(idleMost)
+	if set.dot {
+		most = idleMostDoT
+	}
 	var errs []error
-	if each > idleMost {
-		errs = append(errs, fmt.Errorf("%d octets for each connection; at most %d are allowed", each, idleMost))
+	if each > most {
+		errs = append(errs, fmt.Errorf("%d octets for each connection; at most %d are allowed", each, most))
 	}
 	if after.exceeds(before) {
 		errs = append(errs, fmt.Errorf("the server leaks: it had %s and has %s", before, after))
@@ -98,24 +110,30 @@ func enoughDescriptors(conns int) error {
 // closes them. It returns the octets of each, of a server that had base without.
 func holdIdle(ctx context.Context, l *lab, c *contestant, n int, base int64) (each int64, err error) {
 	began := time.Now()
-	conns := make([]int, 0, n)
+	conns := make([]io.Closer, 0, n)
 	defer func() {
-		for _, fd := range conns {
-			_ = unix.Close(fd) // nothing is on the way
+		for _, c := range conns {
+			_ = c.Close() // nothing is on the way
 		}
 	}()
 	query := soaQuery(l.net.zones[0].name)
 	query = append(binary.BigEndian.AppendUint16(nil, uint16(len(query))), query...)
+	open := func(from netip.Addr) (io.Closer, error) { return openIdle(from, c.addr, query) }
+	if l.identity != nil {
+		config := l.shakes(c)
+		config.ClientSessionCache = tls.NewLRUClientSessionCache(1) // a full handshake only once
+		open = func(from netip.Addr) (io.Closer, error) { return openIdleDoT(ctx, from, c.addr, config, query) }
+	}
 	for i := range n {
 		if ctx.Err() != nil {
 			return 0, errors.New("interrupted")
 		}
 		from := netip.AddrFrom4([4]byte{127, 0, 2, byte(1 + i/idlePerAddress)})
-		fd, err := openIdle(from, c.addr, query)
+		conn, err := open(from)
 		if err != nil {
 			return 0, fmt.Errorf("connection %d of %d: %w; the log says:\n%s", i+1, n, err, c.proc.logTail())
 		}
-		conns = append(conns, fd)
+		conns = append(conns, conn)
 	}
 	// Peak: with what the runtime has not collected yet.
 	peak, err := residentBytes(c.proc.pid())
@@ -128,10 +146,34 @@ func holdIdle(ctx context.Context, l *lab, c *contestant, n int, base int64) (ea
 	return each, nil
 }
 
+// openIdleDoT is openIdle over TLS.
+func openIdleDoT(ctx context.Context, from, to netip.Addr, config *tls.Config, query []byte) (io.Closer, error) {
+	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0)), Timeout: clientTimeout}
+	raw, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(to, dotPort).String())
+	if err != nil {
+		return nil, err
+	}
+	conn := tls.Client(raw, config)
+	_, err = conn.Write(query)
+	var msg []byte
+	if err == nil {
+		msg, err = readMessage(conn)
+	}
+	if err == nil {
+		err = checkAnswer(msg)
+	}
+	if err != nil {
+		_ = raw.Close()
+		return nil, err
+	}
+	return raw, nil
+}
+
 // openIdle connects to a server from an address, asks one query and reads the
 // answer. The connection is no more than a descriptor.
-func openIdle(from, to netip.Addr, query []byte) (fd int, err error) {
-	if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
+func openIdle(from, to netip.Addr, query []byte) (conn descriptor, err error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
 	defer func() {
@@ -157,7 +199,7 @@ func openIdle(from, to netip.Addr, query []byte) (fd int, err error) {
 	if err != nil {
 		return -1, err
 	}
-	return fd, checkAnswer(msg)
+	return descriptor(fd), checkAnswer(msg)
 }
 
 // readMessage reads a message with its length before it (RFC 1035 §4.2.2).
@@ -177,8 +219,14 @@ type descriptor int
 // Read implements [io.Reader].
 func (d descriptor) Read(b []byte) (int, error) {
 	n, err := unix.Read(int(d), b)
+	for err == unix.EINTR { // Go interrupts its threads
+		n, err = unix.Read(int(d), b)
+	}
 	if n == 0 && err == nil {
 		err = io.EOF
 	}
 	return max(n, 0), err
 }
+
+// Close implements [io.Closer].
+func (d descriptor) Close() error { return unix.Close(int(d)) }

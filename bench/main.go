@@ -38,7 +38,7 @@ func subcommands() []subcommand {
 		{name: "full", does: "all that the results in docs/performance.md rest on; -works names parts of it", own: fullFlags, run: full},
 		{name: "report", does: "the text, the plots and docs/performance.md once more, of results that are there", own: reportFlags, run: rewrite, bare: true},
 		{name: "attack", does: "names in memory while names of hostile signed zones are asked for: latency", own: attackFlags, run: attack},
-		{name: "idle", does: "TCP connections that wait: the server's memory for each", own: idleFlags, run: idle},
+		{name: "idle", does: "connections of TCP or DoT that wait: the server's memory for each", own: idleFlags, run: idle},
 		{name: "fill", does: "ten million answers in Shirube's memory: what each costs, whom they keep waiting", own: fillFlags, run: fill},
 		{name: "flood", does: "names in memory while many more are asked for than can be resolved: latency", own: floodFlags, run: flood},
 		{name: "tap", does: "frames that the collector takes: its CPU for each, by what it does with them", own: tapFlags, run: collecting, bare: true},

@@ -119,30 +119,58 @@ func TestRealClientsAskEncrypted(t *testing.T) {
 	}
 	encryptedLoad(t, dir, tls, web, url+"?dns="+base64.RawURLEncoding.EncodeToString(msg))
 
-	for _, version := range []struct{ option, said string }{{"-tls1_3", "TLSv1.3"}, {"-tls1_2", "TLSv1.2"}} {
-		session := filepath.Join(dir, "session"+version.option)
-		for _, args := range [][]string{{"-sess_out", session}, {"-sess_in", session}} {
-			args = append([]string{
-				"s_client", "-connect", "127.0.0.1:" + tls, "-servername", "dns.example", "-alpn", "dot", "-CAfile", trusted,
-				"-verify_return_error", "-ign_eof", version.option,
-			}, args...)
-			cmd := exec.Command("openssl", args...)
-			cmd.Stdin = bytes.NewReader(append([]byte{0, byte(len(msg))}, msg...)) // its ticket comes along with the answer
-			out, _ := cmd.CombinedOutput()                                         // it ends when the server closes
-			how := "New, "
-			if args[len(args)-2] == "-sess_in" {
-				how = "Reused, "
-			}
-			if !bytes.Contains(out, []byte(how+version.said)) || !bytes.Contains(out, []byte("ALPN protocol: dot")) {
-				t.Errorf("openssl %s: want %q and ALPN in:\n%s", strings.Join(args, " "), how+version.said, out)
-			}
-		}
+	for _, v := range opensslVersions {
+		session := filepath.Join(dir, "session"+v.option)
+		opensslAsks(t, s, v, "New", "-sess_out", session)
+		opensslAsks(t, s, v, "Reused", "-sess_in", session)
 	}
 	if out, err := exec.Command("openssl", "s_client", "-connect", "127.0.0.1:"+tls, "-tls1_1").CombinedOutput(); err == nil {
 		t.Errorf("TLS 1.1 is spoken:\n%s", out)
 	}
 	if out, err := exec.Command("openssl", "s_client", "-connect", "127.0.0.1:"+tls, "-alpn", "h2").CombinedOutput(); err == nil {
 		t.Errorf("another protocol is spoken:\n%s", out)
+	}
+}
+
+// opensslVersions are versions of TLS, as openssl is told and as it tells.
+var opensslVersions = []struct{ option, said string }{{"-tls1_3", "TLSv1.3"}, {"-tls1_2", "TLSv1.2"}}
+
+// opensslAsks has openssl ask s over DoT, with options about its session, which is
+// to be New or Reused.
+func opensslAsks(t *testing.T, s *encryptedServer, version struct{ option, said string }, how string, options ...string) {
+	t.Helper()
+	msg, err := new(dns.Msg).SetQuestion(".", dns.TypeSOA).Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := append([]string{
+		"s_client", "-connect", "127.0.0.1:" + s.tls, "-servername", "dns.example", "-alpn", "dot", "-CAfile", s.trusted,
+		"-verify_return_error", "-ign_eof", version.option,
+	}, options...)
+	cmd := exec.Command("openssl", args...)
+	cmd.Stdin = bytes.NewReader(append([]byte{0, byte(len(msg))}, msg...)) // its ticket comes along with the answer
+	out, _ := cmd.CombinedOutput()                                         // it ends when the server closes
+	if !bytes.Contains(out, []byte(how+", "+version.said)) || !bytes.Contains(out, []byte("ALPN protocol: dot")) {
+		t.Errorf("openssl %s: want %q and ALPN in:\n%s", strings.Join(args, " "), how+", "+version.said, out)
+	}
+}
+
+// TestNextServerOfAFleetResumesSessions has openssl take its session from one
+// server to another, which has the same secret, and to one that has another.
+func TestNextServerOfAFleetResumesSessions(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	with := func(digits string) *encryptedServer {
+		file := filepath.Join(dir, digits)
+		writeFile(t, file, strings.Repeat(digits, 32)+"\n")
+		return serveEncrypted(t, fmt.Sprintf("  ticket_secret_file: %q\n", file), loopback)
+	}
+	one, two, stranger := with("0f"), with("0f"), with("1e")
+	for _, v := range opensslVersions {
+		session := filepath.Join(dir, "session"+v.option)
+		opensslAsks(t, one, v, "New", "-sess_out", session)
+		opensslAsks(t, two, v, "Reused", "-sess_in", session)
+		opensslAsks(t, stranger, v, "New", "-sess_in", session)
 	}
 }
 
