@@ -76,7 +76,7 @@ func TestMistakesHaveAnExitStatusOfTheirOwn(t *testing.T) {
 		code  int
 		want  string
 	}{
-		{[]string{"--check", "--config", "-"}, "vips: [{addres: 192.0.2.1}]\n", 2, "stdin:1:9: vips[0].addres: unknown key; did you mean address?"},
+		{[]string{"--check", "--config", "-"}, "vips: [{addresss: 192.0.2.1}]\n", 2, "stdin:1:9: vips[0].addresss: unknown key; did you mean address?"},
 		{[]string{"--check", "--config", "/does/not/exist"}, "", 2, "/does/not/exist: cannot be read"},
 		{[]string{"--chek"}, "", 2, "see 'shirube-announce --help'"},
 		{[]string{"here"}, "", 2, "takes no arguments"},
