@@ -51,13 +51,3 @@ func pinAll(cpus *unix.CPUSet) error {
 	}
 	return nil
 }
-
-// pinned does what it is given on cpus, with all processes that are started in it.
-// The caller is on the thread that it is locked to, and that is on others.
-func pinned(cpus, others *unix.CPUSet, do func() error) error {
-	if err := unix.SchedSetaffinity(0, cpus); err != nil {
-		return os.NewSyscallError("sched_setaffinity", err)
-	}
-	defer func() { _ = unix.SchedSetaffinity(0, others) }() // it was there before
-	return do()
-}

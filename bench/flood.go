@@ -69,7 +69,7 @@ func flood(ctx context.Context, dir string, set settings) error {
 	if err := pinAll(&others); err != nil {
 		return err
 	}
-	set.threads = min(set.threads, server.Count())
+	set.threads = min(set.threads, server.Count()) // which place them there
 	small := set
 	small.names, small.zones = 2000, 50
 	small.delegated = map[string]string{}
@@ -97,12 +97,8 @@ func flood(ctx context.Context, dir string, set settings) error {
 		}
 		defer s.stop()
 	}
-	var servers []*contestant
+	servers, err := startContestants(ctx, l, set)
 	defer func() { stopContestants(servers) }()
-	err = pinned(&server, &others, func() (err error) {
-		servers, err = startContestants(ctx, l, set)
-		return err
-	})
 	if err != nil {
 		return err
 	}
