@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
 	"net/netip"
 	"os"
 
@@ -16,6 +15,7 @@ import (
 	"shirube/announce/bgp"
 	"shirube/internal/admin"
 	"shirube/internal/config"
+	"shirube/internal/exposition"
 	"shirube/internal/health"
 	"shirube/transport/clients"
 )
@@ -230,10 +230,9 @@ func serveAdmin(ctx context.Context, cfg *config.Announcer, a *announce.Announce
 	opt := admin.Options{
 		Socket: cfg.Admin.Socket, Group: -1, UID: os.Geteuid(), NoPage: true, Log: log,
 		Backend: admin.Backend{
-			Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+			Metrics: exposition.Handler(func(w io.Writer) error {
 				s := a.Stats()
-				_ = s.WritePrometheus(w) // to a client that has gone
+				return s.WritePrometheus(w)
 			}),
 			Health: new(health.State),
 			Status: func() any { return a.Stats() },

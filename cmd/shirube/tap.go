@@ -10,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -26,6 +25,7 @@ import (
 	"shirube/dnstap/collector"
 	"shirube/internal/admin"
 	"shirube/internal/config"
+	"shirube/internal/exposition"
 	"shirube/internal/health"
 )
 
@@ -233,10 +233,9 @@ func (f *tapFlags) serveMetrics(ctx context.Context, c *collector.Collector, log
 	s, err := admin.New(admin.Options{
 		Group: -1, Addresses: []admin.Address{{At: at}}, NoPage: true, Log: log,
 		Backend: admin.Backend{
-			Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+			Metrics: exposition.Handler(func(w io.Writer) error {
 				s := c.Stats()
-				_ = s.WritePrometheus(w) // to a client that has gone
+				return s.WritePrometheus(w)
 			}),
 			Health: new(health.State),
 			Status: func() any { return c.Stats() },

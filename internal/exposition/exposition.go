@@ -4,6 +4,7 @@ package exposition
 
 import (
 	"io"
+	"net/http"
 	"strconv"
 	"strings"
 )
@@ -41,4 +42,12 @@ func (t *Text) Single(name, kind, help string, value float64) {
 func (t *Text) Send(w io.Writer) error {
 	_, err := io.WriteString(w, t.b.String())
 	return err
+}
+
+// Handler answers Prometheus with what write writes, anew each time.
+func Handler(write func(io.Writer) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+		_ = write(w) // to a client that has gone
+	})
 }
