@@ -215,14 +215,15 @@ func compare(t *testing.T, s *server, w way, qs []question, want []truth) {
 	t.Helper()
 	c := w.client(s)
 	for i, r := range c.all(t, qs) {
-		if bad := judge(w, answered[i], r, want[i]); bad != "" {
+		if bad := judge(w, answered[i], r, want[i], s.age()); bad != "" {
 			t.Errorf("%s %s %v (%s):%s\n%s", c.program, strings.Join(c.args, " "), qs[i], answered[i].why, bad, head(r.raw, 30))
 		}
 	}
 }
 
-// judge says what is wrong with the response r to a; "" if nothing is.
-func judge(w way, a asked, r *response, tr truth) string {
+// judge says what is wrong with the response r to a, from a server that has run
+// for age at most; "" if nothing is.
+func judge(w way, a asked, r *response, tr truth, age time.Duration) string {
 	var bad strings.Builder
 	expect := func(what, got, want string) {
 		if got != want {
@@ -242,7 +243,7 @@ func judge(w way, a asked, r *response, tr truth) string {
 	}
 	bad.WriteString(difference(r.texts("ANSWER"), texts(tr.answer)))
 	bad.WriteString(difference(r.texts("AUTHORITY"), texts(tr.authority)))
-	bad.WriteString(ttls(r.sections["ANSWER"], tr.answer))
+	bad.WriteString(ttls(r.sections["ANSWER"], tr.answer, age))
 	bad.WriteString(beside(a, r.sections["ADDITIONAL"], tr.world))
 	return bad.String()
 }
@@ -273,8 +274,9 @@ func (q question) lower() string { return strings.ToLower(q.name + " " + q.typ) 
 const maxTTL = 86400
 
 // ttls says which records have a TTL that is more than their server gave them,
-// more than a day, or much less.
-func ttls(got, want []record) string {
+// more than a day, or less than what is left of either after age: nothing was
+// asked before the server began.
+func ttls(got, want []record, age time.Duration) string {
 	given := make(map[string]uint32, len(want))
 	for _, rr := range want {
 		given[rr.text] = min(rr.ttl, maxTTL)
@@ -282,12 +284,18 @@ func ttls(got, want []record) string {
 	var bad strings.Builder
 	for _, rr := range got {
 		most, ok := given[rr.text]
-		least := most - min(most, uint32(askTimeout/time.Second)) // it may have been asked before
+		least := leastTTL(most, age)
 		if ok && (rr.ttl > most || rr.ttl < least) {
 			fmt.Fprintf(&bad, "\n  TTL %d, want %d to %d: %s", rr.ttl, least, most, rr.text)
 		}
 	}
 	return bad.String()
+}
+
+// leastTTL is what is left of a TTL, in seconds, after age at most. A second is
+// one that both ends round away.
+func leastTTL(ttl uint32, age time.Duration) uint32 {
+	return ttl - min(ttl, uint32(age/time.Second)+1)
 }
 
 // TestSignaturesAreInTheTruth makes sure of what the comparison above rests on:

@@ -286,7 +286,7 @@ func compareTruth(t *testing.T, w way, s *server, qs []question, want []truth) {
 	t.Helper()
 	for i, r := range w.client(s).all(t, qs) {
 		a := asked{question: qs[i], rcode: want[i].rcode}
-		if bad := judge(w, a, r, want[i]); bad != "" {
+		if bad := judge(w, a, r, want[i], s.age()); bad != "" {
 			t.Errorf("%v %v:%s\n%s", w, qs[i], bad, head(r.raw, 30))
 		}
 	}

@@ -28,6 +28,9 @@ type process struct {
 	ended chan struct{} // closed when it has ended and all of its output is there
 }
 
+// age is how long it has been since p was begun.
+func (p *process) age() time.Duration { return time.Since(p.begun) }
+
 // start runs argv, with env added to the environment.
 func start(name string, argv, env []string, stdout *output) (*process, error) {
 	cmd := exec.Command(argv[0], argv[1:]...)
