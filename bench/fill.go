@@ -176,7 +176,11 @@ func (f *filler) bytes() int64 { return int64(f.set.entries)*fillSlot + 32<<20 }
 
 // start starts the server.
 func (f *filler) start(ctx context.Context) error {
-	f.lab.admin = fmt.Sprintf("admin:\n  listen:\n    - address: %s\ncontrol:\n  socket: %s\n", profileAdmin, f.socket)
+	lines, err := adminLines(f.lab.dir, profileAdmin)
+	if err != nil {
+		return err
+	}
+	f.lab.admin = lines + fmt.Sprintf("control:\n  socket: %s\n", f.socket)
 	f.set.peers = "shirube"
 	servers, err := newContestants(ctx, f.set)
 	if err != nil {

@@ -36,7 +36,10 @@ func profile(ctx context.Context, dir string, set settings) error {
 	if err != nil {
 		return err
 	}
-	l.admin = "admin:\n  enabled: true\n  profiles: true\n  listen:\n    - address: " + profileAdmin + "\n"
+	if l.admin, err = adminLines(l.dir, profileAdmin); err != nil {
+		return err
+	}
+	l.admin += "  profiles: true\n"
 	servers, err := startContestants(ctx, l, set)
 	defer func() { stopContestants(servers) }()
 	if err != nil {
@@ -117,6 +120,17 @@ func fetchProfile(ctx context.Context, most time.Duration) ([]byte, error) {
 	return fetchAdmin(ctx, profileAdmin, fmt.Sprintf("/debug/pprof/profile?seconds=%d", int(most.Seconds())))
 }
 
+// labToken is what admin listeners of the lab's servers want to see.
+const labToken = "a-token-of-the-lab"
+
+// adminLines returns the lines of a configuration that have a server's admin
+// listener at an address. The token's file is in dir.
+func adminLines(dir, at string) (string, error) {
+	file := filepath.Join(dir, "admin-token")
+	lines := fmt.Sprintf("admin:\n  listen:\n    - {address: %q, token_file: %q}\n", at, file)
+	return lines, os.WriteFile(file, []byte(labToken), 0o644)
+}
+
 // fetchAdmin returns a document of the admin listener at an address.
 func fetchAdmin(ctx context.Context, at, path string) ([]byte, error) {
 	url := "http://" + at + path
@@ -124,6 +138,7 @@ func fetchAdmin(ctx context.Context, at, path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	req.Header.Set("Authorization", "Bearer "+labToken)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return nil, err

@@ -144,7 +144,11 @@ func (f *fleet) join(ctx context.Context, as part) (*contestant, error) {
 	c, i := all[0], len(f.members)
 	c.name, c.addr = fmt.Sprintf("shirube-%d", i+1), netip.AddrFrom4([4]byte{127, 0, 1, byte(i + 1)})
 	c.kind.prepare = func(_ context.Context, l *lab, c *contestant) ([][]string, error) {
-		return shirubeWith(l, c, f.configuration(c, as))
+		admin, err := adminLines(f.lab.dir, adminOf(c))
+		if err != nil {
+			return nil, err
+		}
+		return shirubeWith(l, c, admin+f.configuration(c, as))
 	}
 	f.members = append(f.members, c)
 	if err := c.start(ctx, f.lab); err != nil {
@@ -159,7 +163,7 @@ func (f *fleet) join(ctx context.Context, as part) (*contestant, error) {
 // configuration is what a server's has besides.
 func (f *fleet) configuration(c *contestant, as part) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "identity:\n  nsid: %s\nadmin:\n  listen:\n    - address: %s\ncontrol:\n  socket: %q\n", c.name, adminOf(c), filepath.Join(f.lab.dir, c.name+".sock"))
+	fmt.Fprintf(&b, "identity:\n  nsid: %s\ncontrol:\n  socket: %q\n", c.name, filepath.Join(f.lab.dir, c.name+".sock"))
 	if as == alone {
 		return b.String()
 	}

@@ -238,8 +238,8 @@ func serveAdmin(ctx context.Context, cfg *config.Announcer, a *announce.Announce
 			Status: func() any { return a.Stats() },
 		},
 	}
-	for _, at := range cfg.Admin.Listen {
-		opt.Addresses = append(opt.Addresses, admin.Address{At: at})
+	for _, l := range cfg.Admin.Listen {
+		opt.Addresses = append(opt.Addresses, admin.Address{At: l.Address, Cert: l.Certificate, Key: l.Key, ClientCA: l.ClientCA, Token: l.TokenFile})
 	}
 	s, err := admin.New(opt)
 	if err == nil {

@@ -44,7 +44,7 @@ type tapFlags struct {
 	senders                 int
 	only                    string
 	live                    bool
-	metrics                 string
+	metrics, token          string
 	top                     int
 
 	filter *collector.Filter // only, read
@@ -83,7 +83,7 @@ SIGTERM or SIGINT. SIGUSR1 writes the counts to standard error.`,
   shirube tap --live --only name:example.com --unix /run/dnstap.sock
 
   # Tell Prometheus
-  shirube tap --format none --unix /run/dnstap.sock --metrics 127.0.0.1:9154`,
+  shirube tap --format none --unix /run/dnstap.sock --metrics 127.0.0.1:9154 --metrics-token /etc/shirube/tap-token`,
 		Args: func(_ *cobra.Command, args []string) error { return f.check(args) },
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, stop := signal.NotifyContext(orBackground(c.Context()), syscall.SIGINT, syscall.SIGTERM)
@@ -115,7 +115,8 @@ SIGTERM or SIGINT. SIGUSR1 writes the counts to standard error.`,
 	flags.BoolVar(&f.counts, "counts", false, "write the counts to standard error at the end, as JSON")
 	flags.StringVar(&f.only, "only", "", "print what `filter` takes, as in 'name:example.com client:192.0.2.0/24 rcode:servfail type:aaaa,https transport:doh'")
 	flags.BoolVar(&f.live, "live", false, "show what is going on on the terminal, in place of printing it")
-	flags.StringVar(&f.metrics, "metrics", "", "serve the counts to Prometheus (/metrics) and as JSON (/status.json) at `address`:port of loopback")
+	flags.StringVar(&f.metrics, "metrics", "", "serve the counts to Prometheus (/metrics) and as JSON (/status.json) at `address`:port; needs --metrics-token")
+	flags.StringVar(&f.token, "metrics-token", "", "`file` with the token, of 16 octets or more, that who asks for the counts has to show")
 	flags.IntVar(&f.top, "top", 10, "how `many` of the names and clients with the most queries are in the counts; 0: none")
 	flags.IntVar(&f.senders, "max-senders", collector.DefaultMaxSenders, "how `many` senders may be connected at once")
 	return c
@@ -142,6 +143,8 @@ func (f *tapFlags) check(files []string) error {
 		what = "--tls needs --cert and --key"
 	case (f.forwardCert == "") != (f.forwardKey == ""):
 		what = "--forward-cert and --forward-key need each other"
+	case (f.metrics == "") != (f.token == ""):
+		what = "--metrics and --metrics-token need each other"
 	case f.keep < 0 || f.senders < 1:
 		what = "--keep is 0 or more, --max-senders 1 or more"
 	default:
@@ -231,7 +234,7 @@ func (f *tapFlags) serveMetrics(ctx context.Context, c *collector.Collector, log
 		return nil, &usageError{fmt.Errorf("--metrics %q; expected an address and port, such as 127.0.0.1:9154", f.metrics)}
 	}
 	s, err := admin.New(admin.Options{
-		Group: -1, Addresses: []admin.Address{{At: at}}, NoPage: true, Log: log,
+		Group: -1, Addresses: []admin.Address{{At: at, Token: f.token}}, NoPage: true, Log: log,
 		Backend: admin.Backend{
 			Metrics: exposition.Handler(func(w io.Writer) error {
 				s := c.Stats()

@@ -99,8 +99,13 @@ func TestTapTellsPrometheus(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	socket, ended := filepath.Join(t.TempDir(), "s"), make(chan error, 1)
+	const token = "a-token-that-nobody-guesses"
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	go func() { // ends with ctx
-		_, _, err := runTap(ctx, "--format", "none", "--unix", socket, "--metrics", at, "--top", "1")
+		_, _, err := runTap(ctx, "--format", "none", "--unix", socket, "--metrics", at, "--metrics-token", file, "--top", "1")
 		ended <- err
 	}()
 	waitForSocket(t, socket)
@@ -109,7 +114,12 @@ func TestTapTellsPrometheus(t *testing.T) {
 		"/metrics":     `shirube_tap_top_name_queries{name="www.example.com."} 5`,
 		"/status.json": `"top":{"names":[{"key":"www.example.com.","queries":5}],"clients":[{"key":"192.0.2.1","queries":5}]}`,
 	} {
-		rsp, err := http.Get("http://" + at + path)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at+path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+		rsp, err := http.DefaultClient.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -202,7 +212,8 @@ func TestTapRefusesWhatMakesNoSense(t *testing.T) {
 		{"--live", "-"},
 		{"--top", "-1", in},
 		{"--metrics", "localhost:1", in},
-		{"--metrics", "192.0.2.1:1", in},
+		{"--metrics", "127.0.0.1:0", in},
+		{"--metrics-token", "x", in},
 		{"--tls", "127.0.0.1:0"},
 		{"--forward", "udp:x", in},
 		{"--forward", "tls:x", in},

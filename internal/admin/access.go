@@ -8,9 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"strings"
 
@@ -22,7 +20,6 @@ type access uint8
 
 const (
 	nothing access = iota // turned away
-	wrongly               // turned away: it was asked by a name that is not this server's
 	probes                // whether the server is alive and ready, not why
 	all
 )
@@ -35,33 +32,19 @@ func admitLocal(r *http.Request) access {
 	return nothing
 }
 
-// admit is for a over TCP. Load balancers and the kubelet cannot show a token:
-// whoever reaches the address may know whether the server is ready.
+// admit is for a over TCP. Load balancers and the kubelet can show neither a
+// certificate nor a token: whoever reaches the address may know whether the server
+// is ready.
 func (a *Address) admit(r *http.Request) access {
-	switch {
-	case a.Token != "":
-		if shown(r, a.Token) {
-			return all
-		}
+	if a.ClientCA != "" && !certified(r) || a.Token != "" && !shown(r, a.Token) {
 		return probes
-	case a.ClientCA != "": // or there were no connection
-		return all
-	case !literal(r.Host): // the page of somebody else in a browser on this machine (DNS rebinding)
-		return wrongly
 	}
 	return all
 }
 
-// literal reports whether host, with a port or without, is an address or
-// localhost.
-func literal(host string) bool {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	_, err := netip.ParseAddr(host)
-	return err == nil || strings.EqualFold(host, "localhost")
-}
+// certified reports whether r came from a client with a certificate. One that
+// nobody known has signed has not come so far.
+func certified(r *http.Request) bool { return r.TLS != nil && len(r.TLS.VerifiedChains) > 0 }
 
 // The bounds of a token, in octets. 16 random ones cannot be guessed.
 const (
@@ -141,7 +124,7 @@ func (f *tlsFiles) load() (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("certificates of clients: %w", err)
 	}
-	c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
+	c.ClientAuth, c.ClientCAs = tls.VerifyClientCertIfGiven, x509.NewCertPool() // who gives none may probe
 	if !c.ClientCAs.AppendCertsFromPEM(text) {
 		return nil, fmt.Errorf("certificates of clients: %s has none", f.clientCA)
 	}

@@ -3,8 +3,9 @@
 // Nothing can be changed here; that is what the control socket is for.
 //
 // It listens on a unix socket for users of this machine, and where it is told to
-// over TCP: on a loopback address, or where clients have to show a certificate
-// or a token.
+// over TCP, where clients have to show a certificate or a token. On loopback too:
+// there is every user of the machine, every container with its network, and every
+// page in a browser on it, and none of them can be told from another.
 package admin
 
 import (
@@ -57,8 +58,7 @@ type Options struct {
 	Log       *slog.Logger // nil: nowhere
 }
 
-// Address is a place over TCP. One that is not on loopback needs ClientCA or
-// Token.
+// Address is a place over TCP. It needs ClientCA or Token, or both.
 type Address struct {
 	At       netip.AddrPort
 	Cert     string // a file with the certificates of the server, PEM; "": no TLS
@@ -76,8 +76,8 @@ func (a *Address) check() error {
 		return errors.New("a certificate and a key belong together")
 	case a.ClientCA != "" && a.Cert == "":
 		return errors.New("certificates of clients need one of the server")
-	case a.ClientCA == "" && a.Token == "" && !a.At.Addr().IsLoopback():
-		return errors.New("everybody could read it: an address that is not on loopback needs certificates of clients, or a token")
+	case a.ClientCA == "" && a.Token == "":
+		return errors.New("everybody who reaches it could read it: over TCP it needs certificates of clients, or a token")
 	}
 	return nil
 }
@@ -101,6 +101,8 @@ type door struct {
 	http     http.Server
 	admit    func(r *http.Request) access
 	tls      *tlsFiles // nil: without
+
+	certified bool // clients are to have certificates
 }
 
 // New returns a Server. It reads the files that opt names, opens nothing and
@@ -160,7 +162,7 @@ func (s *Server) Listen(ctx context.Context, before *Server) error {
 		if err != nil {
 			return errors.Join(fmt.Errorf("admin: %w", err), s.closeDoors())
 		}
-		d := &door{name: l.Addr().String(), listener: &bounded{TCPListener: l}, admit: a.admit}
+		d := &door{name: l.Addr().String(), listener: &bounded{TCPListener: l}, admit: a.admit, certified: a.ClientCA != ""}
 		if a.Cert != "" {
 			d.tls = &tlsFiles{a.Cert, a.Key, a.ClientCA}
 		}

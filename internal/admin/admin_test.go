@@ -76,6 +76,15 @@ func serve(t *testing.T, change func(*Options)) []string {
 	return s.Where()
 }
 
+// guarded is a listener for those who show the secret.
+func guarded(t *testing.T) []Address {
+	t.Helper()
+	return []Address{{At: anyPort, Token: file(t, "token", secret)}}
+}
+
+// showing shows the secret.
+func showing(r *http.Request) { r.Header.Set("Authorization", "Bearer "+secret) }
+
 // get asks for a URL; change may edit the request.
 func get(t *testing.T, c *http.Client, url string, change func(*http.Request)) (status int, body string, header http.Header) {
 	t.Helper()
@@ -103,48 +112,36 @@ func plain() *http.Client {
 	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
 }
 
-func TestLoopbackShowsEverything(t *testing.T) {
-	at := "http://" + serve(t, func(opt *Options) { opt.Addresses = []Address{{At: anyPort}} })[0]
+func TestWhoShowsTheTokenSeesEverything(t *testing.T) {
+	at := "http://" + serve(t, func(opt *Options) { opt.Addresses = guarded(t) })[0]
 	for path, want := range map[string]string{
 		"/metrics": "metrics\n", "/livez": `{"alive":true}`, "/readyz": `{"ready":true}`, "/status.json": `{"version":"v9"}`, "/": "<!doctype html>",
 	} {
-		status, body, header := get(t, plain(), at+path, nil)
+		status, body, header := get(t, plain(), at+path, showing)
 		if status != http.StatusOK || !strings.HasPrefix(body, want) || header.Get("Cache-Control") != "no-store" {
 			t.Errorf("%s: %d, %.80q, %v", path, status, body, header)
 		}
 	}
 	for path, want := range map[string]int{"/none": 404, "/debug/pprof/": 404, "/metrics/": 404} {
-		if status, _, _ := get(t, plain(), at+path, nil); status != want {
+		if status, _, _ := get(t, plain(), at+path, showing); status != want {
 			t.Errorf("%s: %d", path, status)
 		}
 	}
-	status, _, header := get(t, plain(), at+"/metrics", func(r *http.Request) { r.Method = http.MethodPost })
+	status, _, header := get(t, plain(), at+"/metrics", func(r *http.Request) { showing(r); r.Method = http.MethodPost })
 	if status != http.StatusMethodNotAllowed || header.Get("Allow") != "GET, HEAD" {
 		t.Errorf("POST: %d, %v", status, header)
 	}
 }
 
-// A page of somebody else, in a browser on this machine, asks by its own name.
-func TestLoopbackIsNotForOtherNames(t *testing.T) {
-	at := "http://" + serve(t, func(opt *Options) { opt.Addresses = []Address{{At: anyPort}} })[0]
-	for host, want := range map[string]int{
-		"rebound.example": 421, "rebound.example:9153": 421, "localhost:9153": 200, "LOCALHOST": 200, "[::1]:9153": 200, "127.0.0.1": 200, "": 200,
-	} {
-		if status, _, _ := get(t, plain(), at+"/metrics", func(r *http.Request) { r.Host = host }); status != want {
-			t.Errorf("%q: %d; want %d", host, status, want)
-		}
-	}
-}
-
 func TestReadinessSaysWhyNot(t *testing.T) {
 	state, since := new(health.State), time.Now().Add(-time.Minute).Truncate(time.Second).UTC()
-	at := "http://" + serve(t, func(opt *Options) { opt.Addresses, opt.Backend = []Address{{At: anyPort}}, backend(state) })[0]
+	at := "http://" + serve(t, func(opt *Options) { opt.Addresses, opt.Backend = guarded(t), backend(state) })[0]
 	state.Begin(health.NoRoot, "no answer", time.Hour, since)
-	if status, body, _ := get(t, plain(), at+"/readyz", nil); status != http.StatusOK || !strings.Contains(body, `"counts":false`) {
+	if status, body, _ := get(t, plain(), at+"/readyz", showing); status != http.StatusOK || !strings.Contains(body, `"counts":false`) {
 		t.Errorf("within its grace: %d, %s", status, body)
 	}
 	state.Begin(health.Draining, "goes away", 0, since)
-	status, body, _ := get(t, plain(), at+"/readyz", nil)
+	status, body, _ := get(t, plain(), at+"/readyz", showing)
 	var got Readiness
 	if err := json.Unmarshal([]byte(body), &got); err != nil {
 		t.Fatal(err)
@@ -153,7 +150,7 @@ func TestReadinessSaysWhyNot(t *testing.T) {
 	if status != http.StatusServiceUnavailable || got.Ready || !slices.Equal(got.Causes, want) {
 		t.Errorf("%d, %+v; want %+v", status, got, want)
 	}
-	if status, _, _ := get(t, plain(), at+"/livez", nil); status != http.StatusOK {
+	if status, _, _ := get(t, plain(), at+"/livez", showing); status != http.StatusOK {
 		t.Errorf("not alive: %d", status)
 	}
 }
@@ -173,7 +170,7 @@ func TestTokenIsNeededForAllButProbes(t *testing.T) {
 		"none":             {"/metrics", nil, 401},
 		"none, no page":    {"/none", nil, 401},
 		"none, a probe":    {"/readyz", nil, 503},
-		"bearer":           {"/metrics", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+secret) }, 200},
+		"bearer":           {"/metrics", showing, 200},
 		"password":         {"/", func(r *http.Request) { r.SetBasicAuth("anybody", secret) }, 200},
 		"another":          {"/metrics", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+secret+"x") }, 401},
 		"a part":           {"/metrics", func(r *http.Request) { r.Header.Set("Authorization", "Bearer a-token-that") }, 401},
@@ -255,15 +252,18 @@ func TestMutualTLSLetsInWhoIsSigned(t *testing.T) {
 	if status, body, _ := get(t, client(friend), at+"/metrics", nil); status != http.StatusOK || body != "metrics\n" {
 		t.Errorf("%d, %s", status, body)
 	}
-	for what, c := range map[string]*http.Client{"without a certificate": client(), "with another's": client(stranger)} {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, at+"/livez", http.NoBody)
-		if err != nil {
-			t.Fatal(err)
+	for path, want := range map[string]int{"/livez": 200, "/readyz": 200, "/metrics": 403, "/": 403, "/none": 403} { // the kubelet has no certificate
+		if status, _, _ := get(t, client(), at+path, nil); status != want {
+			t.Errorf("%s without a certificate: %d; want %d", path, status, want)
 		}
-		if rsp, err := c.Do(r); err == nil {
-			_ = rsp.Body.Close()
-			t.Errorf("%s: %s", what, rsp.Status)
-		}
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, at+"/livez", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rsp, err := client(stranger).Do(r); err == nil {
+		_ = rsp.Body.Close()
+		t.Errorf("with another's certificate: %s", rsp.Status)
 	}
 	certText, err := os.ReadFile(caFile) // a new certificate is taken up
 	if err != nil {
@@ -272,13 +272,36 @@ func TestMutualTLSLetsInWhoIsSigned(t *testing.T) {
 	if err := os.WriteFile(cert, certText, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, at+"/livez", http.NoBody)
-	if err != nil {
-		t.Fatal(err)
-	}
 	if rsp, err := client(friend).Do(r); err == nil {
 		_ = rsp.Body.Close()
 		t.Error("a certificate that the key does not belong to is used")
+	}
+}
+
+func TestWhoHasToShowBothShowsBoth(t *testing.T) {
+	caFile, _, ca := issue(t, nil)
+	cert, key, _ := issue(t, &ca)
+	_, _, friend := issue(t, &ca)
+	at := "https://" + serve(t, func(opt *Options) {
+		opt.Addresses = []Address{{At: anyPort, Cert: cert, Key: key, ClientCA: caFile, Token: file(t, "token", secret)}}
+	})[0]
+	roots := x509.NewCertPool()
+	roots.AddCert(ca.Leaf)
+	client := func(certs ...tls.Certificate) *http.Client {
+		return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: certs}, DisableKeepAlives: true}}
+	}
+	for _, tt := range []struct {
+		what   string
+		client *http.Client
+		change func(*http.Request)
+		want   int
+	}{{"nothing", client(), nil, 403}, {"the token", client(), showing, 403}, {"the certificate", client(friend), nil, 401}, {"both", client(friend), showing, 200}} {
+		if status, _, _ := get(t, tt.client, at+"/metrics", tt.change); status != tt.want {
+			t.Errorf("who shows %s: %d; want %d", tt.what, status, tt.want)
+		}
+		if status, _, _ := get(t, tt.client, at+"/readyz", tt.change); status != 200 {
+			t.Errorf("a probe that shows %s: %d", tt.what, status)
+		}
 	}
 }
 
@@ -307,7 +330,7 @@ func TestUnixSocketIsForItsUsers(t *testing.T) {
 }
 
 func TestConnectionsAreBounded(t *testing.T) {
-	at := serve(t, func(opt *Options) { opt.Addresses = []Address{{At: anyPort}} })[0]
+	at := serve(t, func(opt *Options) { opt.Addresses = guarded(t) })[0]
 	var conns []net.Conn
 	for range maxConnections + 8 {
 		c, err := net.Dial("tcp", at)
@@ -343,25 +366,31 @@ func TestConnectionsAreBounded(t *testing.T) {
 }
 
 func TestProfilesAreServedWhenTheyAreWanted(t *testing.T) {
-	at := "http://" + serve(t, func(opt *Options) { opt.Addresses, opt.Profiles = []Address{{At: anyPort}}, true })[0]
+	at := "http://" + serve(t, func(opt *Options) { opt.Addresses, opt.Profiles = guarded(t), true })[0]
 	for _, path := range []string{"/debug/pprof/", "/debug/pprof/goroutine?debug=1", "/debug/pprof/heap", "/debug/pprof/cmdline"} {
-		if status, body, _ := get(t, plain(), at+path, nil); status != http.StatusOK || body == "" {
+		if status, body, _ := get(t, plain(), at+path, showing); status != http.StatusOK || body == "" {
 			t.Errorf("%s: %d", path, status)
 		}
 	}
 	for _, seconds := range []string{"3600", "-1", "x"} {
-		if status, _, _ := get(t, plain(), at+"/debug/pprof/profile?seconds="+seconds, nil); status != http.StatusBadRequest {
+		if status, _, _ := get(t, plain(), at+"/debug/pprof/profile?seconds="+seconds, showing); status != http.StatusBadRequest {
 			t.Errorf("%s seconds: %d", seconds, status)
 		}
 	}
 }
 
 func TestOneProfileIsTakenAtATime(t *testing.T) {
-	at := "http://" + serve(t, func(opt *Options) { opt.Addresses, opt.Profiles = []Address{{At: anyPort}}, true })[0]
+	at := "http://" + serve(t, func(opt *Options) { opt.Addresses, opt.Profiles = guarded(t), true })[0]
 	first := make(chan int, 1)
 	// Owner: this test. End: the profile's second. Bound: one.
 	go func() {
-		rsp, err := plain().Get(at + "/debug/pprof/trace?seconds=1")
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, at+"/debug/pprof/trace?seconds=1", http.NoBody)
+		if err != nil {
+			first <- 0
+			return
+		}
+		showing(r)
+		rsp, err := plain().Do(r)
 		if err != nil {
 			first <- 0
 			return
@@ -372,7 +401,7 @@ func TestOneProfileIsTakenAtATime(t *testing.T) {
 	}()
 	turnedAway := false
 	for until := time.Now().Add(900 * time.Millisecond); !turnedAway && time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
-		status, _, _ := get(t, plain(), at+"/debug/pprof/cmdline", nil)
+		status, _, _ := get(t, plain(), at+"/debug/pprof/cmdline", showing)
 		turnedAway = status == http.StatusTooManyRequests
 	}
 	if status := <-first; status != http.StatusOK || !turnedAway {
@@ -386,6 +415,7 @@ func TestOptionsThatShowEverybodyEverythingAreRefused(t *testing.T) {
 	for what, a := range map[string]Address{
 		"no address":                  {},
 		"everybody":                   {At: everywhere},
+		"everybody on this machine":   {At: anyPort},
 		"everybody with TLS":          {At: everywhere, Cert: cert, Key: key},
 		"a certificate without a key": {At: anyPort, Cert: cert},
 		"clients' without the own":    {At: anyPort, ClientCA: cert},
@@ -411,7 +441,7 @@ func TestListenOpensAllOrNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = taken.Close() }()
-	s, err := New(Options{Socket: path, Group: -1, Addresses: []Address{{At: netip.MustParseAddrPort(taken.Addr().String())}}, Backend: backend(new(health.State))})
+	s, err := New(Options{Socket: path, Group: -1, Addresses: []Address{{At: netip.MustParseAddrPort(taken.Addr().String()), Token: file(t, "token", secret)}}, Backend: backend(new(health.State))})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,8 +52,8 @@ func (s *Server) handler(d *door) http.Handler {
 		switch {
 		case may == nothing:
 			refuse(w, http.StatusForbidden, "only root, the server's own user and members of admin.group may use this socket")
-		case may == wrongly:
-			refuse(w, http.StatusMisdirectedRequest, "ask by address, or for localhost")
+		case may == probes && !probe && d.certified && !certified(r):
+			refuse(w, http.StatusForbidden, "a client's certificate is needed")
 		case may == probes && !probe:
 			h.Set("WWW-Authenticate", `Basic realm="shirube: any user, the token as the password", charset="UTF-8"`)
 			refuse(w, http.StatusUnauthorized, "the token is needed")

@@ -37,8 +37,8 @@ func TestScreenshots(t *testing.T) {
 		doc["now"] = now.Add(time.Duration(asked) * 2 * time.Second)
 		return doc
 	}
-	at := "http://" + serve(t, func(opt *Options) {
-		opt.Addresses = []Address{{At: anyPort}}
+	at := "http://any:" + secret + "@" + serve(t, func(opt *Options) {
+		opt.Addresses = guarded(t)
 		opt.Backend.Metrics, opt.Backend.Status = http.NotFoundHandler(), busy
 	})[0] + "/"
 	browse := func(args ...string) ([]byte, error) {

@@ -26,12 +26,10 @@ type Admin struct {
 	Profiles bool `yaml:"profiles"`
 }
 
-// AdminListener is one address over TCP. One that is not on loopback needs
-// `client_ca_file` or `token_file`.
+// AdminListener is one address over TCP. It needs `token_file` or
+// `client_ca_file`, on loopback too.
 type AdminListener struct {
-	// IP address and port, as `127.0.0.1:9153` or `[::1]:9153`. On loopback,
-	// everybody on this machine may use it; with neither of the keys below it
-	// can be asked by address or as `localhost` only.
+	// IP address and port, as `127.0.0.1:9153` or `[::1]:9153`.
 	Address netip.AddrPort `yaml:"address" required:"true"`
 	// A file with the server's certificate, and those it is signed by, in PEM.
 	// It is read anew for each connection. Empty: no TLS.
@@ -39,12 +37,13 @@ type AdminListener struct {
 	// A file with the key of `cert_file`, in PEM.
 	Key string `yaml:"key_file"`
 	// A file with the certificates, in PEM, by one of which those of clients have
-	// to be signed. It needs `cert_file`. Empty: clients need none.
+	// to be signed. It needs `cert_file`. `/livez` and `/readyz` need no certificate,
+	// for load balancers have none, but say without it only whether, not why not.
+	// Empty: clients need none.
 	ClientCA string `yaml:"client_ca_file"`
 	// A file with a text of 16 to 1024 octets that clients have to show, as
 	// bearer token or as the password of any user. It is read anew for each
-	// request. `/livez` and `/readyz` need no token, for load balancers have none,
-	// but say without it only whether, not why not. Without `cert_file`
+	// request. `/livez` and `/readyz` need no token either. Without `cert_file`
 	// whoever sees the packets sees the token. Empty: none is needed.
 	TokenFile string `yaml:"token_file"`
 }
@@ -53,8 +52,8 @@ func (AdminListener) defaults() any { return AdminListener{} }
 
 // admin reports listeners that everybody could use, and what lacks its other
 // half.
-func (d *decoder) admin(cfg *Config) {
-	for i, l := range cfg.Admin.Listen {
+func (d *decoder) admin(list []AdminListener) {
+	for i, l := range list {
 		at := func(key string) string { return fmt.Sprintf("admin.listen[%d].%s", i, key) }
 		switch {
 		case !l.Address.IsValid():
@@ -64,8 +63,8 @@ func (d *decoder) admin(cfg *Config) {
 			d.contradiction("found a key without its certificate; expected both", at("key_file"))
 		case l.ClientCA != "" && l.Certificate == "":
 			d.contradiction("found client_ca_file without a certificate of the server's own; expected both", at("client_ca_file"))
-		case l.ClientCA == "" && l.TokenFile == "" && !l.Address.Addr().IsLoopback():
-			d.contradiction(fmt.Sprintf("found %s, which is not on loopback; expected client_ca_file or token_file with it, or everybody could read it", l.Address), at("address"))
+		case l.ClientCA == "" && l.TokenFile == "":
+			d.contradiction(fmt.Sprintf("found %s alone; expected token_file or client_ca_file with it, or everybody who reaches it could read it (users of this machine need none with admin.socket)", l.Address), at("address"))
 		}
 	}
 }

@@ -259,8 +259,8 @@ type AnnounceAdmin struct {
 	// Path of a unix socket for root and the announcer's user, with `/metrics`,
 	// `/status.json`, `/readyz` and `/livez`. Empty: none.
 	Socket string `yaml:"socket"`
-	// Loopback addresses and ports with the same.
-	Listen []netip.AddrPort `yaml:"listen" range:"0..4"`
+	// Addresses to listen on over TCP, with the same.
+	Listen []AdminListener `yaml:"listen" range:"0..4"`
 }
 
 // DefaultAnnouncer returns what holds where a file of shirube-announce says nothing.
@@ -278,6 +278,7 @@ func DefaultAnnouncer() Announcer {
 		Drain:    AnnounceDrain{Graceful: 5 * time.Second, Settle: time.Second},
 		BGP:      BGP{MED: 100, LastResortMED: 1000},
 		Loopback: LoopbackDriver{Interface: "lo"},
+		Admin:    AnnounceAdmin{Listen: []AdminListener{}},
 		BIRD:     BIRDDriver{ControlSocket: "/run/bird/bird.ctl", Protocol: "shirube"},
 		Log:      Default().Log,
 	}
@@ -314,11 +315,7 @@ func (d *decoder) announcer(a *Announcer) {
 	if p.Name == "" {
 		d.contradiction("found nothing; expected a domain name, such as localhost", "probes.name")
 	}
-	for i, at := range a.Admin.Listen {
-		if at.IsValid() && !at.Addr().IsLoopback() {
-			d.contradiction(fmt.Sprintf("found %s, which is not on loopback: everybody could read it", at), fmt.Sprintf("admin.listen[%d]", i))
-		}
-	}
+	d.admin(a.Admin.Listen)
 	d.vips(a)
 	d.fleet(a)
 	switch a.Driver {

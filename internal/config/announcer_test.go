@@ -60,7 +60,7 @@ func TestAnnouncerReportsWhatCannotBe(t *testing.T) {
 		{"fleet:", "probes: {timeout: 2s}\nfleet:", "timeout (2s) is more than interval (1s, the default)"},
 		{"fleet:", "probes: {canaries: [example.com], canaries_needed: 2}\nfleet:", "found 2; there are 1 canaries"},
 		{"fleet:", "probes: {name: \"\"}\nfleet:", "probes.name: found nothing"},
-		{"fleet:", "admin: {listen: [\"192.0.2.1:9155\"]}\nfleet:", "not on loopback"},
+		{"fleet:", "admin: {listen: [{address: \"127.0.0.1:9155\"}]}\nfleet:", "expected token_file or client_ca_file with it"},
 		{"  asn: 64512", "  med: 2000\n  asn: 64512", "found 1000, which routers prefer to med (2000)"},
 		{goodAnnouncer, "driver: none\n", "vips: missing"},
 	} {

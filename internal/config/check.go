@@ -24,7 +24,7 @@ func (d *decoder) contradictions(cfg *Config) {
 	d.localRoot(cfg)
 	d.dnssec(cfg)
 	d.dnstap(cfg)
-	d.admin(cfg)
+	d.admin(cfg.Admin.Listen)
 	d.health(&cfg.Health)
 	d.debug(cfg)
 	if r := &cfg.Resolver; !r.IPv4 && !r.IPv6 {

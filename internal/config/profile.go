@@ -106,10 +106,12 @@ type ProfileLatency struct {
 }
 
 // ProfileDnstap is where what the servers tell can be seen: an address to listen at
-// for senders, or the URL of a collector's /status.json.
+// for senders, or the URL of a collector's /status.json and a file with the token
+// that it wants.
 type ProfileDnstap struct {
-	Listen string `yaml:"listen"`
-	Status string `yaml:"status"`
+	Listen    string `yaml:"listen"`
+	Status    string `yaml:"status"`
+	TokenFile string `yaml:"token_file"`
 }
 
 // ProfileChecks says which checks count, by their names.
@@ -202,6 +204,9 @@ func (d *decoder) profile(p *Profile) {
 	}
 	if u, err := url.Parse(p.Dnstap.Status); p.Dnstap.Status != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
 		d.contradiction(fmt.Sprintf("found %s; expected the URL of a collector's /status.json", printable(p.Dnstap.Status)), "dnstap.status")
+	}
+	if p.Dnstap.TokenFile != "" && p.Dnstap.Status == "" {
+		d.contradiction("found a token without status, which it is for", "dnstap.token_file")
 	}
 	if p.Latency.Worst < p.Latency.Median {
 		d.contradiction(fmt.Sprintf("found %s, less than the median of %s", FormatDuration(p.Latency.Worst), FormatDuration(p.Latency.Median)), "latency.worst")

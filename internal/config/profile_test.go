@@ -19,6 +19,7 @@ func TestProfilesAreReadStrictly(t *testing.T) {
 		{"doh_path: dns", "expected a path"},
 		{"dnstap: {listen: \"unix:/x\", status: \"http://x/status.json\"}", "found both listen and status"},
 		{"dnstap: {status: \"ftp://x\"}", "expected the URL"},
+		{"dnstap: {token_file: /x}", "found a token without status"},
 		{"latency: {median: 5s, worst: 1s}", "less than the median of 5s"},
 		{"timeout: 5", "which has no unit"},
 		{"ports: {dns: 0}", "expected a whole number from 1 to 65535"},

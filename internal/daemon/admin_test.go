@@ -28,6 +28,22 @@ import (
 	"shirube/internal/simnet"
 )
 
+// secret is the token of the tests' admin listeners.
+const secret = "a-token-that-nobody-guesses"
+
+// tokenFile returns a file with the secret.
+func tokenFile(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(path, []byte(secret), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// showing shows the secret.
+func showing(r *http.Request) { r.Header.Set("Authorization", "Bearer "+secret) }
+
 // withAdmin returns a server with an admin listener on a free port of loopback,
 // started, and where the listener is.
 func withAdmin(t *testing.T, change func(*config.Config)) (d *Daemon, at string) {
@@ -35,7 +51,7 @@ func withAdmin(t *testing.T, change func(*config.Config)) (d *Daemon, at string)
 	cfg := config.Default()
 	loopback := netip.MustParseAddrPort("127.0.0.1:0")
 	cfg.Listen = []config.Listener{{Address: netip.AddrPortFrom(loopback.Addr(), freePort(t)), Protocols: []config.Protocol{config.ProtocolUDP, config.ProtocolTCP}}}
-	cfg.Admin.Listen = []config.AdminListener{{Address: loopback}}
+	cfg.Admin.Listen = []config.AdminListener{{Address: loopback, TokenFile: tokenFile(t)}}
 	cfg.Cache.AnswersSize, cfg.Resolver.PrimeRoot, cfg.DNSSEC.AutoTrustAnchor = 1<<20, false, false
 	if change != nil {
 		change(&cfg)
@@ -60,17 +76,17 @@ func withAdmin(t *testing.T, change func(*config.Config)) (d *Daemon, at string)
 // TestReloadChangesTheAdminListener moves it about while it is asked on an address
 // that stays.
 func TestReloadChangesTheAdminListener(t *testing.T) {
-	dir := t.TempDir()
-	token, socket := filepath.Join(dir, "token"), filepath.Join(dir, "s")
-	if err := os.WriteFile(token, []byte("a-token-that-nobody-guesses"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	token, socket := tokenFile(t), filepath.Join(t.TempDir(), "s")
 	listener := func() config.AdminListener {
-		return config.AdminListener{Address: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freePort(t))}
+		return config.AdminListener{Address: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freePort(t)), TokenFile: token}
 	}
 	stays, goes, comes := listener(), listener(), listener()
+	other := filepath.Join(t.TempDir(), "other")
+	if err := os.WriteFile(other, []byte("another-that-nobody-guesses"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	guarded := stays
-	guarded.TokenFile = token
+	guarded.TokenFile = other
 	r := startReloadable(t, func(cfg *config.Config) {
 		cfg.Admin = config.Admin{Enabled: true, Socket: socket, Listen: []config.AdminListener{stays, goes}}
 	})
@@ -80,7 +96,13 @@ func TestReloadChangesTheAdminListener(t *testing.T) {
 	}}}
 	tcp := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	status := func(c *http.Client, at config.AdminListener, path string) int {
-		rsp, err := c.Get("http://" + at.Address.String() + path)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+at.Address.String()+path, http.NoBody)
+		if err != nil {
+			t.Error(err)
+			return 0
+		}
+		showing(req)
+		rsp, err := c.Do(req)
 		if err != nil {
 			return 0
 		}
@@ -117,7 +139,7 @@ func TestReloadChangesTheAdminListener(t *testing.T) {
 	wants("moved", map[string]int{"stays": 401, "goes": 0, "comes": 200, "socket": 200, "profiles": 200})
 
 	good := r.cfg.Admin
-	r.cfg.Admin.Listen, r.cfg.Admin.Profiles = []config.AdminListener{stays, {Address: r.cfg.Listen[0].Address}}, false
+	r.cfg.Admin.Listen, r.cfg.Admin.Profiles = []config.AdminListener{stays, {Address: r.cfg.Listen[0].Address, TokenFile: token}}, false
 	if err := reload(); err == nil {
 		t.Error("an address that is taken passes")
 	}
@@ -155,7 +177,12 @@ func isClosed(c <-chan struct{}) bool {
 // see asks for a page.
 func see(t *testing.T, url string) (status int, body string) {
 	t.Helper()
-	rsp, err := http.Get(url)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	showing(req)
+	rsp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

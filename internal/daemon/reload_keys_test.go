@@ -75,7 +75,7 @@ func otherValues(t *testing.T, d *reloadable) map[string]any {
 		"resolver.root_hints":               write("root.hints", ". 3600 NS a.\na. 3600 A 192.0.2.1\n"),
 		"admin.socket":                      filepath.Join(dir, "admin.sock"),
 		"admin.group":                       "0",
-		"admin.listen":                      []config.AdminListener{{Address: netip.MustParseAddrPort("127.0.0.1:1")}},
+		"admin.listen":                      []config.AdminListener{{Address: netip.MustParseAddrPort("127.0.0.1:1"), TokenFile: write("admin-token", "a-token-that-nobody-guesses")}},
 		"health.name":                       "health.example",
 		"health.addresses":                  []config.Address{{AddrPort: netip.MustParseAddrPort("192.0.2.1:0")}},
 		"health.clients":                    []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},

@@ -71,7 +71,7 @@ expect:
   id: '[ab]\.verify\.example'
   hb46pp: "v=v6mig-1 url=https://prov.example/rule.cgi t=b"
 flush_command: ["{{.Binary}}", cache, flush, --fleet, --socket, "{{.Dir}}/a.sock", "{name}"]
-dnstap: {status: "http://127.0.0.1:{{.Tap}}/status.json"}
+dnstap: {status: "http://127.0.0.1:{{.Tap}}/status.json", token_file: "{{.Dir}}/tap-token"}
 latency: {samples: 50, median: 1s, worst: 3s}
 timeout: 90s
 `
@@ -144,7 +144,9 @@ func (v *verified) fill(t *testing.T, text string) string {
 func (v *verified) start(t *testing.T, configs [2]string, tap bool) {
 	t.Helper()
 	if tap {
-		launch(t, launched{binary: built.plain}, "tap", "--unix", filepath.Join(v.Dir, "tap"), "--format", "none",
+		token := filepath.Join(v.Dir, "tap-token")
+		writeFile(t, token, "a-token-that-nobody-guesses")
+		launch(t, launched{binary: built.plain}, "tap", "--metrics-token", token, "--unix", filepath.Join(v.Dir, "tap"), "--format", "none",
 			"--metrics", fmt.Sprintf("127.0.0.1:%d", v.Tap))
 	}
 	for i, text := range configs {

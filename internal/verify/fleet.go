@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -355,6 +356,13 @@ func (p *probe) tapFrames(ctx context.Context) (n uint64, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.Dnstap.Status, nil)
 	if err != nil {
 		return 0, err
+	}
+	if p.Dnstap.TokenFile != "" {
+		token, err := os.ReadFile(p.Dnstap.TokenFile)
+		if err != nil {
+			return 0, fmt.Errorf("token: %w", err)
+		}
+		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

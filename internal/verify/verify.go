@@ -95,8 +95,9 @@ type Latency struct {
 }
 
 // Dnstap is where what servers tell can be seen: Listen, at an address that they are
-// told to send to, or Status, the URL of a collector's /status.json.
-type Dnstap struct{ Listen, Status string }
+// told to send to, or Status, the URL of a collector's /status.json, with TokenFile,
+// where the token is that it wants.
+type Dnstap struct{ Listen, Status, TokenFile string }
 
 // Outcome is what became of a check.
 type Outcome string
