@@ -36,6 +36,7 @@ type dialer struct {
 	tls     *tls.Config   // nil: none
 	auth    Auth
 	refused func() // see guard
+	connect func(ctx context.Context, network, address string) (net.Conn, error)
 
 	mu    sync.Mutex
 	open  int
@@ -49,11 +50,19 @@ type Auth struct{ User, Password string }
 
 // dial connects, as the client library asks for it.
 func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	g, err := d.guarded(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// guarded is dial with the type of what it returns.
+func (d *dialer) guarded(ctx context.Context, network, address string) (*guard, error) {
 	if err := d.begin(time.Now()); err != nil {
 		return nil, err
 	}
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, network, address)
+	conn, err := d.connect(ctx, network, address)
 	if err != nil {
 		d.end(true)
 		return nil, err

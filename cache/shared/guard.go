@@ -23,12 +23,15 @@ type guard struct {
 	ended   func()            // told of each operation that the server answered
 	refused func()            // told of each value that the server has no room for
 	release func(failed bool) // told once that the connection is closed, and whether amid an operation
+	slot    *slot             // that it belongs to; nil: none
 
 	state   guardState
-	request []byte // first line of the request, as far as it is written
-	keys    []byte // of a get: those that no value has come for
-	line    []byte // of the response, as far as it is read
-	left    int    // octets of the value that is being read, its CRLF included
+	begun   time.Time // the operation
+	overdue bool      // the time of who asks is over, and not that of the operation
+	request []byte    // first line of the request, as far as it is written
+	keys    []byte    // of a get: those that no value has come for
+	line    []byte    // of the response, as far as it is read
+	left    int       // octets of the value that is being read, its CRLF included
 	closed  sync.Once
 }
 
@@ -66,7 +69,8 @@ func (g *guard) SetDeadline(t time.Time) error {
 // Write implements [net.Conn].
 func (g *guard) Write(b []byte) (int, error) {
 	if g.state == guardIdle {
-		if err := g.Conn.SetDeadline(time.Now().Add(g.timeout)); err != nil {
+		g.begun = time.Now()
+		if err := g.Conn.SetDeadline(g.begun.Add(g.timeout)); err != nil {
 			return 0, err
 		}
 		g.state, g.request = guardRequest, g.request[:0]
@@ -74,7 +78,11 @@ func (g *guard) Write(b []byte) (int, error) {
 	if g.state == guardRequest {
 		g.begin(b)
 	}
-	return g.Conn.Write(b)
+	n, err := g.Conn.Write(b)
+	if err == nil && g.slot != nil && !g.slot.until.IsZero() {
+		err = g.SetReadDeadline(g.slot.until)
+	}
+	return n, err
 }
 
 // begin reads the request as it is written, to its first line's end.
@@ -96,6 +104,9 @@ func (g *guard) begin(b []byte) {
 func (g *guard) Read(b []byte) (int, error) {
 	storing := g.state == guardLine && len(g.line) == 0
 	n, err := g.Conn.Read(b)
+	if g.lacksTime(err) {
+		g.overdue, err = true, errLate
+	}
 	if bad := g.check(b[:n]); bad != nil {
 		return 0, bad
 	}
@@ -180,8 +191,13 @@ func (g *guard) expects(key []byte) bool {
 	return false
 }
 
-// Close implements [net.Conn].
+// Close implements [net.Conn]. Where only the time of who asks is over, the
+// connection is left to its slot.
 func (g *guard) Close() error {
+	if g.overdue {
+		g.slot.late = g
+		return nil
+	}
 	g.closed.Do(func() { g.release(g.state != guardIdle) })
 	return g.Conn.Close()
 }

@@ -127,3 +127,21 @@ func one(s Stats) ServerStats {
 
 // reason returns the place of a word in [Reasons].
 func reason(word string) int { return slices.Index(Reasons(), word) }
+
+// record is what happened, in its order, whoever did it.
+type record[T any] struct {
+	mu   sync.Mutex
+	list []T
+}
+
+func (r *record[T]) add(v T) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.list = append(r.list, v)
+}
+
+func (r *record[T]) all() []T {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.list)
+}

@@ -81,8 +81,7 @@ func (c *Cache) lease(name string) *memcache.Item {
 	return &memcache.Item{Key: name, Value: c.ring.seal(name, body), Expiration: int32(leaseLife / time.Second)}
 }
 
-// waits waits for done, for as long as within and ctx allow. A server that has
-// nothing to say in most of the budget is not well.
+// waits waits for done, for as long as within, the budget and ctx allow.
 func (c *Cache) waits(ctx context.Context, s *server, within time.Duration, done <-chan struct{}, gone *atomic.Bool) bool {
 	select {
 	case <-done:
@@ -95,14 +94,21 @@ func (c *Cache) waits(ctx context.Context, s *server, within time.Duration, done
 	case <-done:
 		return true
 	case <-timer.C:
-		if gone.Store(true); within > c.opt.Budget/2 {
-			s.counts.late.Add(1)
-			s.judge(false, time.Now())
-		}
+		gone.Store(true)
+		c.tardy(s, within)
 	case <-ctx.Done():
 		gone.Store(true)
 	}
 	return false
+}
+
+// tardy counts that s had nothing to say within a time. A server that has not in
+// most of the budget is not well.
+func (c *Cache) tardy(s *server, within time.Duration) {
+	if within > c.opt.Budget/2 {
+		s.counts.late.Add(1)
+		s.judge(false, time.Now())
+	}
 }
 
 // Await returns what the holder of the lease of k finds, if that is there before
@@ -154,16 +160,18 @@ type waiter struct {
 // to look again.
 func (w *waiter) look(ctx context.Context, s *server) (e Entry, found, more bool) {
 	c := w.c
-	items, ok := c.fetch(ctx, s, time.Now(), w.answer, w.failure, w.lease)
-	if !ok {
+	all := fetcher{c: c, ctx: ctx, s: s, begun: time.Now(), keys: []string{w.answer, w.failure, w.lease}}
+	defer all.end()
+	if !all.fetch() {
 		return e, false, false
 	}
+	items := all.items
 	now := c.opt.Clock.Now()
-	e, held := c.open(s, w.k, w.answer, items)
+	e, held := c.open(s, w.k, w.answer, items[w.answer])
 	if held && !e.Failed() && e.Fresh(now) {
 		return e, true, false
 	}
-	f, failed := c.open(s, w.k, w.failure, items)
+	f, failed := c.open(s, w.k, w.failure, items[w.failure])
 	if failed && f.Failed() && f.Fresh(now) {
 		return f, true, false
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,11 +28,11 @@ const (
 // goroutines of its own, few and counted, so that nobody else does.
 type server struct {
 	Server
-	seed    uint64 // of its place among the others, from its name
-	client  *memcache.Client
+	seed    uint64           // of its place among the others, from its name
+	client  *memcache.Client // for all but look-ups
 	dialer  *dialer
 	breaker breaker
-	batches int // being asked for at once, at most
+	slots   []*slot // of look-ups
 
 	ctx  context.Context // ends when the server is no longer used
 	stop context.CancelFunc
@@ -39,7 +40,7 @@ type server struct {
 
 	mu      sync.Mutex
 	lookups []*lookup
-	getting int
+	idle    []*slot // last in, first out: so that as few connections are used as will do
 	claims  []*claim
 	stores  []store
 	setting int
@@ -87,17 +88,25 @@ func (a *addr) Each(f func(net.Addr) error) error { return f(a) }
 var _ memcache.ServerSelector = (*addr)(nil)
 
 func newServer(where Server, opt *Options) *server {
-	s := &server{Server: where, seed: seedOf(where.Name), batches: opt.Batches}
+	s := &server{Server: where, seed: seedOf(where.Name)}
 	most := opt.Batches + setters + spareConn
-	s.dialer = &dialer{timeout: opt.Timeout, most: most, auth: opt.Auth, refused: func() { s.counts.refused.Add(1) }}
+	s.dialer = &dialer{
+		timeout: opt.Timeout, most: most, auth: opt.Auth, refused: func() { s.counts.refused.Add(1) },
+		connect: new(net.Dialer).DialContext,
+	}
 	if opt.TLS != nil {
 		s.dialer.tls = opt.TLS.Clone()
 		if s.dialer.tls.ServerName == "" {
 			s.dialer.tls.ServerName = where.host()
 		}
 	}
-	s.client = memcache.NewFromSelector(&addr{where.Addr.String()})
-	s.client.Timeout, s.client.MaxIdleConns, s.client.DialContext = opt.Timeout, most, s.dialer.dial
+	at := &addr{where.Addr.String()}
+	s.client = memcache.NewFromSelector(at)
+	s.client.Timeout, s.client.MaxIdleConns, s.client.DialContext = opt.Timeout, setters+spareConn, s.dialer.dial
+	for range opt.Batches {
+		s.slots = append(s.slots, newSlot(at, opt.Timeout, s.dialer))
+	}
+	s.idle = slices.Clone(s.slots)
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s
 }
@@ -118,6 +127,53 @@ func (s *server) close() {
 	s.mu.Unlock()
 	s.wg.Wait()
 	_ = s.client.Close() // nothing is written any more
+	for _, sl := range s.slots {
+		sl.close()
+	}
+}
+
+// seize returns a slot for a look-up on the caller's goroutine, who gives it
+// back; nil: none is idle, and what waits is to go together.
+func (s *server) seize() *slot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := len(s.idle) - 1
+	if last < 0 || s.ctx.Err() != nil {
+		return nil
+	}
+	sl := s.idle[last]
+	s.idle = s.idle[:last]
+	s.wg.Add(1)
+	return sl
+}
+
+// give gives back a slot that was seized. What has come to wait meanwhile goes
+// on with it, and so does a connection whose answer is late.
+func (s *server) give(sl *slot) {
+	defer s.wg.Done()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sl.late == nil && len(s.lookups) == 0 {
+		s.idle = append(s.idle, sl)
+		return
+	}
+	// As in ask.
+	s.wg.Go(func() { s.get(sl) })
+}
+
+// lookUp asks for the value of key on the caller's goroutine, until a time. The
+// error is errElsewhere if that has to be done elsewhere.
+func (s *server) lookUp(sl *slot, until time.Time, key string) (*memcache.Item, error) {
+	defer s.give(sl)
+	item, err := sl.get(until, key)
+	if errors.Is(err, errElsewhere) {
+		return nil, err
+	}
+	s.counts.batches.Add(1)
+	if sl.late == nil {
+		s.broken(err)
+	}
+	return item, err
 }
 
 // ask has keys looked up. The result is there when the look-up is done; nil:
@@ -131,24 +187,29 @@ func (s *server) ask(now time.Time, keys ...string) *lookup {
 		return nil
 	}
 	s.lookups = append(s.lookups, l)
-	if s.getting < s.batches {
-		s.getting++
+	if last := len(s.idle) - 1; last >= 0 {
+		sl := s.idle[last]
+		s.idle = s.idle[:last]
 		// Owner: s. End: when no look-up waits; what it waits for itself ends by
-		// its time-out. Bound: batches; what comes meanwhile waits, and goes
+		// its time-out. Bound: slots; what comes meanwhile waits, and goes
 		// together.
-		s.wg.Go(s.get)
+		s.wg.Go(func() { s.get(sl) })
 	}
 	return l
 }
 
-// get asks for what waits until nothing does.
-func (s *server) get() {
+// get asks for what waits until nothing does. If an answer is late, it waits for
+// that before.
+func (s *server) get(sl *slot) {
+	if sl.late != nil {
+		s.broken(sl.rescue())
+	}
 	for {
-		batch := s.take()
+		batch := s.take(sl)
 		if len(batch) == 0 {
 			return
 		}
-		items, err := s.fetch(batch)
+		items, err := s.fetch(sl, batch)
 		for _, l := range batch {
 			l.items, l.err = items, err
 			close(l.done)
@@ -157,7 +218,7 @@ func (s *server) get() {
 }
 
 // fetch asks for all keys of a batch. With an error some may have come.
-func (s *server) fetch(batch []*lookup) (map[string]*memcache.Item, error) {
+func (s *server) fetch(sl *slot, batch []*lookup) (map[string]*memcache.Item, error) {
 	if err := s.ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -166,14 +227,14 @@ func (s *server) fetch(batch []*lookup) (map[string]*memcache.Item, error) {
 	for _, l := range batch {
 		keys = append(keys, l.keys...)
 	}
-	items, err := s.client.GetMulti(keys)
+	items, err := sl.getAll(keys)
 	s.broken(err)
 	return items, err
 }
 
-// take returns the look-ups that go together next; with none the goroutine is
-// to end.
-func (s *server) take() []*lookup {
+// take returns the look-ups that go together next; with none the slot is idle,
+// and the goroutine is to end.
+func (s *server) take(sl *slot) []*lookup {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var batch []*lookup
@@ -187,7 +248,7 @@ func (s *server) take() []*lookup {
 	clear(s.lookups[rest:])
 	s.lookups = s.lookups[:rest]
 	if len(batch) == 0 {
-		s.getting--
+		s.idle = append(s.idle, sl)
 	}
 	return batch
 }
@@ -199,6 +260,9 @@ func (s *server) broken(err error) {
 		return
 	}
 	_ = s.client.Close() // only those that nobody uses
+	for _, sl := range s.slots {
+		_ = sl.client.Close()
+	}
 }
 
 // isCacheError reports whether err is an answer of the server.
@@ -290,6 +354,14 @@ func (s *server) replace(item *memcache.Item, fresher func(old []byte) bool) err
 	}
 	item.CasID = old.CasID
 	return s.client.CompareAndSwap(item)
+}
+
+// answered counts a look-up that was answered in time, if only with an error.
+func (s *server) answered(err error) {
+	if err != nil {
+		s.counts.errors.Add(1)
+	}
+	s.judge(err == nil, time.Now())
 }
 
 // judge counts a look-up that ended well or not.

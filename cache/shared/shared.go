@@ -165,13 +165,10 @@ func (c *Cache) Get(ctx context.Context, k Key) (Entry, bool) {
 		return Entry{}, false
 	}
 	answer, failure := keyName(forAnswer, c.opt.Generation, d), keyName(forFailure, c.opt.Generation, d)
-	items, ok := c.fetch(ctx, s, now, answer, failure)
-	if !ok {
-		c.counts.misses.Add(1)
-		return Entry{}, false
-	}
+	f := fetcher{c: c, ctx: ctx, s: s, begun: now, keys: []string{answer, failure}}
+	defer f.end()
+	e, found := c.open(s, k, answer, f.item(answer))
 	now = c.opt.Clock.Now()
-	e, found := c.open(s, k, answer, items)
 	if found && !e.Failed() && e.Fresh(now) {
 		c.counts.hits.Add(1)
 		s.counts.hits.Add(1)
@@ -181,7 +178,7 @@ func (c *Cache) Get(ctx context.Context, k Key) (Entry, bool) {
 		c.counts.stale.Add(1)
 		return e, true
 	}
-	if f, failed := c.open(s, k, failure, items); failed && f.Failed() && f.Fresh(now) {
+	if f, failed := c.open(s, k, failure, f.item(failure)); failed && f.Failed() && f.Fresh(now) {
 		c.counts.failures.Add(1)
 		return f, true
 	}
@@ -189,26 +186,9 @@ func (c *Cache) Get(ctx context.Context, k Key) (Entry, bool) {
 	return Entry{}, false
 }
 
-// fetch has s look keys up within the budget.
-func (c *Cache) fetch(ctx context.Context, s *server, now time.Time, keys ...string) (map[string]*memcache.Item, bool) {
-	s.counts.gets.Add(1)
-	l := s.ask(now, keys...)
-	if l == nil || !c.waits(ctx, s, c.opt.Budget, l.done, &l.gone) {
-		return nil, false
-	}
-	ended := time.Now()
-	s.counts.took.Observe(ended.Sub(now))
-	if l.err != nil {
-		s.counts.errors.Add(1)
-	}
-	s.judge(l.err == nil, ended)
-	return l.items, true
-}
-
-// open returns the entry about k in the item called name, if there is one that
+// open returns the entry about k in the item called name, if there is one and it
 // may be used.
-func (c *Cache) open(s *server, k Key, name string, items map[string]*memcache.Item) (Entry, bool) {
-	item := items[name]
+func (c *Cache) open(s *server, k Key, name string, item *memcache.Item) (Entry, bool) {
 	if item == nil || len(item.Value) == 0 { // empty: somebody's mark, not data
 		return Entry{}, false
 	}

@@ -341,7 +341,7 @@ func TestEveryFlippedBitIsAMissAndCounted(t *testing.T) {
 	s := (*c.servers.Load())[0]
 	for bit := range 8 * len(value) {
 		value[bit/8] ^= 1 << (bit % 8)
-		if _, ok := c.open(s, k, name, map[string]*memcache.Item{name: {Key: name, Value: value}}); ok {
+		if _, ok := c.open(s, k, name, &memcache.Item{Key: name, Value: value}); ok {
 			t.Errorf("bit %d is flipped, and it is a hit", bit)
 		}
 		value[bit/8] ^= 1 << (bit % 8)
@@ -353,7 +353,7 @@ func TestEveryFlippedBitIsAMissAndCounted(t *testing.T) {
 	if want := uint64(8 * len(value)); sum != want || c.Stats().Rejected[reason("tag")] < want-8*headLen {
 		t.Errorf("%d of %d were counted: %v", sum, want, c.Stats().Rejected)
 	}
-	if _, ok := c.open(s, k, name, map[string]*memcache.Item{name: {Key: name, Value: value}}); !ok {
+	if _, ok := c.open(s, k, name, &memcache.Item{Key: name, Value: value}); !ok {
 		t.Error("as it was written, it is a miss")
 	}
 }

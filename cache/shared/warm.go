@@ -241,7 +241,7 @@ func (c *Cache) loadFrom(ctx context.Context, s *server, keys []Key, each func(K
 			return
 		}
 		for i, k := range batch {
-			if e, ok := c.open(s, k, names[i], l.items); ok {
+			if e, ok := c.open(s, k, names[i], l.items[names[i]]); ok {
 				each(k, e)
 			}
 		}
