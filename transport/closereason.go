@@ -17,6 +17,7 @@ const (
 	ClosedNoQuery                       // a message was not one that can be answered
 	ClosedFirstByte                     // FirstByteTimeout
 	ClosedSlowWriter                    // MessageTimeout, while the client sent
+	ClosedDribble                       // a message came in more than maxReads pieces
 	ClosedSlowReader                    // MessageTimeout, while the client was sent
 	ClosedIdle                          // IdleTimeout
 	ClosedShutdown                      // by Shutdown
@@ -26,7 +27,7 @@ const (
 )
 
 var closeReasonNames = [NumCloseReasons]string{
-	"client", "mid_message", "reset", "no_query", "first_byte_timeout", "slow_writer", "slow_reader", "idle", "shutdown",
+	"client", "mid_message", "reset", "no_query", "first_byte_timeout", "slow_writer", "dribble", "slow_reader", "idle", "shutdown",
 	"no_proxy_header", "over_client",
 }
 

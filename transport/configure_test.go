@@ -1,12 +1,19 @@
 package transport
 
 import (
+	"bytes"
+	"io"
 	"net"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
+	"github.com/quic-go/quic-go"
+	"golang.org/x/net/http2"
+
+	"shirube/internal/wire"
 )
 
 func TestUDPTakesNewSizesAndTimeouts(t *testing.T) {
@@ -116,5 +123,126 @@ func TestConnsTakeNewBounds(t *testing.T) {
 	}
 	if s := c.Stats(); s.OverTotal != 1 || s.OverClient != 1 || s.OverRate != 1 || s.Open != 3+handshakeBurst {
 		t.Errorf("%+v", s)
+	}
+}
+
+// TestDoHTakesNewBounds has each version of HTTP go by the idle time of when the
+// connection came, and one that was there before go on.
+func TestDoHTakesNewBounds(t *testing.T) {
+	opt := DoHOptions{Handler: newScripted(), IdleTimeout: time.Minute}
+	d, at, _ := startDoH(t, opt)
+	before := dialH2(t, at)
+	answered := func(c *h2) {
+		t.Helper()
+		stream, err := c.ask(t, "hit")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fields, _ := c.response(t, stream); fields[":status"] != "200" {
+			t.Errorf("%v", fields)
+		}
+	}
+	answered(before)
+	opt.IdleTimeout, opt.MaxStreams = 50*time.Millisecond, 7
+	d.Configure(opt)
+	two := dialH2(t, at)
+	f, err := two.ReadFrame()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, _ := f.(*http2.SettingsFrame).Value(http2.SettingMaxConcurrentStreams); n != 7 {
+		t.Errorf("%d streams, not 7", n)
+	}
+	answered(two)
+	if _, code := two.drain(t); code != http2.ErrCodeNo {
+		t.Errorf("closed with %v", code)
+	}
+	one := dialTLS(t, at, "http/1.1")
+	write(t, one, []byte("GET / HTTP/1.1\r\nHost: dns.example\r\n\r\n"))
+	if raw, err := io.ReadAll(one); err != nil || !bytes.HasPrefix(raw, []byte("HTTP/1.1 404 ")) {
+		t.Errorf("%q, %v", raw, err)
+	}
+	answered(before)
+	// Servers of former limits are not kept without connections.
+	_ = before.Close()
+	eventually(t, "all connections are closed", func() bool { return d.opt.Conns.Stats().Open == 0 })
+	eventually(t, "one server is left", func() bool {
+		opt.MaxStreams++
+		d.Configure(opt)
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return len(d.servers) == 1
+	})
+}
+
+// TestDoHIsConfiguredWhileItIsAsked loses no connection on the way from one server
+// to the next.
+func TestDoHIsConfiguredWhileItIsAsked(t *testing.T) {
+	opt := DoHOptions{Handler: newScripted()}
+	d, at, plain := startDoH(t, opt)
+	stop := make(chan struct{})
+	var changing sync.WaitGroup
+	changing.Go(func() {
+		for i := 1; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				own := opt
+				own.MaxStreams = i%50 + 10
+				d.Configure(own)
+			}
+		}
+	})
+	for range 20 {
+		for _, way := range webWays {
+			c := way.client(t)
+			wantRcode(t, askWeb(t, c, way.url(at, plain), "hit"), dns.RcodeSuccess)
+			c.CloseIdleConnections()
+		}
+	}
+	close(stop)
+	changing.Wait()
+}
+
+func TestQUICTakesNewBounds(t *testing.T) {
+	h := newScripted()
+	opt := QUICOptions{Handler: h, MaxStreams: 2, StreamTime: time.Minute, IdleTimeout: time.Minute}
+	d, at := startDoQ(t, opt)
+	streams := func(c *quic.Conn) (n int) {
+		for ; ; n++ {
+			str, err := c.OpenStream()
+			if err != nil {
+				return n
+			}
+			if _, err := str.Write([]byte{0}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	before := mustDialQUIC(t, at)
+	waits := sendDoQ(t, before, frame(packQuery(t, 0, "slow")))
+	h.waitBegan(t, 1)
+	if n := streams(before); n != 1 {
+		t.Errorf("%d streams, not 2", n+1)
+	}
+	opt.MaxStreams, opt.StreamTime = 5, 50*time.Millisecond
+	d.Configure(opt)
+	if n := streams(mustDialQUIC(t, at)); n != 5 {
+		t.Errorf("%d streams, not 5", n)
+	}
+	eventually(t, "those streams are cut off", func() bool { return d.Stats().TooSlow >= 5 })
+	opt.IdleTimeout = 50 * time.Millisecond
+	d.Configure(opt)
+	idle := mustDialQUIC(t, at)
+	askDoQ(t, idle, "hit")
+	select {
+	case <-idle.Context().Done():
+	case <-time.After(patience):
+		t.Error("the idle connection is open")
+	}
+	close(h.release)
+	if raw, err := receiveDoQ(waits); err != nil || wire.RcodeOf(raw) != wire.NoError {
+		t.Errorf("the connection that was there before: %x, %v", raw, err)
 	}
 }

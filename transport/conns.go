@@ -51,6 +51,12 @@ type Conns struct {
 	shakers  shakers
 	resumed  atomic.Uint64
 	accepted atomic.Uint64
+	windows  atomic.Int64 // octets that clients of QUIC may send before they are read
+	narrow   atomic.Uint64
+
+	mu      sync.Mutex // guards what is below it
+	alarm   alarm
+	hurries []func()
 }
 
 // ConnsStats is what a [Conns] has seen.
@@ -62,6 +68,8 @@ type ConnsStats struct {
 	OverTotal  uint64 // refused because of Total
 	OverClient uint64 // refused because of PerClient
 	OverRate   uint64 // refused because of Handshakes
+	Window     int64  // octets that clients of QUIC may send before they are read
+	Narrow     uint64 // connections of QUIC whose clients may send little, because others may send much
 }
 
 // NewConns returns a Conns without connections.
@@ -86,7 +94,7 @@ func (c *Conns) Configure(opt ConnsOptions) {
 // whether there is room. Where there are handshakes, the client pays for one.
 func (c *Conns) enter(client netip.Addr, handshakes bool) bool {
 	who := clientOf(client)
-	if !c.room() {
+	if !c.place() {
 		return false
 	}
 	if !c.clients.Take(who, c.opt.Load().PerClient) {
@@ -98,29 +106,52 @@ func (c *Conns) enter(client netip.Addr, handshakes bool) bool {
 		return false
 	}
 	c.accepted.Add(1)
+	c.tellIdle()
 	return true
+}
+
+// windowLeft returns how many octets the next client of QUIC may send before they
+// are read.
+func (c *Conns) windowLeft() int64 {
+	if c.windows.Load()+quicConnWindow <= quicBudget {
+		return quicConnWindow
+	}
+	return quicLeastWindow
+}
+
+// window adds octets to what clients of QUIC may send before they are read.
+func (c *Conns) window(octets int64) {
+	c.windows.Add(octets)
+	if octets == quicLeastWindow {
+		c.narrow.Add(1)
+	}
 }
 
 // leave lets a connection out.
 func (c *Conns) leave(client netip.Addr) {
 	c.clients.Give(clientOf(client))
 	c.open.Add(-1)
+	c.relax()
 }
 
 // enterProxy takes a connection in that many clients share, which leaveProxy lets
 // out.
 func (c *Conns) enterProxy() bool {
-	if !c.room() {
+	if !c.place() {
 		return false
 	}
 	c.accepted.Add(1)
+	c.tellIdle()
 	return true
 }
 
-func (c *Conns) leaveProxy() { c.open.Add(-1) }
+func (c *Conns) leaveProxy() {
+	c.open.Add(-1)
+	c.relax()
+}
 
-// room takes one of all places, and reports whether one was left.
-func (c *Conns) room() bool {
+// place takes one of all places, and reports whether one was left.
+func (c *Conns) place() bool {
 	if c.open.Add(1) <= int64(c.opt.Load().Total) {
 		return true
 	}
@@ -147,6 +178,7 @@ func (c *Conns) Stats() ConnsStats {
 	return ConnsStats{
 		Open: c.open.Load(), Clients: clients, Accepted: c.accepted.Load(), Resumed: c.resumed.Load(),
 		OverTotal: c.over.Load(), OverClient: overClient, OverRate: c.shakers.refused.Load(),
+		Window: c.windows.Load(), Narrow: c.narrow.Load(),
 	}
 }
 

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"shirube/dnstap"
@@ -64,16 +64,24 @@ type DoHStats struct {
 // MaxStreams at most.
 type DoH struct {
 	web
-	opt    DoHOptions
-	server http.Server // HTTP/1.1, and who begins
+	opt    DoHOptions // of NewDoH: see limits
+	limits atomic.Pointer[dohLimits]
 	http2  h2Server
 
 	mu      sync.Mutex // guards what is below it, and Start against Shutdown
 	doors   []*door
-	started bool
+	ctx     context.Context // of the queries in flight; nil: not started
 	stopped bool
+	stop    chan struct{}      // closed when nothing more is to be accepted
 	cancel  context.CancelFunc // ends the queries in flight
-	serving sync.WaitGroup     // listeners
+	servers []*webServer       // the last one has the connections that come, those before it have theirs
+	serving sync.WaitGroup     // listeners, and servers
+}
+
+// dohLimits are what may be changed while requests are served.
+type dohLimits struct {
+	message, idle time.Duration // as in DoHOptions
+	streams       int           // MaxStreams
 }
 
 // NewDoH returns a server without listeners.
@@ -81,12 +89,22 @@ func NewDoH(opt DoHOptions) *DoH {
 	if opt.Conns == nil {
 		opt.Conns = NewConns(ConnsOptions{})
 	}
-	d := &DoH{opt: opt, cancel: func() {}}
+	d := &DoH{opt: opt, stop: make(chan struct{}), cancel: func() {}}
 	d.init(newService(opt.Handler, opt.Slots, opt.Timeout, opt.UDPSize, opt.Log), wire.DoH, opt.rules())
 	d.tap = opt.Tap
 	d.http2.init()
-	d.configure(opt)
+	d.limits.Store(opt.limits())
+	opt.Conns.whenShort(d.http2.hurry)
+	d.short = opt.Conns.short
 	return d
+}
+
+// limits returns what may be changed of opt's bounds.
+func (o *DoHOptions) limits() *dohLimits {
+	return &dohLimits{
+		message: orDefault(o.MessageTimeout, DefaultMessageTimeout),
+		idle:    orDefault(o.IdleTimeout, DefaultDoHIdleTime), streams: orDefault(o.MaxStreams, DefaultStreams),
+	}
 }
 
 // rules returns what may be changed while requests are served.
@@ -98,11 +116,19 @@ func (o *DoHOptions) rules() webRules {
 	return r
 }
 
-// Configure changes Path, HTTP3Port, Proxies, Timeout and UDPSize to those of opt.
+// Configure changes Path, HTTP3Port, Proxies, UDPSize, the time-outs and MaxStreams to
+// those of opt: the time-outs and MaxStreams for connections that come from now on.
 // The rest of opt does not count. Connections that came by proxies stay theirs.
 func (d *DoH) Configure(opt DoHOptions) {
 	d.rule(opt.rules())
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	before, timeout := *d.limits.Load(), d.timeout()
 	d.set.change(opt.Timeout, opt.UDPSize)
+	d.limits.Store(opt.limits())
+	if d.ctx != nil && !d.stopped && (before != *d.limits.Load() || timeout != d.timeout()) {
+		d.succeed()
+	}
 }
 
 // Add accepts on l too, which d owns from now on: at once, if d has been started.
@@ -121,7 +147,7 @@ func (d *DoH) Add(l net.Listener, secure bool) {
 		return
 	}
 	d.doors = append(d.doors, b)
-	if d.started {
+	if d.ctx != nil {
 		d.listen(b)
 	}
 }
@@ -141,32 +167,6 @@ func (d *DoH) Remove(l net.Listener) (err error) {
 	return err
 }
 
-// configure sets up the HTTP server.
-func (d *DoH) configure(opt DoHOptions) {
-	message := orDefault(opt.MessageTimeout, DefaultMessageTimeout)
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(true)
-	protocols.SetUnencryptedHTTP2(true) // only the listeners without TLS have it
-	d.server = http.Server{
-		Handler:           &d.web,
-		Protocols:         protocols,
-		TLSNextProto:      d.serveHTTP2(),
-		ReadHeaderTimeout: message, // also of a handshake
-		ReadTimeout:       message,
-		WriteTimeout:      d.timeout() + message, // from when the request was read
-		IdleTimeout:       orDefault(opt.IdleTimeout, DefaultDoHIdleTime),
-		MaxHeaderBytes:    maxHeader,
-		ConnContext:       d.connContext,
-		// What clients get wrong in a handshake is theirs to see.
-		ErrorLog: slog.NewLogLogger(d.log.log.Handler(), slog.LevelDebug),
-	}
-	d.server.RegisterOnShutdown(d.http2.leave)
-}
-
-// streams returns how many requests of HTTP/2 may be on the way on a connection.
-func (d *DoH) streams() int { return orDefault(d.opt.MaxStreams, DefaultStreams) }
-
 // connContext puts into the context of c's requests what is known of c.
 func (d *DoH) connContext(ctx context.Context, c net.Conn) context.Context {
 	a := admittedOf(c) // all listeners are doors
@@ -185,12 +185,11 @@ func (d *DoH) connContext(ctx context.Context, c net.Conn) context.Context {
 func (d *DoH) Start(ctx context.Context) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.started || d.stopped {
+	if d.ctx != nil || d.stopped {
 		return
 	}
-	d.started = true
-	ctx, d.cancel = context.WithCancel(ctx)
-	d.server.BaseContext = func(net.Listener) context.Context { return ctx }
+	d.ctx, d.cancel = context.WithCancel(ctx)
+	d.succeed()
 	for _, b := range d.doors {
 		d.listen(b)
 	}
@@ -199,14 +198,56 @@ func (d *DoH) Start(ctx context.Context) {
 // listen begins to accept at b. The caller holds mu, and has seen that d has been
 // started.
 func (d *DoH) listen(b *door) {
-	// Owner: d. End: Shutdown or Remove close b. Bound: one for each listener; the
-	// server has one for each connection, of which there are as many as Conns
-	// allows, and for each request that is being answered.
-	d.serving.Go(func() {
-		if err := d.server.Serve(b); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
-			d.log.error("a DoH listener has ended", "listener", b.Addr().String(), "err", err)
+	// Owner: d. End: Shutdown or Remove close b. Bound: one for each listener.
+	d.serving.Go(func() { d.accept(b) })
+}
+
+// accept gives the connections that come through b to the server that has those
+// which come, until b is closed.
+func (d *DoH) accept(b *door) {
+	wait := backoff{min: 5 * time.Millisecond, max: time.Second}
+	for {
+		c, err := b.Accept()
+		switch {
+		case err == nil:
+			wait.ok()
+			d.hand(c)
+		case isClosed(d.stop) || errors.Is(err, net.ErrClosed):
+			return
+		default:
+			d.log.error("accept a connection", "listener", b.Addr().String(), "err", err)
+			if !wait.failed(d.stop) {
+				return
+			}
 		}
-	})
+	}
+}
+
+// hand gives c to the last of the servers.
+func (d *DoH) hand(c net.Conn) {
+	for {
+		s := d.latest()
+		select {
+		case s.arrived <- c:
+			return
+		case <-s.retired: // for another one, or for none
+			s.open.Add(-1)
+		}
+		if isClosed(d.stop) {
+			_ = c.Close() // nobody was served on it
+			return
+		}
+	}
+}
+
+// latest returns the server that has the connections which come, and counts one for
+// it.
+func (d *DoH) latest() *webServer {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.servers[len(d.servers)-1]
+	s.open.Add(1)
+	return s
 }
 
 // Drain has clients told that they had better go when they have their answers.
@@ -218,19 +259,31 @@ func (d *DoH) Drain(on bool) { d.draining.Store(on) }
 // again.
 func (d *DoH) Shutdown(ctx context.Context) error {
 	d.mu.Lock()
-	d.stopped = true
 	var closed error
-	if !d.started { // or the server has them
-		for _, b := range d.doors {
-			closed = errors.Join(closed, b.Close())
-		}
-		d.doors = nil
+	if !d.stopped {
+		d.stopped = true
+		close(d.stop)
 	}
+	for _, b := range d.doors {
+		closed = errors.Join(closed, b.Close())
+	}
+	d.doors = nil
+	servers := d.servers
 	d.mu.Unlock()
-	err := d.server.Shutdown(ctx)
+	d.http2.leave()
+	errs := make([]error, len(servers))
+	var ending sync.WaitGroup
+	for i, s := range servers {
+		ending.Go(func() { errs[i] = s.Shutdown(ctx) }) // one each, end with ctx
+	}
+	ending.Wait()
+	err := errors.Join(errs...)
 	d.cancel()
 	if err != nil && errors.Is(err, ctx.Err()) {
-		err = errors.Join(fmt.Errorf("%s requests were abandoned: %w", d.proto, err), d.server.Close())
+		err = fmt.Errorf("%s requests were abandoned: %w", d.proto, err)
+		for _, s := range servers {
+			err = errors.Join(err, s.Close())
+		}
 	}
 	d.serving.Wait()
 	return errors.Join(err, closed)

@@ -31,8 +31,7 @@ func NewDoH3(opt QUICOptions) *DoH3 {
 	d := new(DoH3)
 	d.init(newService(opt.Handler, opt.Slots, opt.Timeout, opt.UDPSize, opt.Log), wire.DoH3, webRules{path: opt.Path})
 	d.tap = opt.Tap
-	d.quicServer = newQUICServer(opt, wire.DoH3, d.web.log)
-	d.config.MaxIncomingUniStreams = quicControlStreams
+	d.quicServer = newQUICServer(opt, wire.DoH3, quicControlStreams, d.web.log)
 	d.bye = quic.ApplicationErrorCode(http3.ErrCodeNoError)
 	d.open = d.openHTTP
 	d.serve = d.request
@@ -40,11 +39,12 @@ func NewDoH3(opt QUICOptions) *DoH3 {
 	return d
 }
 
-// Configure changes Path, Timeout and UDPSize to those of opt. The rest of opt does
-// not count.
+// Configure changes Path, UDPSize, the time-outs and MaxStreams to those of opt, as
+// that of [DoQ] does. The rest of opt does not count.
 func (d *DoH3) Configure(opt QUICOptions) {
 	d.rule(webRules{path: opt.Path})
 	d.set.change(opt.Timeout, opt.UDPSize)
+	d.limit(opt.withDefaults(DefaultStreams))
 }
 
 // Stats returns the current numbers. Each is exact; together they are not of one
@@ -83,6 +83,6 @@ func (d *DoH3) openHTTP(c *quicConn) error {
 
 // request answers the request on one stream.
 func (d *DoH3) request(c *quicConn, str *quic.Stream) {
-	_ = str.SetWriteDeadline(time.Now().Add(d.timeout() + d.opt.MessageTimeout))
+	_ = str.SetWriteDeadline(time.Now().Add(d.timeout() + d.limits.Load().message))
 	c.http.(*http3.RawServerConn).HandleRequestStream(str)
 }

@@ -60,11 +60,19 @@ func NewDoQ(opt QUICOptions) *DoQ {
 	d.exchanges.New = func() any {
 		return &doqExchange{in: make([]byte, 0, wire.MinUDPSize), out: make([]byte, 0, 2*wire.MinUDPSize)}
 	}
-	d.quicServer = newQUICServer(opt, wire.DoQ, d.service.log)
+	d.quicServer = newQUICServer(opt, wire.DoQ, -1, d.service.log) // RFC 9250 §4.2: queries are bidirectional
 	d.open = func(*quicConn) error { return nil }
 	d.quicServer.serve = d.stream
 	d.bye = doqNoError
 	return d
+}
+
+// Configure changes UDPSize, the time-outs and MaxStreams to those of opt: MaxStreams,
+// and a longer IdleTimeout, for connections that come from now on. The rest of opt
+// does not count.
+func (d *DoQ) Configure(opt QUICOptions) {
+	d.set.change(opt.Timeout, opt.UDPSize)
+	d.limit(opt.withDefaults(DefaultDoQStreams))
 }
 
 // Stats returns the current numbers. Each is exact; together they are not of one
@@ -111,7 +119,7 @@ func (d *DoQ) stream(c *quicConn, str *quic.Stream) {
 	}
 	x.out = rsp
 	binary.BigEndian.PutUint16(rsp, uint16(len(rsp)-prefixLen))
-	_ = str.SetWriteDeadline(time.Now().Add(d.opt.MessageTimeout))
+	_ = str.SetWriteDeadline(time.Now().Add(d.limits.Load().message))
 	if _, err := str.Write(rsp); err != nil {
 		str.CancelWrite(doqUnspecifiedError) // or the client has gone
 		return

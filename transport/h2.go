@@ -109,6 +109,15 @@ func (s *h2Server) leave() {
 	}
 }
 
+// hurry has the idle connections look how long they may still be so.
+func (s *h2Server) hurry() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.wake()
+	}
+}
+
 func (s *h2Server) stats() HTTP2Stats {
 	n := HTTP2Stats{Accepted: s.accepted.Load(), Refused: s.refused.Load(), TooSlow: s.tooSlow.Load()}
 	for i := range s.ends {

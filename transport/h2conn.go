@@ -59,7 +59,9 @@ type h2Conn struct {
 	conn    net.Conn
 	about   *webConn
 	message time.Duration // MessageTimeout
-	idle    time.Duration
+	idle    time.Duration // IdleTimeout, if there is room
+
+	streamLimit int // MaxStreams
 
 	// Of the goroutine in run alone.
 	frames   h2Frames
@@ -103,10 +105,10 @@ type h2Conn struct {
 
 // newH2Conn returns a connection of d. The preface has come already, if prefaced.
 func newH2Conn(d *DoH, conn net.Conn, about *webConn, prefaced bool) *h2Conn {
-	now := time.Now()
+	now, limits := time.Now(), d.limits.Load()
 	c := &h2Conn{
 		doh: d, server: &d.http2, conn: conn, about: about, prefaced: prefaced,
-		message: d.server.ReadTimeout, idle: d.server.IdleTimeout,
+		message: limits.message, idle: limits.idle, streamLimit: limits.streams,
 		started: now, received: now, active: now, begunAt: -1,
 		credit: maxIdleFrames, window: connWindow, initial: streamWindow,
 	}
@@ -140,7 +142,7 @@ func (c *h2Conn) greet() {
 	defer c.mu.Unlock()
 	c.room()
 	c.out = appendSettings(c.out,
-		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.doh.streams())},
+		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.streamLimit)},
 		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: maxHeader})
 }
 
@@ -214,10 +216,11 @@ func (c *h2Conn) lost() HTTP2End {
 func (c *h2Conn) limit(now time.Time) (until time.Time, end HTTP2End) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	idle := c.active.Add(c.idle)
+	silence := c.doh.opt.Conns.idleTime(c.idle)
+	idle := c.active.Add(silence)
 	switch {
 	case len(c.streams) > 0: // it waits, or is told below that it does so for too long
-		until = now.Add(c.idle)
+		until = now.Add(silence)
 	case c.leaving:
 		until, end = c.goneBy, HTTP2Shutdown
 	default:

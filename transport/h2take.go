@@ -154,7 +154,7 @@ func (c *h2Conn) headed(block []byte) HTTP2End {
 	switch {
 	case c.leaving && c.heard: // RFC 9113 §6.8: it knows that this is not answered
 		return h2GoesOn
-	case len(c.streams)+c.orphans >= c.doh.streams() || c.held > maxHeld:
+	case len(c.streams)+c.orphans >= c.streamLimit || c.held > maxHeld:
 		c.server.refused.Add(1)
 		return c.fault(h.id, http2.ErrCodeRefusedStream) // RFC 9113 §5.1.2
 	case !h.overlong && !h.complete():

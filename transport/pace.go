@@ -5,6 +5,11 @@ import (
 	"time"
 )
 
+// maxReads is how often a connection is read for one message: whoever sends it octet
+// by octet costs more than a thousand answers (dnsdist's bound, CVE-2025-30187). A
+// query comes in one piece, or in two or three.
+const maxReads = 50
+
 // pace knows for how long a connection may keep its server waiting. All of it
 // but active belongs to the goroutine that reads.
 type pace struct {
@@ -14,6 +19,7 @@ type pace struct {
 	received time.Time    // when the last octets came
 	begun    time.Time    // when the first octet of the message came that is partial
 	begunAt  int          // the frames.done that begun is for
+	reads    int          // since then
 	active   atomic.Int64 // when octets last came or went: nanoseconds after started
 }
 
@@ -27,6 +33,7 @@ func (p *pace) begin(opt *TCPOptions, now time.Time) {
 // it was the server who kept the client waiting.
 func (p *pace) came(now time.Time) {
 	p.received = now
+	p.reads++
 	p.moved(now)
 }
 
@@ -40,7 +47,10 @@ func (p *pace) limit(f *frames, busy bool, idle time.Duration, now time.Time) (u
 	switch {
 	case f.partial():
 		if p.begunAt != f.done { // whatever dribbles in later does not move begun
-			p.begun, p.begunAt = p.received, f.done
+			p.begun, p.begunAt, p.reads = p.received, f.done, 1
+		}
+		if p.reads > maxReads {
+			return p.begun, ClosedDribble
 		}
 		return p.begun.Add(p.message), ClosedSlowWriter
 	case f.done == 0:

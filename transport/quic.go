@@ -27,6 +27,8 @@ const (
 	quicHandshakeTime  = 3 * time.Second  // of silence; twice that in all
 	quicStreamWindow   = 8 << 10          // octets of one stream that nobody has read; a query has maxQuery
 	quicConnWindow     = 32 << 10         // of all streams of a connection
+	quicLeastWindow    = quicStreamWindow // … when all connections together may have sent
+	quicBudget         = 64 << 20         // … that many
 	quicControlStreams = 8                // of HTTP/3: it needs three, and others are to be let pass (RFC 9114 §6.2.3)
 
 	// The least and the most that a connection which the server closes is kept, for
@@ -90,12 +92,20 @@ type QUICStats struct {
 	Stalled    uint64 // times that a connection's streams were not accepted because of MaxStreams
 }
 
+// quicLimits are what may be changed while queries are served.
+type quicLimits struct {
+	streamTime, message, idle time.Duration // as in QUICOptions
+	streams                   int           // MaxStreams
+	roomy, cramped            *quic.Config
+}
+
 // quicServer accepts connections and streams of QUIC, and has them served.
 type quicServer struct {
-	opt    QUICOptions
+	opt    QUICOptions // of NewDoQ or NewDoH3: see limits
+	limits atomic.Pointer[quicLimits]
+	uni    int64 // unidirectional streams; -1: none
 	proto  wire.Proto
 	log    quietLog
-	config *quic.Config
 	open   func(*quicConn) error               // for a new connection
 	serve  func(c *quicConn, str *quic.Stream) // for a new stream, on a goroutine of its own
 	bye    quic.ApplicationErrorCode           // says that nothing is wrong
@@ -132,10 +142,11 @@ type quicConn struct {
 
 	server  *quicServer
 	socket  *quicSocket
-	streams chan struct{} // as many as are being served; MaxStreams at most
+	streams chan struct{} // as many as are being served; MaxStreams at most, as of when it came
 	serving sync.WaitGroup
-	idle    *time.Timer // closes the connection
-	http    any         // what DoH3 keeps with it
+	idle    *time.Timer  // closes the connection
+	active  atomic.Int64 // when it last asked: nanoseconds since 1970
+	http    any          // what DoH3 keeps with it
 }
 
 // visitor is a client that has been let in, from its first packet to its
@@ -143,25 +154,52 @@ type quicConn struct {
 type visitor struct {
 	server   *quicServer
 	client   netip.AddrPort
+	limits   *quicLimits // that it came under; what they say of time may be out of date
+	window   int64       // octets that it may send before they are read
 	accepted atomic.Bool // awaitHandshake says when it has shaken hands
 	shaken   sync.Once
 }
 
 type visitorKey struct{}
 
-func newQUICServer(opt QUICOptions, proto wire.Proto, log quietLog) *quicServer {
-	return &quicServer{opt: opt, proto: proto, log: log, config: &quic.Config{
+func newQUICServer(opt QUICOptions, proto wire.Proto, uni int64, log quietLog) *quicServer {
+	s := &quicServer{opt: opt, proto: proto, uni: uni, log: log}
+	s.limit(opt)
+	opt.Conns.whenShort(s.hurry)
+	return s
+}
+
+// limit has what comes from now on go by opt.
+func (s *quicServer) limit(opt QUICOptions) {
+	s.limits.Store(&quicLimits{
+		streamTime: opt.StreamTime, message: opt.MessageTimeout, idle: opt.IdleTimeout, streams: opt.MaxStreams,
+		roomy: s.config(opt, quicConnWindow), cramped: s.config(opt, quicLeastWindow),
+	})
+}
+
+// config returns what a connection goes by that the client may send window octets
+// on before they are read.
+func (s *quicServer) config(opt QUICOptions, window int64) *quic.Config {
+	return &quic.Config{
 		HandshakeIdleTimeout:           quicHandshakeTime,
 		MaxIdleTimeout:                 opt.IdleTimeout,
 		InitialStreamReceiveWindow:     quicStreamWindow,
 		MaxStreamReceiveWindow:         quicStreamWindow,
-		InitialConnectionReceiveWindow: quicConnWindow,
-		MaxConnectionReceiveWindow:     quicConnWindow,
+		InitialConnectionReceiveWindow: uint64(window),
+		MaxConnectionReceiveWindow:     uint64(window),
 		MaxIncomingStreams:             int64(opt.MaxStreams),
-		MaxIncomingUniStreams:          -1, // RFC 9250 §4.2: queries are bidirectional
+		MaxIncomingUniStreams:          s.uni,
 		// What may be replayed are questions, which change nothing (RFC 9250 §4.5).
 		Allow0RTT: true,
-	}}
+	}
+}
+
+// configFor returns what a connection goes by that begins now.
+func (s *quicServer) configFor(*quic.ClientInfo) (*quic.Config, error) {
+	if s.opt.Conns.windowLeft() == quicConnWindow {
+		return s.limits.Load().roomy, nil
+	}
+	return s.limits.Load().cramped, nil
 }
 
 // Start begins to accept. The end of ctx ends the queries in flight, but only
@@ -221,7 +259,7 @@ func (k *quicSocket) start(ctx context.Context) {
 			t.TokenGeneratorKey = (*quic.TokenGeneratorKey)(&token)
 		}
 	}
-	l, err := t.ListenEarly(s.opt.TLS, s.config)
+	l, err := t.ListenEarly(s.opt.TLS, &quic.Config{HandshakeIdleTimeout: quicHandshakeTime, GetConfigForClient: s.configFor})
 	if err != nil { // of a socket that is none, or a configuration that no test has seen
 		s.log.error("cannot listen for QUIC", "transport", s.proto.String(), "listener", k.LocalAddr().String(), "err", err)
 		return
@@ -247,7 +285,7 @@ func (s *quicServer) doubts(a net.Addr) bool {
 
 // admit lets a client in, if there is room.
 func (s *quicServer) admit(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
-	v := &visitor{server: s, client: addrPort(info.RemoteAddr)}
+	v := &visitor{server: s, client: addrPort(info.RemoteAddr), limits: s.limits.Load(), window: s.opt.Conns.windowLeft()}
 	if s.handshakes.Add(1) > maxQUICHandshakes {
 		s.handshakes.Add(-1)
 		s.refused.Add(1)
@@ -257,7 +295,9 @@ func (s *quicServer) admit(ctx context.Context, info *quic.ClientInfo) (context.
 		s.handshakes.Add(-1)
 		return nil, errTooMany // counted by Conns
 	}
+	s.opt.Conns.window(v.window)
 	context.AfterFunc(ctx, func() { // the connection has ended
+		s.opt.Conns.window(-v.window)
 		if !v.accepted.Load() {
 			v.shook(false)
 		}
@@ -286,7 +326,10 @@ func (k *quicSocket) run() {
 		}
 		v := conn.Context().Value(visitorKey{}).(*visitor)
 		v.accepted.Store(true)
-		c := &quicConn{Conn: conn, visitor: v, server: s, socket: k, streams: make(chan struct{}, s.opt.MaxStreams)}
+		c := &quicConn{Conn: conn, visitor: v, server: s, socket: k, streams: make(chan struct{}, v.limits.streams)}
+		// Packets that ask nothing do not keep a connection.
+		c.idle = time.AfterFunc(s.idleTime(), c.checkIdle)
+		c.active.Store(time.Now().UnixNano())
 		k.add(c)
 		s.accepted.Add(1)
 		// Owner: k. End: the client's, a deadline's, or that of k. Bound: that of
@@ -330,9 +373,6 @@ func (c *quicConn) awaitHandshake() {
 func (c *quicConn) run(ctx context.Context) {
 	s := c.server
 	defer c.socket.remove(c)
-	// Packets that ask nothing do not keep a connection.
-	c.idle = time.AfterFunc(time.Hour, c.checkIdle)
-	c.idle.Reset(s.opt.IdleTimeout)
 	if err := s.open(c); err == nil {
 		for c.next(ctx) {
 		}
@@ -354,10 +394,27 @@ func (c *quicConn) linger() {
 	}
 }
 
+// idleTime returns how long a connection may ask nothing.
+func (s *quicServer) idleTime() time.Duration { return s.opt.Conns.idleTime(s.limits.Load().idle) }
+
+// hurry has the idle connections look how long they may still be so.
+func (s *quicServer) hurry() {
+	now, idle := time.Now().UnixNano(), s.idleTime()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, k := range s.sockets {
+		k.mu.Lock()
+		for c := range k.conns {
+			c.idle.Reset(max(0, idle-time.Duration(now-c.active.Load())))
+		}
+		k.mu.Unlock()
+	}
+}
+
 // checkIdle closes the connection, unless a query is in flight.
 func (c *quicConn) checkIdle() {
 	if len(c.streams) > 0 {
-		c.idle.Reset(c.server.opt.IdleTimeout)
+		c.idle.Reset(c.server.idleTime())
 		return
 	}
 	_ = c.CloseWithError(c.server.bye, "idle")
@@ -379,13 +436,14 @@ func (c *quicConn) next(ctx context.Context) bool {
 			return false
 		}
 	}
-	_ = str.SetReadDeadline(time.Now().Add(c.server.opt.StreamTime))
+	_ = str.SetReadDeadline(time.Now().Add(c.server.limits.Load().streamTime))
 	// Owner: c. End: the deadlines of stream and query, or the connection's. Bound:
 	// MaxStreams. Excess: waits, above; the client has no credit for more anyway.
 	c.serving.Go(func() {
 		defer func() { <-c.streams }()
 		c.server.serve(c, str)
-		c.idle.Reset(c.server.opt.IdleTimeout)
+		c.active.Store(time.Now().UnixNano())
+		c.idle.Reset(c.server.idleTime())
 	})
 	return true
 }

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // roster knows the connections that are open, and bounds them.
@@ -23,9 +22,7 @@ type roster struct {
 	accepted   uint64
 	overTotal  uint64
 	overClient uint64
-	scarcity   int       // that the idle ones were told of
-	told       time.Time // when that was
-	waiting    bool      // somebody waits to tell them again
+	alarm      alarm
 }
 
 func newRoster(total, perClient int) *roster {
@@ -88,7 +85,7 @@ func (r *roster) remove(c *tcpConn) {
 	defer r.mu.Unlock()
 	delete(r.conns, c)
 	r.open.Add(-1)
-	r.scarcity = min(r.scarcity, r.scarce())
+	r.alarm.fall(r.scarce())
 	if !c.counted {
 		return
 	}

@@ -1,11 +1,15 @@
 package transport
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"net"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/miekg/dns"
 
 	"shirube/internal/wire"
 )
@@ -85,7 +89,7 @@ func TestTCPIdleConnectionsAreToldOnceInAWhile(t *testing.T) {
 	at := func(open int, after time.Duration) (bool, time.Duration) {
 		t.Helper()
 		r.open.Store(int64(open))
-		r.scarcity = min(r.scarcity, r.scarce()) // as remove does
+		r.alarm.fall(r.scarce()) // as remove does
 		return r.short(now.Add(after))
 	}
 	for _, c := range []struct {
@@ -135,4 +139,91 @@ func TestTCPTellsTheHandlerHowLongItMayBeIdle(t *testing.T) {
 			t.Errorf("%d connections: %s, not %s", open, q.Idle, want)
 		}
 	}
+}
+
+// TestEncryptedIdleConnectionsGoWhenConnectionsRunShort fills all places with
+// clients that ask once. They would be allowed to wait for minutes.
+func TestEncryptedIdleConnectionsGoWhenConnectionsRunShort(t *testing.T) {
+	const total = 20
+	for _, way := range []struct {
+		name string
+		fill func(t *testing.T, conns *Conns) (ask func(t *testing.T))
+	}{
+		{"HTTP/2", func(t *testing.T, conns *Conns) func(t *testing.T) {
+			_, at, _ := startDoH(t, DoHOptions{Handler: newScripted(), Conns: conns, IdleTimeout: 10 * time.Minute})
+			return func(t *testing.T) {
+				t.Helper()
+				c := dialH2(t, at)
+				stream, err := c.ask(t, "hit")
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.response(t, stream)
+			}
+		}},
+		{"DoQ", func(t *testing.T, conns *Conns) func(t *testing.T) {
+			_, at := startDoQ(t, QUICOptions{Handler: newScripted(), Conns: conns, IdleTimeout: 10 * time.Minute})
+			return func(t *testing.T) {
+				t.Helper()
+				askDoQ(t, mustDialQUIC(t, at), "hit")
+			}
+		}},
+		{"DoH3", func(t *testing.T, conns *Conns) func(t *testing.T) {
+			_, _, url := startDoH3(t, QUICOptions{Handler: newScripted(), Conns: conns, IdleTimeout: 10 * time.Minute})
+			return func(t *testing.T) {
+				t.Helper()
+				askWeb(t, http3Client(t), url, "hit")
+			}
+		}},
+	} {
+		t.Run(way.name, func(t *testing.T) {
+			conns := NewConns(ConnsOptions{Total: total, Handshakes: -1})
+			ask := way.fill(t, conns)
+			for range total / 2 {
+				ask(t)
+			}
+			if s := conns.Stats(); s.Open != total/2 {
+				t.Fatalf("%+v", s)
+			}
+			for range total { // ten take the places that are left, and ten those of others
+				eventually(t, "there is room", func() bool { return conns.Stats().Open < total })
+				ask(t)
+			}
+		})
+	}
+}
+
+// TestDoHEndsConnectionsOfHTTP1WhenConnectionsRunShort answers one request on each.
+func TestDoHEndsConnectionsOfHTTP1WhenConnectionsRunShort(t *testing.T) {
+	conns := NewConns(ConnsOptions{Total: 10, Handshakes: -1})
+	_, at, _ := startDoH(t, DoHOptions{Handler: newScripted(), Conns: conns})
+	for range 8 {
+		dialH2(t, at)
+	}
+	eventually(t, "all have come", func() bool { return conns.Stats().Open == 8 })
+	c := dialTLS(t, at, "http/1.1")
+	request := "GET " + getURL(DefaultPath, packQuery(t, 0, "hit")) + " HTTP/1.1\r\nHost: dns.example\r\n\r\n"
+	write(t, c, []byte(request))
+	if raw, err := io.ReadAll(c); err != nil || !bytes.Contains(raw, []byte("200 OK\r\n")) || !bytes.Contains(raw, []byte("Connection: close\r\n")) {
+		t.Errorf("%q, %v", raw, err)
+	}
+}
+
+// TestQUICClientsMaySendLittleWhenOthersMaySendMuch bounds what all of them
+// together may have sent before it is read.
+func TestQUICClientsMaySendLittleWhenOthersMaySendMuch(t *testing.T) {
+	conns := NewConns(ConnsOptions{Handshakes: -1})
+	_, at := startDoQ(t, QUICOptions{Handler: newScripted(), Conns: conns})
+	mustDialQUIC(t, at)
+	if s := conns.Stats(); s.Window != quicConnWindow || s.Narrow != 0 {
+		t.Errorf("%+v", s)
+	}
+	conns.windows.Add(quicBudget - quicConnWindow)
+	c := mustDialQUIC(t, at)
+	if s := conns.Stats(); s.Window != quicBudget+quicLeastWindow || s.Narrow != 1 {
+		t.Errorf("%+v", s)
+	}
+	wantRcode(t, askDoQ(t, c, "hit"), dns.RcodeSuccess)
+	_ = c.CloseWithError(0, "")
+	eventually(t, "its share is given back", func() bool { return conns.Stats().Window == quicBudget })
 }

@@ -3,6 +3,7 @@ package transport
 import (
 	"errors"
 	"net"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -230,5 +231,30 @@ func TestTCPShutdownEndsTheBackoff(t *testing.T) {
 		if err := s.Shutdown(t.Context()); err != nil || time.Since(start) != 0 {
 			t.Errorf("after %s: %v", time.Since(start), err)
 		}
+	})
+}
+
+// TestTCPEndsWhoSendsOctetByOctet sends each octet by itself, without a pause.
+func TestTCPEndsWhoSendsOctetByOctet(t *testing.T) {
+	timeoutTest(t, TCPOptions{}, func(t *testing.T, s *TCP, _ *scripted, c net.Conn) {
+		for range 3 { // so many pieces are as many as may be, for each message
+			msg := frame(packQuery(t, 1, "hit"+strings.Repeat("0", maxReads)))
+			for i := range maxReads - 1 {
+				write(t, c, msg[i:i+1])
+			}
+			write(t, c, msg[maxReads-1:])
+			receiveTCP(t, c)
+		}
+		sent := 0
+		for _, b := range append([]byte{0x0F, 0xFF}, make([]byte, 0xFFF)...) {
+			if _, err := c.Write([]byte{b}); err != nil {
+				break
+			}
+			sent++
+		}
+		if sent > maxReads+1 {
+			t.Errorf("%d octets were read one by one", sent)
+		}
+		wantReason(t, s, ClosedDribble)
 	})
 }

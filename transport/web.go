@@ -98,7 +98,8 @@ type web struct {
 	proto     wire.Proto
 	rules     atomic.Pointer[webRules]
 	draining  atomic.Bool
-	exchanges sync.Pool // of *webExchange
+	short     func() bool // connections run short; of HTTP/1.1, where a client cannot be told later
+	exchanges sync.Pool   // of *webExchange
 	clock     atomic.Pointer[webDate]
 }
 
@@ -229,7 +230,7 @@ func (h *web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case rsp == nil:
 		panic(http.ErrAbortHandler)
 	default:
-		if h.draining.Load() {
+		if r.ProtoMajor == 1 && (h.draining.Load() || h.short()) {
 			w.Header()["Connection"] = goAway
 		}
 		if at := h.rules.Load().altSvc; r.TLS != nil && at != "" { // a proxy's clients do not come here

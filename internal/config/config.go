@@ -368,16 +368,22 @@ type Limits struct {
 	// four times as many at once. One more is closed on arrival. Those that
 	// resume a session do not count. 0: any number.
 	TLSHandshakesPerClient int `yaml:"tls_handshakes_per_client" range:"0..1000000"`
-	// Requests of one connection of HTTP/2 or HTTP/3 at once.
-	DoHStreams int `yaml:"doh_streams" range:"1..10000" reload:"restart"`
-	// Between two requests of a connection of DoH or DoH3.
-	DoHIdleTimeout time.Duration `yaml:"doh_idle_timeout" range:"100ms..1h" reload:"restart"`
-	// Queries of one DoQ connection at once.
-	DoQStreams int `yaml:"doq_streams" range:"1..10000" reload:"restart"`
+	// Requests of one connection of HTTP/2 or HTTP/3 at once. A reload changes it
+	// for connections that come then.
+	DoHStreams int `yaml:"doh_streams" range:"1..10000"`
+	// Between two requests of a connection of DoH or DoH3. Less, down to half a
+	// second, when more than half of `tls_connections` are open. A reload changes it
+	// for connections that come then.
+	DoHIdleTimeout time.Duration `yaml:"doh_idle_timeout" range:"100ms..1h"`
+	// Queries of one DoQ connection at once. A reload changes it for connections
+	// that come then.
+	DoQStreams int `yaml:"doq_streams" range:"1..10000"`
 	// From the first octet of a query or request of DoQ or DoH3 to its last.
-	DoQStreamTimeout time.Duration `yaml:"doq_stream_timeout" range:"100ms..1m" reload:"restart"`
-	// Between two queries of a DoQ connection.
-	DoQIdleTimeout time.Duration `yaml:"doq_idle_timeout" range:"100ms..1h" reload:"restart"`
+	DoQStreamTimeout time.Duration `yaml:"doq_stream_timeout" range:"100ms..1m"`
+	// Between two queries of a DoQ connection. Less, down to half a second, when more
+	// than half of `tls_connections` are open. A reload changes it for connections
+	// that come then.
+	DoQIdleTimeout time.Duration `yaml:"doq_idle_timeout" range:"100ms..1h"`
 	// How long to wait for queries in flight when the server stops.
 	DrainTimeout time.Duration `yaml:"drain_timeout" range:"0..10m"`
 }

@@ -127,7 +127,11 @@ func (d *Daemon) snapshot() metrics.Snapshot {
 		Answers: s.Answers, Memory: s.Memory, MemoryLimit: int64(p.Config.Cache.RRsetsSize),
 		Resolver: s.Resolver, Upstream: s.Upstream, Dnstap: s.Dnstap,
 		Webs:  []metrics.Web{metrics.NewWeb(wire.DoH, &s.DoH.WebCounts), metrics.NewWeb(wire.DoH3, &s.DoH3.WebCounts)},
-		HTTP2: s.DoH.HTTP2, Certificates: s.TLS.Certificates,
+		HTTP2: s.DoH.HTTP2, Conns: s.TLS.Connections, Certificates: s.TLS.Certificates,
+		QUICs: []metrics.QUIC{
+			{Proto: wire.DoQ, QUICStats: s.DoQ.QUICStats, Streams: &metrics.QUICStreams{ProtocolErrors: s.DoQ.ProtocolErrors, Cancelled: s.DoQ.Cancelled, TooSlow: s.DoQ.TooSlow}},
+			{Proto: wire.DoH3, QUICStats: s.DoH3.QUICStats},
+		},
 	}
 	if p.LocalRoot != nil {
 		m.LocalRoot = &s.LocalRoot

@@ -122,7 +122,7 @@ func (s *secure) configure(d *Daemon, cfg *config.Config) {
 	s.dot.Configure(d.dotOptions(cfg))
 	s.doh.Configure(d.dohOptions(cfg))
 	s.doh3.Configure(d.doh3Options(cfg))
-	s.doq.Change(cfg.Resolver.Timeout+answerGrace, int(cfg.Limits.UDPSize))
+	s.doq.Configure(d.doqOptions(cfg))
 }
 
 // certsOptions translates what is shown to clients.

@@ -63,6 +63,8 @@ type Snapshot struct {
 
 	Webs  []Web
 	HTTP2 transport.HTTP2Stats
+	QUICs []QUIC
+	Conns transport.ConnsStats // of all encrypted transports
 
 	Certificates certs.Stats // zero without any
 }
@@ -87,12 +89,23 @@ type Web struct {
 	Proto    wire.Proto
 	Messages uint64 // that requests held
 	Resets   uint64 // requests that the client did not wait for
+	Abusive  uint64 // connections closed because of too many of these
 	Errors   [transport.NumWebErrors]uint64
 }
 
+// QUIC is a transport on QUIC.
+type QUIC struct {
+	Proto wire.Proto
+	transport.QUICStats
+	Streams *QUICStreams // nil: they are requests of HTTP
+}
+
+// QUICStreams is what became of the streams of DoQ that brought no query.
+type QUICStreams struct{ ProtocolErrors, Cancelled, TooSlow uint64 }
+
 // NewWeb returns what there are metrics of in c.
 func NewWeb(proto wire.Proto, c *transport.WebCounts) Web {
-	return Web{Proto: proto, Messages: c.Received, Resets: c.Resets, Errors: c.Errors}
+	return Web{Proto: proto, Messages: c.Received, Resets: c.Resets, Abusive: c.Abusive, Errors: c.Errors}
 }
 
 // Anchors is what is trusted.
@@ -137,6 +150,7 @@ func Table() []Group {
 		{"Server", serverMetrics()},
 		{"Clients", clientMetrics()},
 		{"HTTP", webMetrics()},
+		{"Encrypted connections", encryptedMetrics()},
 		{"Answers", append(answerMetrics(), resolutionMetrics()...)},
 		{"Memory", memoryMetrics()},
 		{"Shared cache", sharedMetrics()},

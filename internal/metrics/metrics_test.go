@@ -35,6 +35,7 @@ func full() Snapshot {
 		Started:   time.Unix(1_700_000_000, 0),
 		Streams:   []Stream{{Proto: wire.TCP}},
 		Webs:      []Web{{Proto: wire.DoH}},
+		QUICs:     []QUIC{{Proto: wire.DoQ, Streams: new(QUICStreams)}},
 		LocalRoot: new(localroot.Stats),
 		Anchors:   &Anchors{States: map[string]int{"valid": 0}},
 		Dnstap:    dnstap.Stats{{Name: "collector"}},

@@ -22,6 +22,16 @@ func webMetrics() []Metric {
 			},
 		},
 		{
+			"shirube_http_abusive_connections_total", Counter,
+			[]string{"transport"},
+			"Connections that were closed because too many of their requests were reset: attacks, or clients that are broken",
+			func(s *Snapshot, e *emitter) {
+				for i := range s.Webs {
+					e.count(s.Webs[i].Abusive, lower(s.Webs[i].Proto.String()))
+				}
+			},
+		},
+		{
 			"shirube_http2_connections", Gauge, nil,
 			"Connections of HTTP/2",
 			func(s *Snapshot, e *emitter) { e.add(float64(s.HTTP2.Open)) },
