@@ -120,7 +120,7 @@ func classify(msg *dns.Msg, q wire.Question, cut *rrset.Cut, now time.Time, ttls
 	rep := rd.judge(rcode)
 	for _, r := range [...]*reply{rep, rep.Fallback} {
 		if r != nil && r.Verdict == Negative && r.Denial == nil { // it may be proven without SOA record, though not kept (RFC 2308 §5)
-			r.Denial = rd.proofs()
+			r.Denial = rd.shortProofs()
 		}
 	}
 	if rd.over && rep.Verdict != Referral { // an RRset is whole or useless (RFC 2181 §5)

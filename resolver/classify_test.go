@@ -913,6 +913,35 @@ func TestClassifyRaisesTTLsToTheLeast(t *testing.T) {
 	}
 }
 
+// TestDenialsWithoutSOARecordHaveTheirBound asks where nothing but NSEC records,
+// with a TTL of a day, say what is not there.
+func TestDenialsWithoutSOARecordHaveTheirBound(t *testing.T) {
+	for name, r := range map[string]response{
+		"NODATA":             {flags: aa, ns: "www.example.com 86400 NSEC z.example.com AAAA"},
+		"NODATA, a fallback": {ns: "www.example.com 86400 NSEC z.example.com AAAA"},
+		"NXDOMAIN":           {flags: aa, rcode: dns.RcodeNameError, ns: "a.example.com 86400 NSEC z.example.com A"},
+		"unsigned referral":  {ns: "www.example.com 86400 NS ns.example.net\nwww.example.com 86400 NSEC z.example.com NS"},
+	} {
+		q := question("www.example.com A")
+		rep := classify(r.msg(t, q), q, testCut("example.com"), testNow, testTTLs)
+		if rep.Fallback != nil {
+			rep = rep.Fallback
+		}
+		sets := rep.Denial
+		if rep.Cut != nil && rep.Cut.DS != nil {
+			sets = append(rep.Cut.DS.Denial.Sets, *rep.Cut.DS)
+		}
+		if len(sets) == 0 {
+			t.Errorf("%s: no denial: %s", name, describe(rep))
+		}
+		for _, s := range sets {
+			if got := s.Until.Sub(testNow); got != testTTLs.MaxNegative {
+				t.Errorf("%s: %v %v is kept for %v, want %v", name, s.Name, s.Type, got, testTTLs.MaxNegative)
+			}
+		}
+	}
+}
+
 func TestClassifyRespellsOwnersAlike(t *testing.T) {
 	q := question("www.example.com A")
 	r := response{flags: aa, an: "WWW.example.com 300 A 192.0.2.1\nwww.EXAMPLE.com 300 A 192.0.2.2\nwwW.example.com 300 RRSIG A 13 3 300 20261201000000 20261101000000 7 example.com AAAA"}

@@ -90,6 +90,16 @@ func (rd *reading) proofs() []rrset.Set {
 	return sets
 }
 
+// shortProofs is proofs, of what they deny: that is not kept longer than any
+// denial, though there is no SOA record to say so (RFC 9077 §3).
+func (rd *reading) shortProofs() []rrset.Set {
+	sets, most := rd.proofs(), rd.now.Add(rd.ttls.MaxNegative)
+	for i := range sets {
+		sets[i].Until = earlier(sets[i].Until, most)
+	}
+	return sets
+}
+
 // wildcardProof returns what a client that validates needs besides sets when
 // one of them came from a wildcard (RFC 4035 §3.1.3.3).
 func (rd *reading) wildcardProof(sets []rrset.Set) []rrset.Set {

@@ -77,7 +77,7 @@ func (rd *reading) delegatedDS(zone wire.Name) *rrset.Set {
 	if s, ok := rd.set(rd.authority, zone, wire.TypeDS, rrset.Authority); ok {
 		return &s
 	}
-	proofs := rd.proofs()
+	proofs := rd.shortProofs()
 	if len(proofs) == 0 {
 		return nil
 	}
