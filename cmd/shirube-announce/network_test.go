@@ -262,9 +262,16 @@ func (l *lab) resolver(node string, addresses ...string) *process {
 	for _, a := range addresses {
 		fmt.Fprintf(&listen, "  - {address: %q, protocols: [udp, tcp]}\n", a)
 	}
+	return l.resolverWith(node, listen.String())
+}
+
+// resolverWith starts one that listens as the YAML says, and what follows it.
+func (l *lab) resolverWith(node, listen string) *process {
+	l.t.Helper()
 	file := l.write(node+"/shirube.yaml", fmt.Sprintf(`
 listen:
-%saccess_control:
+%s
+access_control:
   - {prefix: 0.0.0.0/0, action: allow}
   - {prefix: "::/0", action: allow}
 limits: {udp_readers: 1}
@@ -272,7 +279,7 @@ cache: {answers_size: 16MiB}
 control: {enabled: false}
 admin: {socket: %s}
 drain: {delay: 2s}
-`, listen.String(), l.socket(node)))
+`, listen, l.socket(node)))
 	p := l.start(node, filepath.Join(l.programs, "shirube"), "serve", "--config", file)
 	l.await("the resolver is ready", func() bool { return strings.Contains(p.log.String(), "msg=ready") })
 	return p

@@ -93,6 +93,13 @@ type Listener struct {
 	// `dot`, `doh` and `doh_cleartext`, and one of `udp`, `doh3` and `doq` can
 	// have an address and port.
 	Protocols []Protocol `yaml:"protocols" range:"1.."`
+	// Listen on the address though this machine does not have it, for somebody
+	// else adds it and takes it away: an announcer, VRRP. Clients are served from
+	// the moment that it is there. With `false` an address that is not there is an
+	// error. On Linux only (IP_FREEBIND); it counts when the address is bound, not
+	// for one that is listened on. It is `ip-freebind` of Unbound, which is for all
+	// addresses.
+	Freebind bool `yaml:"freebind"`
 	// Proxies that clients come by.
 	ProxyProtocol ProxyProtocol `yaml:"proxy_protocol"`
 }

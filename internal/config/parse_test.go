@@ -48,20 +48,20 @@ func TestParseLaysTheFileOverTheDefaults(t *testing.T) {
 			c.Log.Level, c.Cache.MaxTTL, c.Cache.AnswersSize = LevelWarn, time.Hour, 1<<20
 		})},
 		{"a list replaces the default list", "listen:\n  - address: 192.0.2.1:53\n", with(func(c *Config) {
-			c.Listen = []Listener{{netip.MustParseAddrPort("192.0.2.1:53"), both, direct}}
+			c.Listen = []Listener{{netip.MustParseAddrPort("192.0.2.1:53"), both, false, direct}}
 		})},
 		{"an element has its own defaults", "listen:\n  - {address: \"[::]:53\", protocols: [tcp]}\n  - address: 0.0.0.0:53\n", with(func(c *Config) {
 			c.Listen = []Listener{
-				{netip.MustParseAddrPort("[::]:53"), []Protocol{ProtocolTCP}, direct},
-				{netip.MustParseAddrPort("0.0.0.0:53"), both, direct},
+				{netip.MustParseAddrPort("[::]:53"), []Protocol{ProtocolTCP}, false, direct},
+				{netip.MustParseAddrPort("0.0.0.0:53"), both, false, direct},
 			}
 		})},
 		{"one address over each protocol", "listen:\n  - {address: 192.0.2.1:53, protocols: [tcp]}\n  - {address: 192.0.2.1:53, protocols: [udp]}\n", with(func(c *Config) {
 			address := netip.MustParseAddrPort("192.0.2.1:53")
-			c.Listen = []Listener{{address, []Protocol{ProtocolTCP}, direct}, {address, []Protocol{ProtocolUDP}, direct}}
+			c.Listen = []Listener{{address, []Protocol{ProtocolTCP}, false, direct}, {address, []Protocol{ProtocolUDP}, false, direct}}
 		})},
 		{"proxies", "listen:\n  - {address: 192.0.2.1:53, proxy_protocol: {from: [10.0.0.0/8, 192.0.2.80, \"2001:db8::/32\"]}}\n", with(func(c *Config) {
-			c.Listen = []Listener{{netip.MustParseAddrPort("192.0.2.1:53"), both, ProxyProtocol{From: []netip.Prefix{
+			c.Listen = []Listener{{netip.MustParseAddrPort("192.0.2.1:53"), both, false, ProxyProtocol{From: []netip.Prefix{
 				netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.80/32"), netip.MustParsePrefix("2001:db8::/32"),
 			}}}}
 		})},
@@ -86,7 +86,7 @@ func TestParseLaysTheFileOverTheDefaults(t *testing.T) {
 			c.Limits.InFlight, c.Limits.Waiters = 10, 1000
 		})},
 		{"a link's address", "listen: [{address: \"[fe80::1%eth0]:53\"}]", with(func(c *Config) {
-			c.Listen = []Listener{{netip.MustParseAddrPort("[fe80::1%eth0]:53"), both, direct}}
+			c.Listen = []Listener{{netip.MustParseAddrPort("[fe80::1%eth0]:53"), both, false, direct}}
 		})},
 		{"a forward zone", "forward_zones:\n  - name: Corp.Example\n    servers:\n      - address: 192.0.2.1\n      - address: 2001:db8::1\n      - address: \"[2001:db8::1]:5353\"\n    first: true\n", with(func(c *Config) {
 			c.ForwardZones = []Zone{{

@@ -65,14 +65,14 @@ func same(a, b string) bool {
 }
 
 func TestWhatIsListenedToFollowsFromPorts(t *testing.T) {
-	r, err := unbound(t, "server:\n interface: 192.0.2.1\n interface: 192.0.2.1@853\n interface: 192.0.2.1@443\n interface: ::1@8853\n quic-port: 8853\n tls-service-pem: c\n tls-service-key: k\n do-tcp: no")
+	r, err := unbound(t, "server:\n interface: 192.0.2.1\n interface: 192.0.2.1@853\n interface: 192.0.2.1@443\n interface: ::1@8853\n quic-port: 8853\n tls-service-pem: c\n tls-service-key: k\n do-tcp: no\n ip-freebind: yes")
 	if err != nil {
 		t.Fatal(err)
 	}
 	text, _ := r.Text()
 	for _, want := range []string{
-		`{address: "192.0.2.1:53", protocols: [udp]}`, `{address: "192.0.2.1:853", protocols: [dot]}`, `{address: "192.0.2.1:443", protocols: [doh]}`,
-		`{address: "[::1]:8853", protocols: [doq]}`, `{cert_file: "c", key_file: "k"}`,
+		`{address: "192.0.2.1:53", protocols: [udp], freebind: true}`, `{address: "192.0.2.1:853", protocols: [dot], freebind: true}`, `{address: "192.0.2.1:443", protocols: [doh], freebind: true}`,
+		`{address: "[::1]:8853", protocols: [doq], freebind: true}`, `{cert_file: "c", key_file: "k"}`,
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %s in\n%s", want, text)

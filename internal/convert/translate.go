@@ -18,7 +18,7 @@ type translator struct {
 	interfaces                         []option
 	threads                            int
 	off                                map[string]bool // of udp and tcp
-	automatic                          bool
+	automatic, free                    bool
 	cert, key                          option
 	identity, version                  option
 	hidden                             map[string]bool // of identity and version
@@ -127,7 +127,7 @@ var needless = map[string]string{
 	"outgoing-range": "it follows from limits.in_flight", "outgoing-num-tcp": "connections to servers are bounded by themselves", "msg-buffer-size": "there is none",
 	"harden-short-bufsize": "it is so", "harden-large-queries": "it is so", "harden-dnssec-stripped": "it is so", "harden-referral-path": "what is asked is decided by what is needed",
 	"harden-algo-downgrade": "every algorithm that is there counts for itself (RFC 6840 §5.11)", "harden-unknown-additional": "it is so", "unwanted-reply-threshold": "it is so without a threshold",
-	"deny-any": "ANY is answered by RFC 8482", "ip-freebind": "it is so", "extended-statistics": "it is so: see docs/metrics.md", "statistics-interval": "Prometheus asks: admin.listen",
+	"deny-any": "ANY is answered by RFC 8482", "extended-statistics": "it is so: see docs/metrics.md", "statistics-interval": "Prometheus asks: admin.listen",
 	"statistics-cumulative": "it is so", "ede": "it is so", "ede-serve-expired": "it is so", "edns-tcp-keepalive": "it is so", "pad-responses": "it is so, where it is encrypted",
 	"pad-queries": "it is so, where it is encrypted", "pad-responses-block-size": "468 octets (RFC 8467)", "pad-queries-block-size": "128 octets (RFC 8467)",
 	"auto-trust-anchor-file": "the keys of the root are built in, and followed (RFC 5011) in dnssec.state_directory", "hide-trustanchor": "such questions are refused",
@@ -155,6 +155,8 @@ func (t *translator) server(o option) {
 		t.interfaces = append(t.interfaces, o)
 	case "interface-automatic":
 		t.automatic = o.value() == "yes"
+	case "ip-freebind":
+		t.free = o.value() == "yes"
 	case "port":
 		t.port = o.value()
 	case "tls-port", "ssl-port":
@@ -375,7 +377,7 @@ func (t *translator) listen() {
 			t.note(o.from, o.name, true, "it is not an address: name the addresses of "+host)
 			continue
 		}
-		t.add(o.from, o.name, "listen", fmt.Sprintf("{address: %q, protocols: [%s]}", netip.AddrPortFrom(addr, uint16(n)), t.protocols(port)))
+		t.add(o.from, o.name, "listen", fmt.Sprintf("{address: %q, protocols: [%s]%s}", netip.AddrPortFrom(addr, uint16(n)), t.protocols(port), map[bool]string{true: ", freebind: true"}[t.free]))
 	}
 }
 

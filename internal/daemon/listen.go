@@ -12,6 +12,7 @@ import (
 
 	"shirube/internal/config"
 	"shirube/internal/localsock"
+	"shirube/internal/netx"
 	"shirube/transport"
 )
 
@@ -59,6 +60,13 @@ func (e endpoint) behind(cfg *config.Config) (from []netip.Prefix, insideTLS boo
 		}
 	}
 	return nil, false
+}
+
+// binding returns how the address of e is bound.
+func (e endpoint) binding(cfg *config.Config) netx.Binding {
+	return netx.Binding{Free: slices.ContainsFunc(cfg.Listen, func(l config.Listener) bool {
+		return l.Freebind && l.Address == e.at && slices.Contains(l.Protocols, e.proto)
+	})}
 }
 
 // listening is an endpoint that was bound. Until serve is called nobody has its
@@ -132,9 +140,9 @@ func (d *Daemon) bind(ctx context.Context, e endpoint, cfg *config.Config, have 
 	case config.ProtocolUDP:
 		return d.bindUDP(ctx, e, proxies, cfg)
 	case config.ProtocolTCP:
-		return d.bindTCP(ctx, e, proxies)
+		return d.bindTCP(ctx, e, proxies, cfg)
 	case config.ProtocolDoT, config.ProtocolDoH, config.ProtocolDoHCleartext:
-		return d.bindStream(ctx, e, proxies)
+		return d.bindStream(ctx, e, proxies, cfg)
 	case config.ProtocolDoQ, config.ProtocolDoH3:
 		return d.bindQUIC(ctx, e, proxies, cfg)
 	}
@@ -142,7 +150,7 @@ func (d *Daemon) bind(ctx context.Context, e endpoint, cfg *config.Config, have 
 }
 
 func (d *Daemon) bindUDP(ctx context.Context, e endpoint, proxies *transport.Proxies, cfg *config.Config) (listening, error) {
-	conns, err := d.passed.ListenUDP(ctx, e.at, readers(cfg))
+	conns, err := d.passed.ListenUDP(ctx, e.binding(cfg), e.at, readers(cfg))
 	if err != nil {
 		return listening{}, err
 	}
@@ -160,8 +168,8 @@ func (d *Daemon) bindUDP(ctx context.Context, e endpoint, proxies *transport.Pro
 	return l, nil
 }
 
-func (d *Daemon) bindTCP(ctx context.Context, e endpoint, proxies *transport.Proxies) (listening, error) {
-	tcp, err := d.passed.ListenTCP(ctx, e.at)
+func (d *Daemon) bindTCP(ctx context.Context, e endpoint, proxies *transport.Proxies, cfg *config.Config) (listening, error) {
+	tcp, err := d.passed.ListenTCP(ctx, e.binding(cfg), e.at)
 	if err != nil {
 		return listening{}, err
 	}

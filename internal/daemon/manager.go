@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"syscall"
 	"time"
 
 	"shirube/internal/config"
@@ -106,15 +107,22 @@ func (d *Daemon) watch(ctx context.Context) {
 // answers reports whether a reader does: it has answered a question of ours, or
 // has received anything since before. What it has received by now is the other
 // result. A server that is asked more than it can answer is alive, though ours may
-// be among what is lost.
+// be among what is lost; and so is one that has no address to be asked at.
 func (d *Daemon) answers(ctx context.Context, patience time.Duration, before uint64) (alive bool, seen uint64) {
+	silent := false
 	for _, e := range d.where() {
-		if e.proto == config.ProtocolUDP && askSelf(ctx, e.at, patience) == nil {
+		if e.proto != config.ProtocolUDP {
+			continue
+		}
+		switch err := askSelf(ctx, e.at, patience); {
+		case err == nil:
 			alive = true
+		case !errors.Is(err, syscall.EADDRNOTAVAIL): // else it is elsewhere now: listen[].freebind
+			silent = true
 		}
 	}
 	seen = d.udp.Stats().Received + d.tcp.Stats().Received
-	return alive || seen > before, seen
+	return alive || !silent || seen > before, seen
 }
 
 // askSelf asks the server at addr, which may be a wildcard, for something that it
@@ -127,7 +135,10 @@ func askSelf(ctx context.Context, at netip.AddrPort, patience time.Duration) err
 		}
 		at = netip.AddrPortFrom(loopback, at.Port())
 	}
-	c, err := new(net.Dialer).DialContext(ctx, "udp", at.String())
+	// From there too: if the machine does not have the address, the question must not
+	// go to another machine that has.
+	from := net.Dialer{LocalAddr: net.UDPAddrFromAddrPort(netip.AddrPortFrom(at.Addr(), 0))}
+	c, err := from.DialContext(ctx, "udp", at.String())
 	if err != nil {
 		return err
 	}

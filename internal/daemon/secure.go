@@ -149,9 +149,9 @@ func (d *Daemon) reloadCertificates(r *reload) error {
 }
 
 // bindStream binds an endpoint of DoT or DoH.
-func (d *Daemon) bindStream(ctx context.Context, e endpoint, proxies *transport.Proxies) (listening, error) {
+func (d *Daemon) bindStream(ctx context.Context, e endpoint, proxies *transport.Proxies, cfg *config.Config) (listening, error) {
 	s := &d.secure
-	tcp, err := d.passed.ListenTCP(ctx, e.at)
+	tcp, err := d.passed.ListenTCP(ctx, e.binding(cfg), e.at)
 	if err != nil {
 		return listening{}, err
 	}
@@ -221,7 +221,7 @@ func (f friends) Accept() (net.Conn, error) {
 // the kernel would take them to another one.
 func (d *Daemon) bindQUIC(ctx context.Context, e endpoint, proxies *transport.Proxies, cfg *config.Config) (listening, error) {
 	s := &d.secure
-	conns, err := d.passed.ListenUDP(ctx, e.at, 1)
+	conns, err := d.passed.ListenUDP(ctx, e.binding(cfg), e.at, 1)
 	if err != nil {
 		return listening{}, err
 	}

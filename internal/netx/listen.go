@@ -12,6 +12,21 @@ import (
 	"syscall"
 )
 
+// Binding says how an address is bound. The zero value binds what this host has.
+type Binding struct {
+	Free bool // also what no interface has yet (ip(7), IP_FREEBIND)
+}
+
+// ListenUDP is [Binding.ListenUDP] at an address of this host.
+func ListenUDP(ctx context.Context, addr netip.AddrPort, n int) ([]*net.UDPConn, error) {
+	return Binding{}.ListenUDP(ctx, addr, n)
+}
+
+// ListenTCP is [Binding.ListenTCP] at an address of this host.
+func ListenTCP(ctx context.Context, addr netip.AddrPort) (*net.TCPListener, error) {
+	return Binding{}.ListenTCP(ctx, addr)
+}
+
 // ListenUDP opens n UDP sockets on addr; the kernel spreads clients over them
 // (SO_REUSEPORT). With port 0 the kernel picks the port of the first, and the
 // others join it. Where the system cannot share an address so, and that is
@@ -24,7 +39,7 @@ import (
 //
 // The error names the address, and what to do about it where that is known. On
 // an error nothing stays open.
-func ListenUDP(ctx context.Context, addr netip.AddrPort, n int) ([]*net.UDPConn, error) {
+func (b Binding) ListenUDP(ctx context.Context, addr netip.AddrPort, n int) ([]*net.UDPConn, error) {
 	if !addr.IsValid() || n < 1 {
 		return nil, fmt.Errorf("listen on %d UDP sockets at %s: not an address and a number of sockets", n, addr)
 	}
@@ -34,7 +49,7 @@ func ListenUDP(ctx context.Context, addr netip.AddrPort, n int) ([]*net.UDPConn,
 	addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
 	conns := make([]*net.UDPConn, 0, n)
 	for len(conns) < n {
-		c, err := listenUDP(ctx, addr, len(conns) > 0)
+		c, err := b.listenUDP(ctx, addr, len(conns) > 0)
 		if err == nil {
 			conns = append(conns, c)
 			addr = netip.AddrPortFrom(addr.Addr(), localPort(c))
@@ -56,15 +71,25 @@ func ListenUDP(ctx context.Context, addr netip.AddrPort, n int) ([]*net.UDPConn,
 // bound. The first does so after ([share]): bound alone, it finds out whether
 // somebody else has the address, where SO_REUSEPORT would give it half of the
 // other's clients and no error.
-func listenUDP(ctx context.Context, addr netip.AddrPort, join bool) (*net.UDPConn, error) {
+func (b Binding) listenUDP(ctx context.Context, addr netip.AddrPort, join bool) (*net.UDPConn, error) {
 	lc := net.ListenConfig{Control: func(_, _ string, rc syscall.RawConn) error {
-		return onFD(rc, func(fd int) error { return prepareUDP(fd, addr.Addr(), join) })
+		return onFD(rc, func(fd int) error {
+			return errors.Join(b.prepare(fd, addr.Addr()), prepareUDP(fd, addr.Addr(), join))
+		})
 	}}
 	pc, err := lc.ListenPacket(ctx, network("udp", addr.Addr()), addr.String())
 	if err != nil {
 		return nil, err
 	}
 	return pc.(*net.UDPConn), nil // what ListenPacket returns for udp4 and udp6
+}
+
+// prepare sets the options of a socket of any kind that is to be bound to addr.
+func (b Binding) prepare(fd int, addr netip.Addr) error {
+	if !b.Free {
+		return nil
+	}
+	return setFree(fd, addr)
 }
 
 // share lets other sockets of this user join c's address.
@@ -80,12 +105,14 @@ func share(c *net.UDPConn) error {
 // does not wait for the old connections to be forgotten (the standard library
 // sets it). Connections have no keep-alive probes: whoever serves them has
 // deadlines that are shorter. The error is as [ListenUDP]'s.
-func ListenTCP(ctx context.Context, addr netip.AddrPort) (*net.TCPListener, error) {
+func (b Binding) ListenTCP(ctx context.Context, addr netip.AddrPort) (*net.TCPListener, error) {
 	if !addr.IsValid() {
 		return nil, fmt.Errorf("listen on TCP at %s: not an address", addr)
 	}
 	addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
-	lc := net.ListenConfig{KeepAlive: -1}
+	lc := net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, rc syscall.RawConn) error {
+		return onFD(rc, func(fd int) error { return b.prepare(fd, addr.Addr()) })
+	}}
 	lc.SetMultipathTCP(false) // a second path is worth nothing to a connection of a few packets
 	l, err := lc.Listen(ctx, network("tcp", addr.Addr()), addr.String())
 	if err != nil {
@@ -126,7 +153,7 @@ func explain(err error, addr netip.AddrPort) error {
 	case errors.Is(err, syscall.EADDRINUSE):
 		hint = fmt.Sprintf("another program listens there; `ss -lnptu sport = %d` shows which", addr.Port())
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		hint = "no interface of this host has the address"
+		hint = "no interface of this host has the address; with freebind that would be no matter"
 	case errors.Is(err, syscall.EAFNOSUPPORT):
 		hint = "this host has no such address family"
 	default:

@@ -86,11 +86,11 @@ func (p *Passed) Drop(keep []netip.AddrPort) (dropped []Unused) {
 	return dropped
 }
 
-// ListenUDP is [ListenUDP], with the sockets that were passed for addr among those
+// ListenUDP is [Binding.ListenUDP], with the sockets that were passed for addr among those
 // that it returns. If there are more of these than n, all of them are: clients
 // send to them. If there are fewer, and no others can be bound beside them, those
 // have to do.
-func (p *Passed) ListenUDP(ctx context.Context, addr netip.AddrPort, n int) ([]*net.UDPConn, error) {
+func (p *Passed) ListenUDP(ctx context.Context, b Binding, addr netip.AddrPort, n int) ([]*net.UDPConn, error) {
 	var conns []*net.UDPConn
 	for _, s := range p.take(addr, false) {
 		c, err := net.FilePacketConn(s.file)
@@ -107,16 +107,16 @@ func (p *Passed) ListenUDP(ctx context.Context, addr netip.AddrPort, n int) ([]*
 		}
 	}
 	if len(conns) == 0 {
-		return ListenUDP(ctx, addr, n)
+		return b.ListenUDP(ctx, addr, n)
 	}
-	return join(ctx, addr, conns, n), nil
+	return b.join(ctx, addr, conns, n), nil
 }
 
 // join adds sockets on addr to conns until there are n, as far as they can be
 // bound: not beside those that another user has bound.
-func join(ctx context.Context, addr netip.AddrPort, conns []*net.UDPConn, n int) []*net.UDPConn {
+func (b Binding) join(ctx context.Context, addr netip.AddrPort, conns []*net.UDPConn, n int) []*net.UDPConn {
 	for canShare && len(conns) < n {
-		c, err := listenUDP(ctx, addr, true)
+		c, err := b.listenUDP(ctx, addr, true)
 		if err != nil {
 			return conns
 		}
@@ -134,12 +134,12 @@ func prepare(c *net.UDPConn, addr netip.Addr) error {
 	return onFD(rc, func(fd int) error { return prepareUDP(fd, addr, canShare) })
 }
 
-// ListenTCP is [ListenTCP], but returns the listener that was passed for addr, if
+// ListenTCP is [Binding.ListenTCP], but returns the listener that was passed for addr, if
 // one was.
-func (p *Passed) ListenTCP(ctx context.Context, addr netip.AddrPort) (*net.TCPListener, error) {
+func (p *Passed) ListenTCP(ctx context.Context, b Binding, addr netip.AddrPort) (*net.TCPListener, error) {
 	list := p.take(addr, true)
 	if len(list) == 0 {
-		return ListenTCP(ctx, addr)
+		return b.ListenTCP(ctx, addr)
 	}
 	for _, s := range list[1:] {
 		_ = s.file.Close() // one accepts for all

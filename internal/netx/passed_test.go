@@ -57,7 +57,7 @@ func TestPassedSocketsTakeThePlaceOfNewOnes(t *testing.T) {
 		}
 		defer func() { _ = waiting.Close() }()
 
-		conns, err := p.ListenUDP(t.Context(), at, 2)
+		conns, err := p.ListenUDP(t.Context(), Binding{}, at, 2)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -69,7 +69,7 @@ func TestPassedSocketsTakeThePlaceOfNewOnes(t *testing.T) {
 		if len(conns) != 2 || got != 1 {
 			t.Errorf("%d sockets, %d datagrams", len(conns), got)
 		}
-		after, err := p.ListenTCP(t.Context(), at)
+		after, err := p.ListenTCP(t.Context(), Binding{}, at)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -95,7 +95,7 @@ func TestPassedSocketsAreJoinedByOthers(t *testing.T) {
 	}
 	at := addrOf(plain)
 	pass(t, p, "unit", plain)
-	conns, err := p.ListenUDP(t.Context(), at, 3)
+	conns, err := p.ListenUDP(t.Context(), Binding{}, at, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func TestPassedSocketsAreJoinedByOthers(t *testing.T) {
 	if want := 3; canShare && len(conns) != want {
 		t.Errorf("%d sockets, want %d", len(conns), want)
 	}
-	more, err := p.ListenUDP(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"), 1)
+	more, err := p.ListenUDP(t.Context(), Binding{}, netip.MustParseAddrPort("127.0.0.1:0"), 1)
 	if err != nil || len(more) != 1 {
 		t.Errorf("another address: %v, %v", more, err)
 	}

@@ -47,6 +47,18 @@ func prepareUDP(fd int, addr netip.Addr, join bool) error {
 	return nil
 }
 
+// setFree lets fd be bound to addr though no interface has it.
+func setFree(fd int, addr netip.Addr) error {
+	level, opt := unix.IPPROTO_IP, unix.IP_FREEBIND
+	if !addr.Is4() {
+		level, opt = unix.IPPROTO_IPV6, unix.IPV6_FREEBIND
+	}
+	if err := unix.SetsockoptInt(fd, level, opt, 1); err != nil {
+		return fmt.Errorf("set IP_FREEBIND: %w", err)
+	}
+	return nil
+}
+
 // setShared lets other sockets have fd's address too.
 func setShared(fd int) error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {

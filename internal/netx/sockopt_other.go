@@ -2,7 +2,10 @@
 
 package netx
 
-import "net/netip"
+import (
+	"errors"
+	"net/netip"
+)
 
 // canShare: what other systems call SO_REUSEPORT mostly gives all datagrams to
 // one of the sockets.
@@ -11,3 +14,7 @@ const canShare = false
 func prepareUDP(int, netip.Addr, bool) error { return nil }
 
 func setShared(int) error { return nil }
+
+func setFree(int, netip.Addr) error {
+	return errors.New("to listen on an address that is not there needs Linux")
+}
