@@ -18,14 +18,16 @@ var errLost = errors.New("not everything was converted")
 const maxConvertPasses = 20
 
 func newConvertCommand() *cobra.Command {
-	return &cobra.Command{
+	var from string
+	c := &cobra.Command{
 		Use:   "convert FILE",
-		Short: "Translate an unbound.conf",
-		Long: `Translate the configuration of Unbound, with all files that it includes, and print
-it. What has no counterpart is listed on standard error by file and line: what is not
+		Short: "Translate an unbound.conf or a named.conf",
+		Long: `Translate the configuration of Unbound or of BIND, with all files that it includes,
+and print it. Which of them it is shows at its first word; --from says it. What has no counterpart is listed on standard error by file and line: what is not
 needed here, and what is NOT CONVERTED and will be missed. What is printed passes
 'shirube check'. The exit code is 1 if something will be missed.`,
-		Example: `  shirube convert /etc/unbound/unbound.conf > shirube.yaml`,
+		Example: `  shirube convert /etc/unbound/unbound.conf > shirube.yaml
+  shirube convert --from bind /etc/bind/named.conf > shirube.yaml`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return &usageError{fmt.Errorf("convert takes one file; see '%s --help'", c.CommandPath())}
@@ -33,15 +35,36 @@ needed here, and what is NOT CONVERTED and will be missed. What is printed passe
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			return convertUnbound(args[0], c.OutOrStdout(), c.ErrOrStderr())
+			return convertFile(from, args[0], c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
+	c.Flags().StringVar(&from, "from", "", "whose configuration it is: `unbound` or `bind`; without it, the file shows it")
+	return c
 }
 
-// convertUnbound translates the file at path. What the configuration refuses, which
+// readers read the configurations of other resolvers.
+var readers = map[string]func(path string) (*convert.Result, error){"unbound": convert.Unbound, "bind": convert.Named}
+
+// read translates the file at path, which is from a resolver; "": it shows.
+func read(from, path string) (*convert.Result, error) {
+	if from == "" {
+		named, err := convert.IsNamed(path)
+		if err != nil {
+			return nil, err
+		}
+		from = map[bool]string{true: "bind", false: "unbound"}[named]
+	}
+	reader, ok := readers[from]
+	if !ok {
+		return nil, &usageError{fmt.Errorf("--from: found %q; expected unbound or bind", from)}
+	}
+	return reader(path)
+}
+
+// convertFile translates the file at path. What the configuration refuses, which
 // may be a value out of range, is taken out again, and listed.
-func convertUnbound(path string, stdout, stderr io.Writer) error {
-	r, err := convert.Unbound(path)
+func convertFile(from, path string, stdout, stderr io.Writer) error {
+	r, err := read(from, path)
 	if err != nil {
 		return err
 	}

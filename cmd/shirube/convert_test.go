@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -18,7 +20,7 @@ const example = "/usr/share/doc/unbound/examples/unbound.conf"
 func converted(t *testing.T, path string) (text string, notes []string, err error) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	err = convertUnbound(path, &stdout, &stderr)
+	err = convertFile("", path, &stdout, &stderr)
 	if _, bad := config.Parse("converted", stdout.Bytes()); bad != nil || stdout.Len() == 0 {
 		t.Errorf("%s makes what is no configuration: %v, %v\n%s", path, err, bad, stdout.String())
 	}
@@ -66,5 +68,74 @@ func TestEveryOptionOfUnboundIsConvertedOrListed(t *testing.T) {
 	text, notes, err := converted(t, path)
 	if err != errLost || len(notes) < 150 || strings.Count(text, "\n") < 60 { //nolint:errorlint // it is returned as it is
 		t.Errorf("%v: %d notes, and\n%s", err, len(notes), text)
+	}
+}
+
+// TestConvertedConfigurationOfBINDIsGood takes one that has most of what a resolver's
+// has, and that BIND itself is content with.
+func TestConvertedConfigurationOfBINDIsGood(t *testing.T) {
+	const file = "../../internal/convert/testdata/rich.conf"
+	check := exec.CommandContext(t.Context(), "named-checkconf", file)
+	check.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
+	if out, err := check.CombinedOutput(); err != nil {
+		t.Fatalf("named-checkconf: %v\n%s", err, out)
+	}
+	text, notes, err := converted(t, file)
+	if err != errLost { //nolint:errorlint // it is returned as it is
+		t.Errorf("%v, want %v", err, errLost)
+	}
+	for _, want := range []string{
+		`{address: "192.0.2.53:443", protocols: [doh]}`, `{prefix: "192.0.2.128/25", action: refuse}`, `{prefix: "198.51.100.7/32", action: deny}`,
+		`{name: ".", servers: [{address: "203.0.113.1:5300"}]}`, `{name: "stat.example", servers: [{address: "192.0.2.11"}]}`, "max_age: 43200s", "for: 7d",
+		`key_file: "/var/cache/bind/tls.key"`, "4A9184CFC41A5766", "ipv6: false",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
+	lines := strings.Join(notes, "\n")
+	for _, want := range []string{"rich.conf:17: key rndc-key: NOT", "rich.conf:41: dns64: NOT", "rich.conf:53: query-source: NOT", "rich.conf:10: pid-file: not needed"} {
+		if !strings.Contains(lines, want) {
+			t.Errorf("no %s in\n%s", want, lines)
+		}
+	}
+}
+
+// TestConfigurationOfBINDInDebianIsConverted takes the one of Debian's package, with
+// the files that it includes. Whose networks its machine is in, it does not say.
+func TestConfigurationOfBINDInDebianIsConverted(t *testing.T) {
+	text, notes, err := converted(t, "/etc/bind/named.conf")
+	if err != errLost { //nolint:errorlint // it is returned as it is
+		t.Errorf("%v, want %v", err, errLost)
+	}
+	for _, want := range []string{`{address: "0.0.0.0:53", protocols: [udp, tcp]}`, `{address: "[::]:53", protocols: [udp, tcp]}`, `{prefix: "127.0.0.0/8", action: allow}`, `root_hints: "/usr/share/dns/root.hints"`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
+	for _, n := range notes {
+		if strings.Contains(n, "NOT CONVERTED") != strings.Contains(n, "localnets") {
+			t.Errorf("%s", n)
+		}
+	}
+}
+
+func TestConvertIsToldWhoseConfigurationItIs(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "empty.conf")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for from, want := range map[string]string{"": "127.0.0.1:53", "unbound": "127.0.0.1:53", "bind": "0.0.0.0:53", "dnsmasq": ""} {
+		var stdout, stderr bytes.Buffer
+		err := convertFile(from, path, &stdout, &stderr)
+		if want == "" {
+			if _, usage := errors.AsType[*usageError](err); !usage || !strings.Contains(err.Error(), `found "dnsmasq"; expected unbound or bind`) {
+				t.Errorf("%s: %v", from, err)
+			}
+			continue
+		}
+		if !strings.Contains(stdout.String(), want) {
+			t.Errorf("%s: %v, %s%s", from, err, &stdout, &stderr)
+		}
 	}
 }

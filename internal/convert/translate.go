@@ -184,13 +184,13 @@ func (t *translator) server(o option) {
 }
 
 // form sets a key to the value of o, in a form.
-func (t *translator) form(o option, path string, form func(string) (string, error)) {
+func (r *Result) form(o option, path string, form func(string) (string, error)) {
 	value, err := form(o.value())
 	if err != nil {
-		t.note(o.from, o.name, true, err.Error())
+		r.note(o.from, o.name, true, err.Error())
 		return
 	}
-	t.set(o.from, o.name, path, value)
+	r.set(o.from, o.name, path, value)
 }
 
 // times sets a key to a number that is one of each thread.

@@ -1,21 +1,10 @@
 package convert
 
 import (
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
-)
-
-// The bounds of what is read.
-const (
-	maxFile    = 4 << 20 // octets of one file
-	maxFiles   = 1000    // files that are included
-	maxDepth   = 16      // of includes in includes
-	maxOptions = 500_000 // options of all files
 )
 
 // option is one line, mostly, of an unbound.conf.
@@ -32,7 +21,7 @@ type reader struct {
 	options []option
 	section string
 	block   int
-	files   int
+	files   files
 }
 
 // keyword is what begins an option, or a section.
@@ -56,21 +45,11 @@ func Unbound(path string) (*Result, error) {
 
 // file reads one file.
 func (r *reader) file(path string, depth int) error {
-	if r.files++; r.files > maxFiles || depth > maxDepth {
-		return fmt.Errorf("%s: found more than %d files, or includes in includes %d deep", path, maxFiles, maxDepth)
-	}
-	f, err := os.Open(path)
+	text, err := r.files.read(path, depth)
 	if err != nil {
 		return err
 	}
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if len(text) > maxFile {
-		return fmt.Errorf("%s: found more than %d octets", path, maxFile)
-	}
-	return r.text(path, string(text), depth)
+	return r.text(path, text, depth)
 }
 
 // word is a piece of a file.
@@ -156,15 +135,9 @@ func (r *reader) option(o option, depth int) error {
 // include reads the files that a pattern names, relative to the file that names it.
 func (r *reader) include(o option, depth int) error {
 	for _, pattern := range o.values {
-		if !filepath.IsAbs(pattern) {
-			pattern = filepath.Join(filepath.Dir(o.from.File), pattern)
-		}
-		paths, err := filepath.Glob(pattern)
-		if err == nil && len(paths) == 0 && !strings.ContainsAny(pattern, "*?[") {
-			err = errors.New("there is no such file")
-		}
+		paths, err := matching(o.from, o.name, pattern, filepath.Dir(o.from.File))
 		if err != nil {
-			return fmt.Errorf("%s:%d: %s %s: %w", o.from.File, o.from.Line, o.name, pattern, err)
+			return err
 		}
 		for _, path := range paths {
 			if err := r.file(path, depth+1); err != nil {
