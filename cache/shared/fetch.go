@@ -11,8 +11,8 @@ import (
 // fetcher has the values of some keys looked up at one server, all within the
 // budget: one after the other as they are needed, and on the caller's goroutine,
 // where few ask at the moment; else all at once, together with what others ask
-// for. The first way takes another round trip for each further key, and half the
-// time of a processor if there is none.
+// for. The first way takes half as much processor time, and another round trip
+// where a further key is needed.
 type fetcher struct {
 	c     *Cache
 	ctx   context.Context
