@@ -23,7 +23,7 @@ type Config struct {
 	// Where to listen for clients.
 	Listen []Listener `yaml:"listen" range:"1.."`
 	// How clients are served over UDP.
-	UDP UDP `yaml:"udp" reload:"restart"`
+	UDP UDP `yaml:"udp"`
 	// Certificates for clients that come encrypted.
 	TLS TLS `yaml:"tls"`
 	// How clients are served over HTTPS.
@@ -341,7 +341,9 @@ type Limits struct {
 	// Client queries waiting for the same question at once. One more gets the
 	// stale answer, or SERVFAIL.
 	Waiters int `yaml:"waiters" range:"1..1000000"`
-	// Sockets, each with its reader, for every UDP address. 0: one per CPU.
+	// Sockets, each with its reader, for every UDP address. 0: one per CPU. Queries
+	// that wait for a socket are lost when it is closed, so that a reload leaves
+	// their number as it is.
 	UDPReaders int `yaml:"udp_readers" range:"0..1024" reload:"restart"`
 	// The largest UDP response sent, in octets (RFC 9715).
 	UDPSize uint16 `yaml:"udp_size" range:"512..4096"`

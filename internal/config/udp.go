@@ -7,12 +7,12 @@ type UDP struct {
 	// poller of the Go runtime wakes it; with `blocking` it has a thread of its
 	// own, which waits in the kernel. `auto` is the one that needed less CPU time
 	// where it was measured: `poller`. On other systems than Linux on amd64 and
-	// arm64 there is only that.
-	Loop UDPLoop `yaml:"loop"`
+	// arm64 there is only that. Readers go on as they began.
+	Loop UDPLoop `yaml:"loop" reload:"restart"`
 	// Queries that are read, and answers that are sent, with one system call, if
 	// so many are there: nobody waits for a batch to be full. On other systems
 	// than Linux on amd64 and arm64 it is always 1.
-	Batch int `yaml:"batch" range:"1..128"`
+	Batch int `yaml:"batch" range:"1..128" reload:"restart"`
 	// How the kernel picks one of the sockets of an address for a query (Linux
 	// only). `off`: by the client's address and port, so that a client stays with
 	// its socket. That spreads many clients well, and puts all the load on one

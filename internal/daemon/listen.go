@@ -75,8 +75,9 @@ func (e endpoint) binding(cfg *config.Config) netx.Binding {
 type listening struct {
 	endpoint
 	proxies *transport.Proxies
-	sockets []syscall.Conn      // for the process after this one
-	local   *localsock.Listener // nil: it is at an address
+	sockets []syscall.Conn             // for the process after this one
+	local   *localsock.Listener        // nil: it is at an address
+	tune    func(cfg config.UDP) error // nil: it is not of UDP
 	serve   func()
 	stop    func(ctx context.Context) error
 	close   func() error
@@ -158,11 +159,12 @@ func (d *Daemon) bindUDP(ctx context.Context, e endpoint, proxies *transport.Pro
 		endpoint: e,
 		proxies:  proxies,
 		sockets:  rawConns(conns),
+		tune:     func(cfg config.UDP) error { return d.tune(conns, cfg) },
 		serve:    func() { d.udp.AddBehind(proxies, conns...) },
 		stop:     func(ctx context.Context) error { return d.udp.Remove(ctx, conns...) },
 		close:    func() error { return closeAll(conns) },
 	}
-	if err := d.tune(conns, cfg.UDP); err != nil {
+	if err := l.tune(cfg.UDP); err != nil {
 		return listening{}, errors.Join(err, l.close())
 	}
 	return l, nil

@@ -155,6 +155,9 @@ func (d *Daemon) reloadListeners(r *reload) error {
 	r.undo(o.close)
 	r.commit(func() {
 		d.rebehind(&r.to.Config)
+		if from, to := r.from.Config.UDP, r.to.Config.UDP; from != to {
+			d.retune(from, to) // those in o are as they should be
+		}
 		d.listen(o)
 	})
 	r.retire(func() {

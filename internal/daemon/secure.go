@@ -235,6 +235,7 @@ func (d *Daemon) bindQUIC(ctx context.Context, e endpoint, proxies *transport.Pr
 	}
 	l := listening{
 		endpoint: e, proxies: proxies, sockets: rawConns(conns), close: socket.Close,
+		tune:  func(cfg config.UDP) error { return d.tune(conns, cfg) },
 		serve: func() { s.doq.Add(socket) },
 		stop:  func(ctx context.Context) error { return s.doq.Remove(ctx, socket) },
 	}

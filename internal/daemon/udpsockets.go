@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
 	"net"
 
@@ -36,6 +37,31 @@ func (d *Daemon) tune(conns []*net.UDPConn, cfg config.UDP) error {
 		}
 	}
 	return nil
+}
+
+// retune has the kernel treat the sockets that there are already as another
+// configuration says. The caller holds reloading.
+func (d *Daemon) retune(from, to config.UDP) {
+	d.toldShort = nil // it may be another size that is not to be had
+	var err error
+	if from.ReceiveBuffer != 0 && to.ReceiveBuffer == 0 || from.SendBuffer != 0 && to.SendBuffer == 0 {
+		var system netx.Buffers
+		system, err = netx.SystemBuffers()
+		if to.ReceiveBuffer == 0 {
+			to.ReceiveBuffer = config.Size(system.Receive)
+		}
+		if to.SendBuffer == 0 {
+			to.SendBuffer = config.Size(system.Send)
+		}
+	}
+	for _, l := range d.listening {
+		if l.tune != nil {
+			err = errors.Join(err, l.tune(to))
+		}
+	}
+	if err != nil {
+		d.log.Warn("sockets of UDP stay as they were", "error", err)
+	}
 }
 
 // warnShort tells the operator once that the system bounds a buffer.

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
+
 	"shirube/internal/config"
 	"shirube/internal/netx"
 )
@@ -94,5 +96,40 @@ func TestServerAnswersWithEveryLoopAndSteering(t *testing.T) {
 				t.Error(err)
 			}
 		}
+	}
+}
+
+func TestReloadSteersWhatComesFromThenOn(t *testing.T) {
+	r := startReloadable(t, func(cfg *config.Config) {
+		cfg.UDP.Steering, cfg.Limits.UDPReaders = config.UDPSteeringOff, 4
+	})
+	c, err := dns.DialTimeout("udp", r.cfg.Listen[0].Address.String(), 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	ask := func(n int) {
+		t.Helper()
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		for range n {
+			if err := c.WriteMsg(new(dns.Msg).SetQuestion("localhost.", dns.TypeA)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.ReadMsg(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	ask(4)
+	if s := r.udp.Stats().Skew; s != 4 {
+		t.Errorf("one client is with one reader of four, and the skew is %v", s)
+	}
+	r.cfg.UDP.Steering = config.UDPSteeringRandom
+	if _, err := r.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ask(100)
+	if s := r.udp.Stats().Skew; s > 3 { // one in 10^20 runs
+		t.Errorf("at random, a skew of %v", s)
 	}
 }

@@ -3,7 +3,7 @@ package netx
 import "fmt"
 
 // Buffers are the sizes of a socket's buffers, in octets as the kernel counts
-// them: with what it needs for each packet itself. 0 is the system's default.
+// them: with what it needs for each packet itself. 0 is what they are.
 type Buffers struct {
 	Receive int // datagrams that nobody has read yet; what has no room is lost
 	Send    int // datagrams that the interface has not sent yet

@@ -48,6 +48,20 @@ func SetBuffers(c *net.UDPConn, want Buffers) ([]Shortfall, error) {
 	return short, nil
 }
 
+// SystemBuffers returns how large the system makes the buffers of a socket of
+// which nobody says it.
+func SystemBuffers() (b Buffers, err error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return b, os.NewSyscallError("socket", err)
+	}
+	defer func() { _ = unix.Close(fd) }() // nothing was sent
+	if b.Receive, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF); err == nil {
+		b.Send, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF)
+	}
+	return Buffers{Receive: b.Receive / 2, Send: b.Send / 2}, os.NewSyscallError("getsockopt", err) // socket(7): doubled
+}
+
 // Overflow returns how many datagrams for c the kernel has thrown away, which is
 // what it does when the receive buffer is full.
 func Overflow(c *net.UDPConn) (uint64, error) {

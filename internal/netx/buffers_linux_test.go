@@ -91,3 +91,21 @@ func TestOverflowCountsWhatTheKernelThrewAway(t *testing.T) {
 		t.Error("a closed socket has a count")
 	}
 }
+
+func TestBuffersGoBackToTheSystems(t *testing.T) {
+	c := mustListenUDP(t, loopbackPorts[0], 1)[0]
+	sizes := func() [2]int {
+		return [2]int{getsockopt(t, c, unix.SOL_SOCKET, unix.SO_RCVBUF), getsockopt(t, c, unix.SOL_SOCKET, unix.SO_SNDBUF)}
+	}
+	before := sizes()
+	if _, err := SetBuffers(c, Buffers{Receive: 50_000, Send: 60_000}); err != nil || sizes() != [2]int{100_000, 120_000} {
+		t.Fatalf("%v, %v", sizes(), err)
+	}
+	system, err := SystemBuffers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if short, err := SetBuffers(c, system); err != nil || len(short) > 0 || sizes() != before {
+		t.Errorf("%v, at first %v; %v, %v", sizes(), before, short, err)
+	}
+}

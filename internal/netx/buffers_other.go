@@ -20,5 +20,8 @@ func SetBuffers(c *net.UDPConn, want Buffers) ([]Shortfall, error) {
 	return nil, errors.Join(receive, send)
 }
 
+// SystemBuffers returns none: this system does not say.
+func SystemBuffers() (Buffers, error) { return Buffers{}, nil }
+
 // Overflow returns 0: this system does not say.
 func Overflow(*net.UDPConn) (uint64, error) { return 0, nil }

@@ -1,6 +1,7 @@
 package netx
 
 import (
+	"errors"
 	"fmt"
 	"net"
 
@@ -16,10 +17,14 @@ const (
 )
 
 // Steer tells the kernel how to pick one of conns, which are all the sockets of
-// one [ListenUDP]. A single one needs no picking.
+// one [ListenUDP], from now on. A single one needs no picking. What waits to be
+// read stays where it is.
 func Steer(conns []*net.UDPConn, s Steering) error {
-	if len(conns) < 2 || s == SteerByClient {
+	if len(conns) < 2 {
 		return nil
+	}
+	if s == SteerByClient {
+		return unsteer(conns[0])
 	}
 	from := uint32(ancillaryRandom)
 	if s == SteerByCPU {
@@ -42,6 +47,26 @@ func Steer(conns []*net.UDPConn, s Steering) error {
 	})
 	if err != nil {
 		return fmt.Errorf("set SO_ATTACH_REUSEPORT_CBPF on %s: %w", conns[0].LocalAddr(), err)
+	}
+	return nil
+}
+
+// unsteer has the kernel pick among c and those that share its address as if it
+// had never been told: who had the sockets before may have.
+func unsteer(c *net.UDPConn) error {
+	rc, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	err = onFD(rc, func(fd int) error {
+		err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_REUSEPORT_BPF, 0)
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOPROTOOPT) { // it was not; Linux before 5.3 cannot
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("set SO_DETACH_REUSEPORT_BPF on %s: %w", c.LocalAddr(), err)
 	}
 	return nil
 }

@@ -101,3 +101,25 @@ func TestSteeringNeedsNothingForOneSocket(t *testing.T) {
 		t.Errorf("closed sockets: %v", err)
 	}
 }
+
+// A proxy has gone, or clients are to stay with their sockets again.
+func TestSteeringEnds(t *testing.T) {
+	for _, listen := range loopbackPorts {
+		conns := mustListenUDP(t, listen, 4)
+		if err := Steer(conns, SteerByClient); err != nil {
+			t.Errorf("there was none: %v", err)
+		}
+		for _, s := range []Steering{SteerRandom, SteerByClient} {
+			if err := Steer(conns, s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		busy := 0
+		for _, n := range spread(t, conns, 50) {
+			busy += min(n, 1)
+		}
+		if busy != 1 {
+			t.Errorf("%d sockets served one client", busy)
+		}
+	}
+}
