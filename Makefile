@@ -1,6 +1,7 @@
 # What there is to do here. `make` or `make help` lists it.
 SHELL   := /bin/bash
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+# Of a tree with changes, but for what benchmarks and pens write, it ends in -dirty.
+VERSION := $(shell git describe --tags --always 2>/dev/null || echo devel)$(shell git diff --quiet HEAD -- . ':!bench/results' ':!docs' 2>/dev/null; test $$? = 1 && echo -dirty)
 TOOL    := go tool -modfile=tools/go.mod
 # Name servers are in sbin, which not everybody's PATH has.
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -53,8 +54,9 @@ bench-warm: build ## warm UDP beside Unbound; writes bench/results (root, about 
 bench-cold: build ## cold names beside Unbound, then with faulty servers; writes bench/results (root, about 3 minutes)
 	go run ./bench cold && go run ./bench cold -signed && go run ./bench cold -faults
 
-bench-encrypted: build ## DoT, DoH and handshakes beside Unbound, Knot Resolver and BIND; writes bench/results (root, about 8 minutes)
-	go run ./bench encrypted -rounds 3 -peers unbound,knot,bind,shirube
+bench-encrypted: build ## DoT, DoH, DoQ, DoH3 and handshakes beside Unbound, Knot Resolver, BIND and, where it is installed, sdns; writes bench/results (root, about 9 minutes)
+	tools/install-bench-deps
+	go run ./bench encrypted -rounds 3 -time 3s $(BENCH) && go run ./bench report
 
 bench-dnstap: build ## warm UDP with dnstap of all, of one in 100, and to a stopped collector, beside none (root, about 4 minutes)
 	go run ./bench warm -peers shirube,shirube-tap,shirube-tap100,shirube-tapstopped -out bench/out

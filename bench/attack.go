@@ -141,7 +141,7 @@ const (
 	trapSignatures, trapKeys = 40, 40
 )
 
-var enemyAddr = netip.MustParseAddr("127.10.4.1")
+var enemyAddr = netip.MustParseAddr("198.18.4.1")
 
 // enemyDelegation delegates the enemy's zones from the root.
 func enemyDelegation() string {

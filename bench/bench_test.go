@@ -79,7 +79,7 @@ func TestOnlyAnAnswerCountsAsReady(t *testing.T) {
 
 func TestConfigurationOfNSDNamesTheAddressAndTheZones(t *testing.T) {
 	c := nsdConf("/d/tld", tldAddrs[:1], []zone{{name: "com."}})
-	if !strings.Contains(c, "ip-address: 127.10.1.1\n") || !strings.Contains(c, "zonefile: \"/d/tld/00000.zone\"\n") {
+	if !strings.Contains(c, "ip-address: 198.18.1.1\n") || !strings.Contains(c, "zonefile: \"/d/tld/00000.zone\"\n") {
 		t.Error(c)
 	}
 }

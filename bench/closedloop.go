@@ -37,34 +37,52 @@ type loopTally struct {
 	why map[string]int // of failures
 }
 
-// closedLoop asks a server each of the questions ("name type") once. Every
-// client has a socket of its own and asks its next question when it has the
-// answer to the last.
+// closedLoop asks a server each of the questions ("name type") once over UDP, by
+// clients with a socket each.
 func closedLoop(ctx context.Context, server netip.AddrPort, questions []string, clients int) (*loopTally, error) {
 	queries, err := buildQueries(questions)
 	if err != nil {
 		return nil, err
 	}
-	latency := make([]time.Duration, len(queries))
-	outcome := make([]string, len(queries))
+	askers := make([]loopAsker, clients)
+	for i := range askers {
+		conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(server))
+		if err != nil {
+			return nil, err
+		}
+		defer conn.Close()
+		buf := make([]byte, 4096)
+		askers[i] = func(query []byte) (string, error) { return askOnce(conn, query, buf), nil }
+	}
+	return runClosedLoop(ctx, queries, 0, askers)
+}
+
+// loopAsker is a client of a closed loop. It asks a query and returns what became
+// of it: an outcome, or what went wrong. After an error nothing can be asked.
+type loopAsker func(query []byte) (outcome string, err error)
+
+// runClosedLoop has each of askers ask its next query when it has the answer to the
+// last. All queries are asked once; or, if there is a length, for so long, again from
+// the first after the last.
+func runClosedLoop(ctx context.Context, queries [][]byte, length time.Duration, askers []loopAsker) (*loopTally, error) {
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	errs := make([]error, clients)
+	outcomes, latencies := make([][]string, len(askers)), make([][]time.Duration, len(askers))
+	errs := make([]error, len(askers))
 	began := time.Now()
-	for c := range clients {
-		// Owner: closedLoop. Ends with the questions or ctx. As many as clients.
+	for c, ask := range askers {
+		// Owner: runClosedLoop. Ends with the queries, the time, ctx, or an error. As many
+		// as askers.
 		wg.Go(func() {
-			conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(server))
-			if err != nil {
-				errs[c] = err
-				return
-			}
-			defer conn.Close()
-			buf := make([]byte, 4096)
-			for i := next.Add(1) - 1; int(i) < len(queries) && ctx.Err() == nil; i = next.Add(1) - 1 {
+			for ctx.Err() == nil && errs[c] == nil {
+				i := int(next.Add(1) - 1)
 				sent := time.Now()
-				outcome[i] = askOnce(conn, queries[i], buf)
-				latency[i] = time.Since(sent)
+				if length == 0 && i >= len(queries) || length > 0 && sent.Sub(began) >= length {
+					return
+				}
+				var outcome string
+				outcome, errs[c] = ask(queries[i%len(queries)])
+				outcomes[c], latencies[c] = append(outcomes[c], outcome), append(latencies[c], time.Since(sent))
 			}
 		})
 	}
@@ -73,7 +91,7 @@ func closedLoop(ctx context.Context, server netip.AddrPort, questions []string, 
 	if err := errors.Join(append(errs, ctx.Err())...); err != nil {
 		return nil, err
 	}
-	return newLoopTally(outcome, latency, wall), nil
+	return newLoopTally(slices.Concat(outcomes...), slices.Concat(latencies...), wall), nil
 }
 
 // Outcomes: the first two are no failures.

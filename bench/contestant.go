@@ -27,6 +27,8 @@ type kind struct {
 	// started is called when the processes have been started; nil: there is nothing
 	// to do.
 	started func(c *contestant) error
+	// quic: it speaks DoQ and DoH3.
+	quic bool
 	// echo: it knows no names, and answers everything alike, over UDP only.
 	echo bool
 }
@@ -38,7 +40,8 @@ func kinds() []kind {
 		{name: "bind", program: "named", version: bindVersion, prepare: prepareBIND},
 		{name: "knot", program: "kresd", version: knotVersion, prepare: prepareKnot},
 		{name: "pdns", program: "pdns_recursor", version: pdnsVersion, prepare: preparePDNS},
-		{name: "shirube", version: shirubeVersion, prepare: prepareShirube},
+		{name: "sdns", program: "sdns", version: sdnsVersion, prepare: prepareSDNS, quic: true},
+		{name: "shirube", version: shirubeVersion, prepare: prepareShirube, quic: true},
 		{name: "shirube-tap", version: shirubeVersion, prepare: tapped("sample: {}")},
 		{name: "shirube-tap100", version: shirubeVersion, prepare: tapped("sample: {client_query: 100, client_response: 100}")},
 		{name: "shirube-tapstopped", version: shirubeVersion, prepare: tapped("sample: {}"), started: stopTap},
@@ -103,6 +106,9 @@ func newContestants(ctx context.Context, set settings) ([]*contestant, error) {
 		if c.version, err = k.version(ctx, c.program); err != nil {
 			return nil, err
 		}
+		if err := recordable(c.version, set.out); err != nil {
+			return nil, err
+		}
 		all = append(all, c)
 	}
 	return all, nil
@@ -119,6 +125,24 @@ func processors(threads, cores int) (server, load string) {
 		return "", ""
 	}
 	return fmt.Sprintf("%d-%d", cores-threads, cores-1), fmt.Sprintf("0-%d", cores-threads-1)
+}
+
+// installed returns the servers of a comma-separated list but for those whose
+// program is not on this machine, and these. Not everything is in Debian.
+func installed(peers string) (present string, absent []string) {
+	var there []string
+	for entry := range strings.SplitSeq(peers, ",") {
+		k, err := findKind(entry)
+		if err == nil && k.program != "" {
+			if _, err = exec.LookPath(k.program); err != nil {
+				fmt.Fprintf(os.Stderr, "%s is not installed, and so not measured\n", entry)
+				absent = append(absent, entry)
+				continue
+			}
+		}
+		there = append(there, entry) // if it is unknown, newContestants says so
+	}
+	return strings.Join(there, ","), absent
 }
 
 // findKind returns the kind of that name.

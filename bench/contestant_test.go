@@ -46,6 +46,7 @@ func TestVersionsAreShort(t *testing.T) {
 		"bind":    {"BIND 9.18.49-1~deb12u3-Debian (Extended Support Version) <id:>", "BIND 9.18.49-1~deb12u3-Debian"},
 		"knot":    {"Knot Resolver, version 5.6.0", "Knot Resolver 5.6.0"},
 		"pdns":    {"Nov 22 12:09:53 PowerDNS Recursor 4.8.8 (C) 2001-2022 PowerDNS.COM BV", "PowerDNS Recursor 4.8.8"},
+		"sdns":    {"sdns v1.8.0", "sdns v1.8.0"},
 		"shirube": {"shirube v0 (go1.26)", "shirube v0 (go1.26)"},
 	} {
 		k, err := findKind(kind)
@@ -65,7 +66,7 @@ func rendered(t *testing.T, kind, anchor string) (text string, commands [][]stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &lab{dir: t.TempDir(), hints: "/d/root.hints", anchor: anchor}
+	l := &lab{dir: t.TempDir(), hints: "/d/root.hints", anchor: anchor, net: &internet{root: zone{key: ".\t86400\tIN\tDNSKEY\t257 3 13 KEY="}}}
 	c := &contestant{name: "x", program: "/p", addr: netip.MustParseAddr("127.0.1.2"), threads: 3}
 	if k.name == "bind" { // its prepare changes the interface
 		text, err = bindConf(l, c)
@@ -112,6 +113,11 @@ func TestConfigurationsNameAddressHintsThreadsAndAnchor(t *testing.T) {
 			[]string{"dnssec=validate\n", "addTA('.', \"4711 13 2 ABCDEF\")\n"},
 			[]string{"dnssec=off\n"},
 		},
+		"sdns": {
+			[]string{"bind = \"127.0.1.2:53\"\n", "rootservers = [\"198.18.0.1:53\", ", "cachesize = 1000000\n", "blocklists = []\n", "api = \"\"\n", "accesslist = [\"127.0.0.0/8\"]\n"},
+			[]string{"dnssec = \"on\"\nrootkeys = [\". 86400 IN DNSKEY 257 3 13 KEY=\"]\n"},
+			[]string{"dnssec = \"off\"\nrootkeys = []\n"},
+		},
 		"shirube": {
 			[]string{"- address: 127.0.1.2:53\n", "root_hints: /d/root.hints\n", "udp_readers: 3\n", "answers_size: 128MiB\n", "do_not_query_localhost: false\n"},
 			[]string{"trust_anchors: [\". 86400 IN DS 4711 13 2 ABCDEF\"]\n"},
@@ -133,6 +139,26 @@ func TestConfigurationsNameAddressHintsThreadsAndAnchor(t *testing.T) {
 		if kind == "knot" && len(commands) != 3 {
 			t.Errorf("%d processes of knot for 3 threads", len(commands))
 		}
+	}
+}
+
+func TestServersThatAreNotInstalledAreLeftOut(t *testing.T) {
+	t.Setenv("PATH", filepath.Dir(stubProgram(t, "nothing"))) // "program" is there, and nothing else
+	if peers, absent := installed("unbound,shirube,sdns=/tmp/sdns,echo,sdns,unbind"); peers != "shirube,sdns=/tmp/sdns,echo,unbind" || strings.Join(absent, ",") != "unbound,sdns" {
+		t.Errorf("%q are there, %q are not", peers, absent)
+	}
+}
+
+func TestResultsOfATreeWithChangesAreNotKept(t *testing.T) {
+	dirty := stubProgram(t, "shirube 0123abc-dirty (go1.26)")
+	for out, want := range map[string]bool{resultsDir: false, "./bench/results/": false, "bench/out": true, "": true} {
+		_, err := newContestants(t.Context(), settings{peers: "shirube", shirube: dirty, threads: 1, out: out})
+		if (err == nil) != want {
+			t.Errorf("to %q: %v", out, err)
+		}
+	}
+	if err := recordable("shirube 0123abc (go1.26)", resultsDir); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -2,12 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
-	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -15,38 +14,85 @@ import (
 // encryptedLoad is one way to load a server over an encrypted transport.
 type encryptedLoad struct {
 	name  string
-	mode  string // of dnsperf; empty: handshakes
-	conns int
+	title string // in plots
+	conns int    // that stay; 0: handshakes
 	unit  string // what there is so much of in a CPU-second
-	run   func(context.Context, *lab, *contestant, time.Duration) (*encryptedTally, error)
+	aimed bool   // there is an aim: encryptedAim
+	quic  bool   // only for kinds that speak it
+	run   loadRun
 }
+
+// loadRun loads a server for so long.
+type loadRun func(context.Context, *encryptedLoad, *lab, *contestant, time.Duration) (*encryptedTally, error)
 
 // encryptedTally is what became of a run.
 type encryptedTally struct {
 	done, lost int64
 	driver     time.Duration // CPU time of who loaded the server
+	program    bool          // that was a program, which has ended; or else this one
+	p50, p99   float64       // ms; 0: not known
 }
 
 // encryptedLoads are what is measured, in this order.
 var encryptedLoads = []encryptedLoad{
-	{name: "dot20", mode: "dot", conns: 20, unit: "queries"},
-	{name: "dot200", mode: "dot", conns: 200, unit: "queries"},
-	{name: "doh20", mode: "doh", conns: 20, unit: "queries"},
-	{name: "doh200", mode: "doh", conns: 200, unit: "queries"},
-	{name: "full", unit: "handshakes", run: fullHandshakes},
-	{name: "resumed", unit: "handshakes", run: resumedHandshakes},
+	{name: "dot20", title: "DoT, 20 connections", conns: 20, unit: "queries", aimed: true, run: dnsperfQueries("dot")},
+	{name: "dot200", title: "DoT, 200 connections", conns: 200, unit: "queries", aimed: true, run: dnsperfQueries("dot")},
+	{name: "doh20", title: "DoH, 20 connections", conns: 20, unit: "queries", aimed: true, run: dnsperfQueries("doh")},
+	{name: "doh200", title: "DoH, 200 connections", conns: 200, unit: "queries", aimed: true, run: dnsperfQueries("doh")},
+	{name: "doq20", title: "DoQ, 20 connections", conns: 20, unit: "queries", quic: true, run: quicQueries(wayDoQ, dotPort)},
+	{name: "doq200", title: "DoQ, 200 connections", conns: 200, unit: "queries", quic: true, run: quicQueries(wayDoQ, dotPort)},
+	{name: "doh3-20", title: "DoH3, 20 connections", conns: 20, unit: "queries", quic: true, run: quicQueries(wayDoH3, dohPort)},
+	{name: "doh3-200", title: "DoH3, 200 connections", conns: 200, unit: "queries", quic: true, run: quicQueries(wayDoH3, dohPort)},
+	{name: "full", title: "DoT, full handshakes", unit: "handshakes", run: handshakes(false)},
+	{name: "resumed", title: "DoT, sessions resumed", unit: "handshakes", run: handshakes(true)},
+	{name: "doq-full", title: "DoQ, full handshakes", unit: "handshakes", quic: true, run: quicHandshakes(quicFull)},
+	{name: "doq-resumed", title: "DoQ, sessions resumed", unit: "handshakes", quic: true, run: quicHandshakes(quicResumed)},
+	{name: "doq-0rtt", title: "DoQ, sessions resumed, query in 0-RTT", unit: "handshakes", quic: true, run: quicHandshakes(quicEarly)},
 }
+
+// knownLoads lists the names of encryptedLoads.
+func knownLoads() string {
+	var names []string
+	for i := range encryptedLoads {
+		names = append(names, encryptedLoads[i].name)
+	}
+	return strings.Join(names, ",")
+}
+
+// findLoads returns the loads of a comma-separated list, in the order of
+// encryptedLoads.
+func findLoads(list string) (found []*encryptedLoad, err error) {
+	wanted := strings.Split(list, ",")
+	for i := range encryptedLoads {
+		ld := &encryptedLoads[i]
+		if slices.Contains(wanted, ld.name) {
+			found = append(found, ld)
+			wanted = slices.DeleteFunc(wanted, func(name string) bool { return name == ld.name })
+		}
+	}
+	if len(wanted) > 0 {
+		return nil, fmt.Errorf("unknown load %q: known are %s", wanted[0], knownLoads())
+	}
+	return found, nil
+}
+
+// outstanding is how many queries are on the way at once, of all connections.
+func (ld *encryptedLoad) outstanding() int { return max(100, ld.conns) }
 
 // encryptedRun is one run of one server.
 type encryptedRun struct {
-	Load      string  `json:"load"`
-	Server    string  `json:"server"`
-	Round     int     `json:"round"` // from 1
-	Done      int64   `json:"done"`
-	Lost      int64   `json:"lost"`
-	PerSecond float64 `json:"per_second"`
-	CPU       float64 `json:"server_cpu_us_each"`
-	Strangers float64 `json:"strangers_of_all"`
+	Load       string  `json:"load"`
+	Server     string  `json:"server"`
+	Round      int     `json:"round"` // from 1
+	Done       int64   `json:"done"`
+	Lost       int64   `json:"lost"`
+	PerSecond  float64 `json:"per_second"`
+	CPU        float64 `json:"server_cpu_us_each"`
+	Cores      float64 `json:"server_cores"` // CPU time by wall time
+	DriverLoad float64 `json:"load_cores"`   // likewise
+	P50        float64 `json:"p50_ms,omitempty"`
+	P99        float64 `json:"p99_ms,omitempty"`
+	Strangers  float64 `json:"strangers_of_all"`
 }
 
 // disturbance implements [disturbed].
@@ -60,21 +106,38 @@ type encryptedReport struct {
 	Names    int               `json:"names"`
 	Rounds   int               `json:"rounds"`
 	Seconds  float64           `json:"seconds_of_a_run"`
+	Servers  []string          `json:"servers"`
 	Versions map[string]string `json:"versions"`
+	Partial  []string          `json:"loads,omitempty"`    // if not all
+	Absent   []string          `json:"absent,omitempty"`   // servers that were to be compared and are not installed
+	Lacking  []string          `json:"lacking,omitempty"`  // loads that a server does not offer
+	Failures []string          `json:"failures,omitempty"` // loads that a server could not be measured in
 	Runs     []encryptedRun    `json:"runs"`
-
-	servers []string
 }
 
 func encryptedFlags(fs *flag.FlagSet, set *settings) {
+	set.peers = encryptedPeers
 	comparisonFlags(fs, set)
 	timeFlag(fs, set, 5*time.Second)
-	fs.StringVar(&set.loads, "loads", "", "of dot20, dot200, doh20, doh200, full and resumed `these`, separated by commas; empty: all")
+	fs.StringVar(&set.loads, "loads", knownLoads(), "`what` to measure")
 }
 
-// encrypted compares servers that have every answer in memory, over DoT and DoH on
-// connections that stay, and by the handshakes of those that do not.
+// encryptedPeers are those of the comparison over encrypted transports. The first
+// one is the measure where nobody is the best.
+const encryptedPeers = "unbound,knot,bind,sdns,shirube"
+
+// encrypted compares servers that have every answer in memory, over DoT, DoH, DoQ and
+// DoH3 on connections that stay, and by the handshakes of those that do not.
 func encrypted(ctx context.Context, dir string, set settings) error {
+	loads, err := findLoads(set.loads)
+	if err != nil {
+		return err
+	}
+	if err := canPlot(); err != nil {
+		return err
+	}
+	peers, absent := installed(set.peers)
+	set.peers = peers
 	l, err := startLab(ctx, dir, set)
 	defer l.stop()
 	if err != nil {
@@ -83,163 +146,143 @@ func encrypted(ctx context.Context, dir string, set settings) error {
 	if l.identity, err = newIdentity(dir); err != nil {
 		return err
 	}
-	servers, err := startPrimed(ctx, l, set)
-	defer func() { stopContestants(servers) }()
+	servers, err := newContestants(ctx, set)
 	if err != nil {
 		return err
 	}
+	defer stopContestants(servers)
 	rep := &encryptedReport{
 		Dnsperf: dnsperfVersion(ctx), Names: set.names, Rounds: set.rounds, Seconds: set.run.Seconds(), Versions: make(map[string]string),
+		Absent: absent,
 	}
 	if rep.testbed, err = newTestbed(ctx, time.Now().UTC()); err != nil {
 		return err
 	}
+	var up []*contestant
 	for _, s := range servers {
-		rep.servers = append(rep.servers, s.name)
+		rep.Servers = append(rep.Servers, s.name)
 		rep.Versions[s.name] = s.version
-	}
-	for _, ld := range encryptedLoads {
-		if set.loads != "" && !strings.Contains(","+set.loads+",", ","+ld.name+",") {
-			continue
+		err := s.startReady(ctx, l)
+		if err == nil {
+			err = prime(ctx, l, s, l.all, true)
 		}
-		for round := range set.rounds {
-			for _, s := range servers {
-				r, err := quietest(nil, func() (*encryptedRun, error) { return ld.measure(ctx, l, s, set.run) })
-				if err != nil {
-					return err
-				}
-				r.Round = round + 1
-				rep.Runs = append(rep.Runs, *r)
-				fmt.Fprintf(os.Stderr, "%-8s round %d  %-9s %8.0f /s  %7.2f µs CPU each  %d lost  strangers %.1f %%\n",
-					r.Load, r.Round, r.Server, r.PerSecond, r.CPU, r.Lost, 100*r.Strangers)
+		if err == nil {
+			up = append(up, s)
+		} else if err := rep.failed(ctx, "start", s, err); err != nil {
+			return err
+		}
+	}
+	if len(loads) < len(encryptedLoads) {
+		for _, ld := range loads {
+			rep.Partial = append(rep.Partial, ld.name)
+		}
+	}
+	spare := spareOf(set.rounds * parts(loads, up))
+	for _, ld := range loads {
+		if err := rep.measure(ctx, ld, l, up, set, &spare); err != nil {
+			return err
+		}
+	}
+	if err := rep.publish(ctx, set.out); err != nil {
+		return err
+	}
+	if n := len(rep.Failures); n > 0 {
+		return fmt.Errorf("%d failures; the report lists them", n)
+	}
+	return nil
+}
+
+// takesPart reports whether a server has a part in a load.
+func (ld *encryptedLoad) takesPart(s *contestant) bool { return s.kind.quic || !ld.quic }
+
+// parts counts the runs of a round.
+func parts(loads []*encryptedLoad, servers []*contestant) (n int) {
+	for _, ld := range loads {
+		for _, s := range servers {
+			if ld.takesPart(s) {
+				n++
 			}
 		}
 	}
-	return rep.write(set.out)
+	return n
+}
+
+// measure loads the servers in rounds. One that fails is left out of the load from
+// then on.
+func (r *encryptedReport) measure(ctx context.Context, ld *encryptedLoad, l *lab, servers []*contestant, set settings, spare *int) error {
+	failed := make(map[string]bool)
+	for round := range set.rounds {
+		for _, s := range servers {
+			if !ld.takesPart(s) || failed[s.name] {
+				continue
+			}
+			run, err := quietest(spare, func() (*encryptedRun, error) { return ld.measure(ctx, l, s, set.run) })
+			if err != nil {
+				failed[s.name] = true
+				if err := r.failed(ctx, ld.name, s, err); err != nil {
+					return err
+				}
+				continue
+			}
+			run.Round = round + 1
+			r.Runs = append(r.Runs, *run)
+			fmt.Fprintf(os.Stderr, "%-11s round %d  %-9s %8.0f /s  %7.2f µs CPU each  cores %.2f, of the load %.2f  %d lost  strangers %.1f %%\n",
+				run.Load, run.Round, run.Server, run.PerSecond, run.CPU, run.Cores, run.DriverLoad, run.Lost, 100*run.Strangers)
+		}
+	}
+	return nil
+}
+
+// failed keeps an error of a server's for the report, so that the others' figures
+// are not lost. It returns what ends everything.
+func (r *encryptedReport) failed(ctx context.Context, what string, s *contestant, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if errors.Is(err, errNoEarly) {
+		r.Lacking = append(r.Lacking, failure(what, s, err))
+		return nil
+	}
+	r.Failures = append(r.Failures, failure(what, s, err))
+	return nil
 }
 
 // measure loads a server once.
 func (ld *encryptedLoad) measure(ctx context.Context, l *lab, s *contestant, length time.Duration) (*encryptedRun, error) {
-	began := time.Now()
-	busy, err := busyTime()
+	var t *encryptedTally
+	used, err := metered(s, func() (ended time.Duration, err error) {
+		if t, err = ld.run(ctx, ld, l, s, length); err != nil {
+			return 0, err
+		}
+		if t.program {
+			ended = t.driver
+		}
+		return ended, nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	before, err := s.cpuClock()
-	if err != nil {
-		return nil, err
+	if t.done == 0 {
+		return nil, errors.New("nothing was answered")
 	}
-	run := ld.run
-	if run == nil {
-		run = ld.queries
-	}
-	t, err := run(ctx, l, s, length)
-	if err != nil {
-		return nil, fmt.Errorf("%s, %s: %w", s.name, ld.name, err)
-	}
-	after, err := s.cpuClock()
-	if err != nil {
-		return nil, err
-	}
-	wall := time.Since(began)
-	now, err := busyTime()
-	if err != nil {
-		return nil, err
-	}
-	strangers := max(0, now-busy-(after-before)-t.driver)
 	return &encryptedRun{
-		Load: ld.name, Server: s.name, Done: t.done, Lost: t.lost, PerSecond: float64(t.done) / wall.Seconds(),
-		CPU:       float64((after - before).Nanoseconds()) / 1000 / float64(max(t.done, 1)),
-		Strangers: strangers.Seconds() / wall.Seconds() / float64(runtime.NumCPU()),
+		Load: ld.name, Server: s.name, Done: t.done, Lost: t.lost, PerSecond: float64(t.done) / used.wall.Seconds(), CPU: used.perQuery(t.done),
+		Cores: used.cores(used.server), DriverLoad: used.cores(t.driver), P50: t.p50, P99: t.p99, Strangers: used.strangers,
 	}, nil
 }
 
-// queries has dnsperf ask over connections that stay.
-func (ld *encryptedLoad) queries(ctx context.Context, l *lab, s *contestant, length time.Duration) (*encryptedTally, error) {
-	load := hitLoad(length, false)
-	load.secure, load.clients, load.outstanding = ld.mode, ld.conns, max(100, ld.conns)
-	t, err := dnsperf(ctx, s.addr, l.all.path, load)
-	if err != nil {
-		return nil, err
-	}
-	if t.errors() != t.Lost || t.Completed == 0 {
-		return nil, fmt.Errorf("wrong answers: %v", t.Rcodes)
-	}
-	return &encryptedTally{done: t.Completed, lost: t.Lost, driver: t.cpu}, nil
-}
-
-// spreads returns the CPU time and the rate of a server's runs of a load.
-func (r *encryptedReport) spreads(load, server string) (cpu, rate spread, worst float64) {
-	var cpus, rates []float64
-	for i := range r.Runs {
-		if run := &r.Runs[i]; run.Load == load && run.Server == server {
-			cpus, rates, worst = append(cpus, run.CPU), append(rates, run.PerSecond), max(worst, run.Strangers)
+// dnsperfQueries has dnsperf ask over connections that stay.
+func dnsperfQueries(mode string) loadRun {
+	return func(ctx context.Context, ld *encryptedLoad, l *lab, s *contestant, length time.Duration) (*encryptedTally, error) {
+		load := hitLoad(length, false)
+		load.secure, load.clients, load.outstanding = mode, ld.conns, ld.outstanding()
+		t, err := dnsperf(ctx, s.addr, l.all.path, load)
+		if err != nil {
+			return nil, err
 		}
-	}
-	return spreadOf(cpus), spreadOf(rates), worst
-}
-
-// best returns the least median of CPU time that another server than Shirube has;
-// 0: there is none.
-func (r *encryptedReport) best(load string) (least float64) {
-	for _, name := range r.servers {
-		if cpu, _, _ := r.spreads(load, name); !strings.HasPrefix(name, "shirube") && (least == 0 || cpu.Median < least) {
-			least = cpu.Median
+		if t.errors() != t.Lost || t.Completed == 0 {
+			return nil, fmt.Errorf("wrong answers: %v", t.Rcodes)
 		}
+		return &encryptedTally{done: t.Completed, lost: t.Lost, driver: t.cpu, program: true}, nil
 	}
-	return least
-}
-
-// markdown returns the report as text for people.
-func (r *encryptedReport) markdown() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "# Encrypted transports, %s\n\n", r.Date.Format(time.DateOnly))
-	fmt.Fprintf(&b, "%d cached names; %d rounds of %g s, the servers in turn, two threads each. `dot` and `doh` (HTTP/2, GET) are dnsperf's, over 20 and 200\n"+
-		"connections that stay, with 100 and 200 queries on the way. `full` and `resumed` are connections of DoT that ask one query and end: P-256\n"+
-		"certificate, X25519, TLS 1.3. Median (min–max).\n\n", r.Names, r.Rounds, r.Seconds)
-	b.WriteString("| Load | Server | server CPU µs each | per server CPU-second | CPU, best peer = 1 | per second | strangers, at worst |\n|---|---|---|---|---|---|---|\n")
-	for _, ld := range encryptedLoads {
-		for _, name := range r.servers {
-			cpu, rate, worst := r.spreads(ld.name, name)
-			if cpu.Median == 0 {
-				continue
-			}
-			ratio := "–"
-			if best := r.best(ld.name); best > 0 {
-				ratio = fmt.Sprintf("%.2f", cpu.Median/best)
-			}
-			fmt.Fprintf(&b, "| %s | %s | %.2f (%.2f–%.2f) | %.0f %s | %s | %.0f | %.1f %% |\n",
-				ld.name, name, cpu.Median, cpu.Min, cpu.Max, 1e6/cpu.Median, ld.unit, ratio, rate.Median, 100*worst)
-		}
-	}
-	b.WriteString("\nOf runs that strangers disturbed, ")
-	b.WriteString(noiseRule())
-	var versions []string
-	for _, name := range r.servers {
-		versions = append(versions, r.Versions[name])
-	}
-	b.WriteString(r.describe(fmt.Sprintf("Load: dnsperf %s, and a client of crypto/tls for handshakes. ", r.Dnsperf), versions))
-	return b.String()
-}
-
-// write prints the report and keeps it, for people and for programs.
-func (r *encryptedReport) write(dir string) error {
-	text := r.markdown()
-	fmt.Print(text)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	data, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
-	base := filepath.Join(dir, r.Date.Format(time.DateOnly)+"-encrypted")
-	if err := os.WriteFile(base+".md", []byte(text), 0o644); err != nil {
-		return err
-	}
-	if err := os.WriteFile(base+".json", append(data, '\n'), 0o644); err != nil {
-		return err
-	}
-	fmt.Fprintf(os.Stderr, "written to %s.md and %s.json\n", base, base)
-	return nil
 }

@@ -13,11 +13,11 @@ import (
 
 // faultyAddrs are the zones' name servers when some are to be faulty: enough
 // for one in a hundred to be dead.
-var faultyAddrs = addresses("127.10.2.", 200)
+var faultyAddrs = addresses("198.18.2.", 200)
 
 // relayTarget is where the slow addresses have their answers from: one more
 // address of the zones' NSD.
-var relayTarget = netip.MustParseAddrPort("127.10.3.1:53")
+var relayTarget = netip.MustParseAddrPort("198.18.3.1:53")
 
 const (
 	// deadEvery and slowEvery are one in how many addresses.

@@ -61,7 +61,7 @@ func fillFlags(fs *flag.FlagSet, set *settings) {
 	count(fs, &set.entries, "entries", 10_000_000, 1000, 99_000_000, "answers in memory, of some 250 octets each")
 	count(fs, &set.rate, "rate", 1000, 1, 10_000, "questions a second of who takes the time that answers take")
 	fs.DurationVar(&set.most, "most", 20*time.Minute, "how long the server may take to resolve them all")
-	fs.StringVar(&set.out, "out", "bench/results", "`directory` for the results")
+	fs.StringVar(&set.out, "out", resultsDir, "`directory` for the results")
 	timeFlag(fs, set, 10*time.Second)
 }
 

@@ -80,7 +80,7 @@ func comparisonFlags(fs *flag.FlagSet, set *settings) {
 	count(fs, &set.rounds, "rounds", 5, 1, 1000, "runs of each server, in turn")
 	fs.StringVar(&set.peers, "peers", set.peers, "`servers` to compare, each "+knownKinds()+" or one of them with a binary of its own (shirube=bin/before); the first is the measure")
 	count(fs, &set.threads, "threads", 2, 1, 64, "threads of each server that answer queries")
-	fs.StringVar(&set.out, "out", "bench/results", "`directory` for the results")
+	fs.StringVar(&set.out, "out", resultsDir, "`directory` for the results")
 }
 
 func timeFlag(fs *flag.FlagSet, set *settings, normal time.Duration) {

@@ -6,14 +6,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
 )
 
 // fullPeers are those of the full comparison. The first one is the measure.
-const fullPeers = "unbound,bind,knot,pdns,shirube,echo"
+const fullPeers = "unbound,bind,knot,pdns,sdns,shirube,echo"
 
 func fullFlags(fs *flag.FlagSet, set *settings) {
 	set.names, set.zones, set.peers = 60_000, 5000, fullPeers
@@ -35,17 +34,20 @@ func full(ctx context.Context, dir string, set settings) error {
 	if set.hot >= set.names {
 		return fmt.Errorf("%d -hot names of %d -names leave none to be missed", set.hot, set.names)
 	}
-	if _, err := exec.LookPath("rsvg-convert"); err != nil { // better now than in an hour
-		return fmt.Errorf("for plots as PNG: %w; on Debian it is in librsvg2-bin", err)
+	if err := canPlot(); err != nil {
+		return err
 	}
+	peers, absent := installed(set.peers)
+	set.peers = peers
 	servers, err := newContestants(ctx, set)
 	if err != nil {
 		return err
 	}
-	f := &fullRun{set: set, servers: servers, spare: spareRuns(chosen, set, len(servers))}
+	f := &fullRun{set: set, servers: servers, spare: spareOf(len(chosen) * set.rounds * len(servers))}
 	if f.rep, err = newFullReport(ctx, time.Now().UTC(), set, chosen, servers); err != nil {
 		return err
 	}
+	f.rep.Absent = absent
 	fmt.Fprintln(os.Stderr, announce(chosen, set, servers))
 	for _, unsigned := range []bool{true, false} {
 		if err = f.laboratory(ctx, dir, unsigned, chosen); err != nil {
@@ -206,10 +208,16 @@ func (f *fullRun) failed(ctx context.Context, what string, c *contestant, err er
 	if err == nil || ctx.Err() != nil {
 		return ctx.Err()
 	}
-	line, _, _ := strings.Cut(fmt.Sprintf("%s: %s: %v", what, c.name, err), "\n")
-	f.rep.Failures = append(f.rep.Failures, line)
-	fmt.Fprintf(os.Stderr, "%s: %s: %v\n", what, c.name, err)
+	f.rep.Failures = append(f.rep.Failures, failure(what, c, err))
 	return nil
+}
+
+// failure tells of an error of a server's: the user all of it, who calls a line.
+func failure(what string, c *contestant, err error) string {
+	text := fmt.Sprintf("%s: %s: %v", what, c.name, err)
+	fmt.Fprintln(os.Stderr, text)
+	line, _, _ := strings.Cut(text, "\n")
+	return line
 }
 
 // split divides works into those with the hot names in memory and those with all.
@@ -323,9 +331,7 @@ func (w *work) seconds(set settings) float64 {
 // of all.
 const spareShare = 0.2
 
-func spareRuns(chosen []work, set settings, servers int) int {
-	return int(spareShare*float64(len(chosen)*set.rounds*servers)) + 1
-}
+func spareOf(runs int) int { return int(spareShare*float64(runs)) + 1 }
 
 // announce says what is going to happen, and how long it may take.
 func announce(chosen []work, set settings, servers []*contestant) string {

@@ -26,6 +26,7 @@ type fullReport struct {
 	Clients  int           `json:"cold_clients"`
 	Ports    string        `json:"ip_local_port_range"`
 	Partial  bool          `json:"partial"`            // not all works
+	Absent   []string      `json:"absent,omitempty"`   // servers that were to be compared and are not installed
 	Failures []string      `json:"failures,omitempty"` // of runs that have no figures
 	Servers  []entrant     `json:"servers"`
 	Works    []*workResult `json:"works"`
@@ -163,7 +164,7 @@ func (r *fullReport) ratio(work, key, server, to string) spread {
 	return spreadOf(ratios)
 }
 
-func collect(runs []*figures, of func(*figures) float64) []float64 {
+func collect[R any](runs []R, of func(R) float64) []float64 {
 	var out []float64
 	for _, f := range runs {
 		out = append(out, of(f))
@@ -238,7 +239,7 @@ func (r *fullReport) publish(ctx context.Context, dir string) error {
 		return err
 	}
 	for _, p := range plots {
-		if err := writePlot(ctx, filepath.Join(dir, p.file(r)), p.svg()); err != nil {
+		if err := writePlot(ctx, filepath.Join(dir, p.file(r.base())), p.svg()); err != nil {
 			return err
 		}
 	}
@@ -282,7 +283,10 @@ func (r *fullReport) markdown(plots []*chart) string {
 	b.WriteString("Written by `bench full`; [bench/README.md](../README.md) says how it is measured. Every figure is the median of the rounds\n(min–max).\n\n")
 	r.method(&b)
 	for _, p := range plots {
-		fmt.Fprintf(&b, "![%s](%s.svg)\n\n", p.title, p.file(r))
+		fmt.Fprintf(&b, "![%s](%s.svg)\n\n", p.title, p.file(r.base()))
+	}
+	if len(r.Absent) > 0 {
+		b.WriteString("Not installed, and so not measured: " + strings.Join(r.Absent, ", ") + ".\n\n")
 	}
 	if len(r.Failures) > 0 {
 		b.WriteString("**Not everything went well:**\n\n- " + strings.Join(r.Failures, "\n- ") + "\n\n")

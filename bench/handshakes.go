@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -16,47 +17,50 @@ import (
 // shakers is how many clients shake hands at once.
 const shakers = 8
 
-// fullHandshakes counts connections of DoT that each shake hands in full, ask one
-// query, and end.
-func fullHandshakes(ctx context.Context, l *lab, s *contestant, length time.Duration) (*encryptedTally, error) {
-	return handshakes(ctx, l, s, length, false)
+// handshakes counts connections of DoT that each shake hands, in full or with a
+// session that is resumed, ask one query, and end.
+func handshakes(resume bool) loadRun {
+	return func(ctx context.Context, _ *encryptedLoad, l *lab, s *contestant, length time.Duration) (*encryptedTally, error) {
+		query := soaQuery(l.net.zones[0].name)
+		query = append(binary.BigEndian.AppendUint16(nil, uint16(len(query))), query...)
+		to := netip.AddrPortFrom(s.addr, dotPort).String()
+		return shakeAll(ctx, length, func() func(context.Context) error {
+			config := l.shakes(s)
+			if resume {
+				config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+			}
+			known := false
+			return func(ctx context.Context) error {
+				resumed, err := shake(ctx, to, config, query)
+				if err == nil && resume && known && !resumed {
+					err = errors.New("a session was not resumed")
+				}
+				known = true
+				return err
+			}
+		})
+	}
 }
 
-// resumedHandshakes is fullHandshakes with sessions that are resumed.
-func resumedHandshakes(ctx context.Context, l *lab, s *contestant, length time.Duration) (*encryptedTally, error) {
-	return handshakes(ctx, l, s, length, true)
-}
-
-func handshakes(ctx context.Context, l *lab, s *contestant, length time.Duration, resume bool) (*encryptedTally, error) {
-	query := soaQuery(l.net.zones[0].name)
-	query = append(binary.BigEndian.AppendUint16(nil, uint16(len(query))), query...)
-	to := netip.AddrPortFrom(s.addr, dotPort).String()
+// shakeAll has shakers shake hands over and over, each in the way that newShaker
+// returns.
+func shakeAll(ctx context.Context, length time.Duration, newShaker func() func(context.Context) error) (*encryptedTally, error) {
 	before, until := selfTime(), time.Now().Add(length)
 	var done atomic.Int64
 	errs := make([]error, shakers)
 	var wg sync.WaitGroup
 	for i := range shakers {
-		// Owner: handshakes. Ends with the time, or the first failure. Bound: shakers.
+		// Owner: shakeAll. Ends with the time, or the first failure. Bound: shakers.
 		wg.Go(func() {
-			config := l.shakes(s)
-			if resume {
-				config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
-			}
-			for n := 0; ctx.Err() == nil && time.Now().Before(until); n++ {
-				resumed, err := shake(ctx, to, config, query)
-				if err == nil && resume && n > 0 && !resumed {
-					err = errors.New("a session was not resumed")
+			for shake := newShaker(); ctx.Err() == nil && errs[i] == nil && time.Now().Before(until); {
+				if errs[i] = shake(ctx); errs[i] == nil {
+					done.Add(1)
 				}
-				if err != nil {
-					errs[i] = err
-					return
-				}
-				done.Add(1)
 			}
 		})
 	}
 	wg.Wait()
-	return &encryptedTally{done: done.Load(), driver: selfTime() - before}, errors.Join(errs...)
+	return &encryptedTally{done: done.Load(), driver: selfTime() - before}, cmp.Or(errs...)
 }
 
 // shakes returns how clients of DoT shake hands with s.

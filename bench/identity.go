@@ -83,6 +83,14 @@ func (l *lab) secureBIND(c *contestant, conf string) string {
 		fmt.Sprintf("tls bench { cert-file %q; key-file %q; };\n", l.identity.certificate, l.identity.key)
 }
 
+func (l *lab) secureSDNS(c *contestant, conf string) string {
+	if l.identity == nil {
+		return conf
+	}
+	return fmt.Sprintf("bindtls = \"%[1]s:%[2]d\"\nbinddoq = \"%[1]s:%[2]d\"\nbinddoh = \"%[1]s:%[3]d\"\ntlscertificate = %[4]q\ntlsprivatekey = %[5]q\n",
+		c.addr, dotPort, dohPort, l.identity.certificate, l.identity.key) + conf
+}
+
 // secureShirube lifts what limits one client, as there is no other.
 func (l *lab) secureShirube(c *contestant, conf string) string {
 	if l.identity == nil {

@@ -12,7 +12,7 @@ import (
 )
 
 func reportFlags(fs *flag.FlagSet, set *settings) {
-	fs.StringVar(&set.out, "out", "bench/results", "`directory` with the results")
+	fs.StringVar(&set.out, "out", resultsDir, "`directory` with the results")
 	fs.StringVar(&set.manual, "manual", "docs", "`directory` with the pages that tell of the newest ones")
 }
 
@@ -22,7 +22,7 @@ type page struct {
 	digest func(dir string) (string, error) // of the newest results in a directory
 }
 
-var pages = []page{{"performance.md", fullDigest}, {"shared-cache.md", sharedDigest}}
+var pages = []page{{"performance.md", fullDigest}, {"shared-cache.md", sharedDigest}, {"encrypted-dns.md", encryptedDigest}}
 
 // rewrite writes the text and the plots of the newest results once more, of those
 // that the manual tells of, and what it says.
@@ -41,6 +41,13 @@ func rewrite(ctx context.Context, _ string, set settings) error {
 		}
 	}
 	if r, err := newestShared(set.out); err != nil {
+		return err
+	} else if r != nil {
+		if err := r.publish(ctx, set.out); err != nil {
+			return err
+		}
+	}
+	if r, err := newestEncrypted(set.out); err != nil {
 		return err
 	} else if r != nil {
 		if err := r.publish(ctx, set.out); err != nil {
@@ -125,7 +132,7 @@ func (r *fullReport) digest() string {
 		"medians of %d rounds of %g s. **%d of %d aims are met.**\n\n", r.Date.Format(time.DateOnly), path, path, r.CPU, r.Cores, r.Kernel, r.Rounds, r.Seconds, met, known)
 	for _, p := range r.plots() {
 		if p.slug == "cpu" {
-			fmt.Fprintf(&b, "![%s](%s.svg)\n\n", p.title, filepath.ToSlash(filepath.Join("../bench/results", p.file(r))))
+			fmt.Fprintf(&b, "![%s](%s.svg)\n\n", p.title, filepath.ToSlash(filepath.Join("../bench/results", p.file(r.base()))))
 		}
 	}
 	b.WriteString(r.overview(perQuery, "Server CPU, µs per query or name"))

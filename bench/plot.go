@@ -30,8 +30,9 @@ type bar struct {
 	color string
 }
 
-// file is what the files of c are called, without their endings.
-func (c *chart) file(r *fullReport) string { return r.base() + "-" + c.slug }
+// file is what the files of c are called, without their endings, in a report whose
+// own are called base.
+func (c *chart) file(base string) string { return base + "-" + c.slug }
 
 // Measures of a chart in px.
 const (
@@ -76,6 +77,14 @@ func svgHead(b *strings.Builder, height int, title, note string) {
 	b.WriteString(`<rect width="100%" height="100%" fill="#ffffff"/>` + "\n")
 	fmt.Fprintf(b, `<text x="16" y="28" font-size="17" font-weight="bold" fill="#222222">%s</text>`+"\n", escape(title))
 	fmt.Fprintf(b, `<text x="16" y="50" fill="#555555">%s</text>`+"\n", escape(note))
+}
+
+// canPlot returns an error if writePlot cannot: better now than in an hour.
+func canPlot() error {
+	if _, err := exec.LookPath("rsvg-convert"); err != nil {
+		return fmt.Errorf("for plots as PNG: %w; on Debian it is in librsvg2-bin", err)
+	}
+	return nil
 }
 
 // writePlot writes a picture to files, as SVG and as PNG.
@@ -127,17 +136,22 @@ func escape(s string) string {
 // color is that of a server's bars.
 func (r *fullReport) color(server string) string {
 	for i, s := range r.Servers {
-		switch {
-		case s.Name != server:
-		case s.Kind == "echo":
-			return echoColor
-		case strings.HasPrefix(s.Kind, subject):
-			return subjectColor
-		default:
-			return barColors[i%len(barColors)]
+		if s.Name == server {
+			return serverColor(s.Kind, i)
 		}
 	}
 	return barColors[0]
+}
+
+// serverColor is that of the i-th server, of a kind.
+func serverColor(kind string, i int) string {
+	switch {
+	case kind == "echo":
+		return echoColor
+	case strings.HasPrefix(kind, subject):
+		return subjectColor
+	}
+	return barColors[i%len(barColors)]
 }
 
 // group is a work's bars of a measure; it has none if it was not measured.

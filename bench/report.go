@@ -11,6 +11,18 @@ import (
 	"time"
 )
 
+// resultsDir is where the results lie that are kept with the project.
+const resultsDir = "bench/results"
+
+// recordable returns an error if results of a program are to be kept that nobody can
+// build again, by what it says of its version.
+func recordable(version, out string) error {
+	if filepath.Clean(out) != resultsDir || !strings.Contains(version, "-dirty") {
+		return nil
+	}
+	return fmt.Errorf("%s was built from a tree with changes: commit them and `make build`, or have the results elsewhere (-out bench/out)", version)
+}
+
 // spread is the middle and the ends of some measurements.
 type spread struct {
 	Median float64 `json:"median"`
@@ -181,4 +193,23 @@ func keep(dir, base, text string, rep any) error {
 	}
 	fmt.Fprintf(os.Stderr, "written to %s.md and %s.json\n", base, base)
 	return nil
+}
+
+// newestOf reads the newest report in a directory of those whose names have a
+// pattern; nil: there is none.
+func newestOf[R any](dir, pattern string) (*R, error) {
+	all, err := filepath.Glob(filepath.Join(dir, pattern))
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	path := slices.Max(all)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	r := new(R)
+	if err := json.Unmarshal(data, r); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return r, nil
 }

@@ -88,8 +88,12 @@ func await(cmd *exec.Cmd, signals <-chan os.Signal) int {
 	}
 }
 
+// authorities are the addresses of the laboratory's servers: those of RFC 2544, as
+// sdns asks none of 127.0.0.0/8, nor any that an interface has, which these are not.
+const authorities = "198.18.0.0/15"
+
 // furnish makes the new namespaces usable: the loopback interface is up, with
-// all of 127.0.0.0/8, /proc shows the processes in here, dir is in memory, and
+// all of 127.0.0.0/8 and of authorities, /proc shows the processes in here, dir is in memory, and
 // sockets that ask for no port get one of ports.
 func furnish(ctx context.Context, dir, ports string) error {
 	if err := syscall.Mount("none", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
@@ -103,6 +107,9 @@ func furnish(ctx context.Context, dir, ports string) error {
 	}
 	if out, err := exec.CommandContext(ctx, "ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
 		return fmt.Errorf("ip link set lo up: %w: %s", err, out)
+	}
+	if out, err := exec.CommandContext(ctx, "ip", "route", "add", "local", authorities, "dev", "lo").CombinedOutput(); err != nil {
+		return fmt.Errorf("have the addresses %s: %w: %s", authorities, err, out)
 	}
 	if err := os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte(ports), 0o644); err != nil {
 		return fmt.Errorf("set the system's ports to %q: %w", ports, err)

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
-	"os/exec"
 	"runtime"
 	"slices"
 	"strconv"
@@ -31,7 +30,7 @@ func sharedFlags(fs *flag.FlagSet, set *settings) {
 	count(fs, &set.load, "load", 20_000, 20, 100_000, "questions a second that a server is asked whose memcached go")
 	fs.StringVar(&set.works, "works", strings.Join([]string{sharedFleets, sharedCost, sharedPull}, ","), "`what` to measure")
 	fs.StringVar(&set.sizes, "fleets", "2,4", "`servers` of the fleets")
-	fs.StringVar(&set.out, "out", "bench/results", "`directory` for the results")
+	fs.StringVar(&set.out, "out", resultsDir, "`directory` for the results")
 	timeFlag(fs, set, time.Minute)
 	fs.Lookup("time").Usage = "how `long` all memcached are gone, and a new server is watched; other phases are shorter"
 }
@@ -40,8 +39,8 @@ func sharedFlags(fs *flag.FlagSet, set *settings) {
 // authorities notice, what it costs, and what clients notice when it goes.
 func shared(ctx context.Context, dir string, set settings) error {
 	runtime.GOMAXPROCS(max(16, runtime.NumCPU())) // threads that wait in the kernel keep no others waiting
-	if _, err := exec.LookPath("rsvg-convert"); err != nil {
-		return fmt.Errorf("for plots as PNG: %w; on Debian it is in librsvg2-bin", err)
+	if err := canPlot(); err != nil {
+		return err
 	}
 	sizes, err := fleetSizes(set.sizes)
 	if err != nil {

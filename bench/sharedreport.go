@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -283,20 +281,7 @@ func (r *sharedReport) publish(ctx context.Context, dir string) error {
 
 // newestShared returns the newest report in a directory; nil: there is none.
 func newestShared(dir string) (*sharedReport, error) {
-	all, err := filepath.Glob(filepath.Join(dir, "????-??-??-shared.json"))
-	if err != nil || len(all) == 0 {
-		return nil, err
-	}
-	path := slices.Max(all)
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	r := new(sharedReport)
-	if err := json.Unmarshal(data, r); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return r, nil
+	return newestOf[sharedReport](dir, "????-??-??-shared.json")
 }
 
 // markdown returns r for people.

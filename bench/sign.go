@@ -53,6 +53,7 @@ func (z *zone) sign(ds map[string]string) error {
 		return err
 	}
 	sets.add(key)
+	z.key = key.String()
 	sets.chain(z.name)
 	var b strings.Builder
 	for _, name := range sets.names {

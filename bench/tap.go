@@ -34,7 +34,7 @@ func tapFlags(fs *flag.FlagSet, set *settings) {
 	count(fs, &set.rounds, "rounds", 3, 1, 1000, "runs of each kind, in turn")
 	count(fs, &set.conns, "senders", 4, 1, 256, "connections that send at once")
 	fs.StringVar(&set.shirube, "shirube", "bin/shirube", "the `binary` to measure")
-	fs.StringVar(&set.out, "out", "bench/results", "`directory` for the results")
+	fs.StringVar(&set.out, "out", resultsDir, "`directory` for the results")
 }
 
 // tapKind is what a collector does with the frames.
@@ -66,6 +66,9 @@ func collecting(ctx context.Context, _ string, set settings) error {
 	defer func() { _ = os.RemoveAll(dir) }() // a rest in /tmp fails nothing
 	version, err := shirubeVersion(ctx, set.shirube)
 	if err != nil {
+		return err
+	}
+	if err := recordable(version, set.out); err != nil {
 		return err
 	}
 	block, err := tapBlock()

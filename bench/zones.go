@@ -9,6 +9,7 @@ import (
 
 // zone is a zone of the laboratory: its name, "." for the root, and its text.
 type zone struct {
+	key  string // its DNSKEY record, if it is signed
 	name string
 	text string
 }
@@ -31,9 +32,9 @@ type internet struct {
 // The tiers' addresses. Each tier has its own, so that a resolver must walk the
 // delegations.
 var (
-	rootAddrs = addresses("127.10.0.", 3)
-	tldAddrs  = addresses("127.10.1.", 4)
-	zoneAddrs = addresses("127.10.2.", 8)
+	rootAddrs = addresses("198.18.0.", 3)
+	tldAddrs  = addresses("198.18.1.", 4)
+	zoneAddrs = addresses("198.18.2.", 8)
 )
 
 func addresses(prefix string, n int) []netip.Addr {

@@ -29,7 +29,8 @@ const Path = "/dns-query"
 // in octets: one more than a message can have, and its length.
 const maxHTTPBody = wire.MaxMsgSize + 3
 
-// Asker asks a server over one transport. It is not to be used concurrently.
+// Asker asks a server over one transport. One over DoQ or over HTTP/2 and HTTP/3 may
+// be used concurrently: each query has a stream. The others are not to be.
 type Asker interface {
 	// Ask sends query, and returns the response. An error is that of the
 	// connection, or that the server had nothing to say.
@@ -43,7 +44,9 @@ type Way struct {
 	Proto wire.Proto
 	Clear bool   // DoH without TLS
 	Path  string // of DoH; "": [Path]
-	dial  func(ctx context.Context, w Way, from netip.Addr, to netip.AddrPort, config *tls.Config) (Asker, error)
+
+	tokens quic.TokenStore // DoQ: of earlier connections; nil: all are the first
+	dial   func(ctx context.Context, w Way, from netip.Addr, to netip.AddrPort, config *tls.Config) (Asker, error)
 }
 
 // Ways returns all there are.
@@ -61,6 +64,30 @@ func Ways() []Way {
 		{Name: "DoH3 by GET", Proto: wire.DoH3, dial: web{major: 3, get: true}.dial},
 		{Name: "DoQ", Proto: wire.DoQ, dial: dialDoQ},
 	}
+}
+
+// Returning returns w as a client of DoQ uses it that comes back: it shows the token
+// that it was given (RFC 9000 §8.1.3), and asks in 0-RTT (RFC 9250 §4.5) where the
+// session cache of Dial's config has what that takes.
+func (w Way) Returning() Way {
+	w.tokens = quic.NewLRUTokenStore(1, 4) // servers, and tokens of each
+	return w
+}
+
+// Session is how a connection of DoQ came to be.
+type Session struct {
+	Resumed bool // the handshake had no certificate
+	Early   bool // what was sent before its end was taken
+}
+
+// SessionOf returns that of an [Asker] over DoQ; of others it says nothing.
+func SessionOf(a Asker) Session {
+	c, ok := a.(doq)
+	if !ok {
+		return Session{}
+	}
+	s := c.conn.ConnectionState()
+	return Session{Resumed: s.TLS.DidResume, Early: s.Used0RTT}
 }
 
 // Dial connects from an address of this machine, the zero Addr for any, to a server
@@ -217,7 +244,7 @@ type doq struct {
 	end  func() error
 }
 
-func dialDoQ(ctx context.Context, _ Way, from netip.Addr, to netip.AddrPort, config *tls.Config) (Asker, error) {
+func dialDoQ(ctx context.Context, w Way, from netip.Addr, to netip.AddrPort, config *tls.Config) (Asker, error) {
 	config.NextProtos = []string{"doq"}
 	if config.ServerName == "" {
 		config.ServerName = to.Addr().String()
@@ -228,7 +255,11 @@ func dialDoQ(ctx context.Context, _ Way, from netip.Addr, to netip.AddrPort, con
 	}
 	t := &quic.Transport{Conn: socket}
 	end := func() error { return errors.Join(t.Close(), socket.Close()) }
-	c, err := t.Dial(ctx, net.UDPAddrFromAddrPort(to), config, nil)
+	dial := t.Dial
+	if w.tokens != nil {
+		dial = t.DialEarly
+	}
+	c, err := dial(ctx, net.UDPAddrFromAddrPort(to), config, &quic.Config{TokenStore: w.tokens})
 	if err != nil {
 		return nil, errors.Join(err, end())
 	}
