@@ -58,7 +58,7 @@ func (r *encryptedReport) markdown(plot *chart) string {
 	fmt.Fprintf(&b, "# Encrypted transports, %s\n\n", r.Date.Format(time.DateOnly))
 	fmt.Fprintf(&b, "%d cached names; %d rounds of %g s, the servers in turn, two threads each. `dot` and `doh` (HTTP/2, GET) are dnsperf's, over 20 and 200\n"+
 		"connections that stay, with 100 and 200 queries on the way. `doq` and `doh3` (GET) are the same in a closed loop of the benchmark's own, on quic-go, with\n"+
-		"a stream for each query; it needs more CPU time than the servers do, so that queries per second are its own. `full` and `resumed` are connections of DoT\n"+
+		"a stream for each query; it takes about as much CPU time as the servers do, so that queries per second tell of both. `full` and `resumed` are connections of DoT\n"+
 		"that ask one query and end, eight at once: P-256 certificate, X25519, TLS 1.3; `doq-full`, `doq-resumed` and `doq-0rtt` are the same over QUIC, the last\n"+
 		"with the query in 0-RTT and a token for the address. Median (min–max).\n\n", r.Names, r.Rounds, r.Seconds)
 	if plot != nil {
@@ -142,10 +142,11 @@ func (r *encryptedReport) plot() *chart {
 		g := barGroup{title: ld.title}
 		for k, name := range r.Servers {
 			if cpu := r.spread(ld.name, name, (*encryptedRun).cpu); cpu.Median > 0 {
-				g.bars = append(g.bars, bar{
-					label: name, value: cpu, color: serverColor(name, k),
-					text: fmt.Sprintf("%.2f (%s × the best peer's)", cpu.Median, r.ratio(ld.name, name)),
-				})
+				text := fmt.Sprintf("%.2f", cpu.Median)
+				if r.best(ld.name) > 0 {
+					text += fmt.Sprintf(" (%s × the best peer's)", r.ratio(ld.name, name))
+				}
+				g.bars = append(g.bars, bar{label: name, value: cpu, color: serverColor(name, k), text: text})
 			}
 		}
 		c.add(g)
