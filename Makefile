@@ -44,7 +44,7 @@ screenshots: ## take the pictures of the status page (Chromium) and of the live 
 fuzz: ## every fuzz target, 20 seconds each
 	tools/fuzz 20s
 
-bench: build ## everything beside four other resolvers; writes bench/results and docs/performance.md (root, about 50 minutes; BENCH='-time 5s': 30)
+bench: build ## everything beside four other resolvers and, where it is installed, sdns; writes bench/results and docs/performance.md (root, about 50 minutes; BENCH='-time 5s': 30)
 	tools/install-bench-deps
 	go run ./bench full $(BENCH) && go run ./bench report
 
@@ -67,7 +67,7 @@ bench-tap: build ## frames a second that the collector takes; writes bench/resul
 bench-attack: build ## cached answers while hostile signed zones are asked for (root, about 2 minutes)
 	go run ./bench attack -names 50000
 
-bench-fill: build ## ten million answers in memory (root, 3 GiB, about 10 minutes)
+bench-fill: build ## ten million answers in memory (root, 3 GiB, about 13 minutes)
 	go run ./bench fill
 
 bench-flood: build ## cached answers during floods of misses, beside Unbound (root, about 4 minutes)

@@ -96,21 +96,32 @@ func (r *fullReport) driverBound(work string, servers ...string) bool {
 // aimsTable tells of each aim whether it was met.
 func (r *fullReport) aimsTable() string {
 	var b strings.Builder
-	b.WriteString("| Aim | Shirube's share of the nearest | | |\n|---|---|---|---|\n")
+	b.WriteString("| Aim | Shirube's share of the nearest | | | the echo's: the machine's floor |\n|---|---|---|---|---|\n")
 	for _, a := range aims {
 		peer, s, met, ok := r.measured(a)
 		switch {
 		case !ok:
-			fmt.Fprintf(&b, "| %s | not measured | | |\n", a.text)
+			fmt.Fprintf(&b, "| %s | not measured | | | |\n", a.text)
 		case findMeasure(a.key).more && r.driverBound(a.work, subject, peer):
-			fmt.Fprintf(&b, "| %s | %s | %s | not known: the load is the limit |\n", a.text, s.text(2), peer)
+			fmt.Fprintf(&b, "| %s | %s | %s | not known: the load is the limit |%s |\n", a.text, s.text(2), peer, r.floor(a, peer))
 		case met:
-			fmt.Fprintf(&b, "| %s | %s | %s | met |\n", a.text, s.text(2), peer)
+			fmt.Fprintf(&b, "| %s | %s | %s | met |%s |\n", a.text, s.text(2), peer, r.floor(a, peer))
 		default:
-			fmt.Fprintf(&b, "| %s | %s | %s | **not met** |\n", a.text, s.text(2), peer)
+			fmt.Fprintf(&b, "| %s | %s | %s | **not met** |%s |\n", a.text, s.text(2), peer, r.floor(a, peer))
 		}
 	}
 	return b.String()
+}
+
+// floor is what the echo takes of that of a peer's which an aim speaks of, for
+// people: a server does no less. Where more is better, or the echo took no part,
+// there is none.
+func (r *fullReport) floor(a aim, peer string) string {
+	echo := r.result(a.work).ceiling(r)
+	if echo == nil || echo.Server == peer || findMeasure(a.key).more {
+		return ""
+	}
+	return " " + r.ratio(a.work, a.key, echo.Server, peer).text(2)
 }
 
 // aheadList names every measure in which a peer has a better median, worst first

@@ -14,7 +14,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"shirube/internal/wire"
@@ -38,12 +38,16 @@ const (
 	// learned once, so that there is no use for it.
 	fillHeap = 32 << 20
 	// fillMost is what an answer may cost in RAM, all included, in octets;
-	// fillPause how long a client may wait in 999 of 1000 cases, fillCollecting how
+	// fillPause how much longer than for the echo a client may wait in 999 of 1000
+	// cases, fillCollecting how
 	// much of a core may collect garbage, and fillScrape how long a scrape may take.
 	fillMost       = 300
 	fillPause      = 1.0 // ms
 	fillCollecting = 0.01
 	fillScrape     = 50.0 // ms
+	// fillTurns is how often the server and the echo are asked in turn, while nothing
+	// else is done.
+	fillTurns = 3
 	// fillMissing is the part of the names that may have no answer, one in so many: a
 	// machine that is busy loses some.
 	fillMissing = 100
@@ -137,10 +141,10 @@ func fill(ctx context.Context, dir string, set settings) error {
 		return err
 	}
 	defer authority.stop()
+	defer f.stop()
 	if err := f.start(ctx); err != nil {
 		return err
 	}
-	defer stopContestants([]*contestant{f.server})
 	if err := f.measure(ctx); err != nil {
 		return err
 	}
@@ -153,6 +157,7 @@ type filler struct {
 	lab          *lab
 	rep          *fillReport
 	server       *contestant
+	echo         *contestant // what the machine itself takes
 	conf, socket string
 }
 
@@ -181,12 +186,12 @@ func (f *filler) start(ctx context.Context) error {
 		return err
 	}
 	f.lab.admin = lines + fmt.Sprintf("control:\n  socket: %s\n", f.socket)
-	f.set.peers = "shirube"
+	f.set.peers = "shirube,echo"
 	servers, err := newContestants(ctx, f.set)
 	if err != nil {
 		return err
 	}
-	f.server = servers[0]
+	f.server, f.echo = servers[0], servers[1]
 	f.rep.Version = f.server.version
 	if err := f.configure(f.bytes()); err != nil {
 		return err
@@ -195,7 +200,19 @@ func (f *filler) start(ctx context.Context) error {
 		return err
 	}
 	f.server.procs = []*process{f.server.proc}
-	return f.server.proc.await(ctx, f.server.addr, f.lab.net.zones[0].name)
+	if err := f.server.proc.await(ctx, f.server.addr, f.lab.net.zones[0].name); err != nil {
+		return err
+	}
+	return f.echo.startReady(ctx, f.lab)
+}
+
+// stop stops what start has started.
+func (f *filler) stop() {
+	for _, c := range []*contestant{f.server, f.echo} {
+		if c != nil {
+			c.stop()
+		}
+	}
 }
 
 // measure does all that there is to do.
@@ -299,42 +316,60 @@ func (f *filler) lookAtMemory(ctx context.Context) (err error) {
 }
 
 // phase measures what a client sees at a moderate rate while something is done,
-// which is done over and over; and then, of a file of questions, what the server
-// does at full load.
+// which is done over and over, and what it sees of the echo, in turn with that; and
+// then, of a file of questions, what the server does at full load.
 func (f *filler) phase(ctx context.Context, name, file string, queries [][]byte, do func(context.Context) error) error {
 	p := fillPhase{Name: name}
-	once, done := make(chan struct{}), make(chan error, 1)
-	during, stop := context.WithCancel(ctx)
-	defer stop()
-	// Owner: phase, which waits for it. End: when it was done once, and the stream
-	// has ended. Bound: one.
-	go func() { done <- p.repeat(ctx, during, do, once) }()
-	var err error
-	p.Stream, err = stream(ctx, netip.AddrPortFrom(f.server.addr, 53), queries, f.set.rate, f.set.run, once)
-	stop()
-	if err = errors.Join(err, <-done); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+	turns := 1
+	if do == nil {
+		turns = fillTurns
 	}
-	fmt.Fprintf(os.Stderr, "%-50s %v\n", name, p.Stream)
+	var seen, echoed []*openLoopRun
+	for range turns {
+		s, err := f.turn(ctx, &p, queries, do)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		e, err := stream(ctx, netip.AddrPortFrom(f.echo.addr, 53), queries, f.set.rate, f.set.run, nil)
+		if err != nil {
+			return fmt.Errorf("%s: the echo: %w", name, err)
+		}
+		seen, echoed = append(seen, s), append(echoed, e)
+	}
+	p.Stream, p.Echo = newStreamTally(seen...), newStreamTally(echoed...)
+	fmt.Fprintf(os.Stderr, "%-50s %v\n%-50s %v\n", name, p.Stream, "  the echo", p.Echo)
 	if file != "" {
 		if err := f.fullLoad(ctx, &p, file); err != nil {
 			return err
 		}
 	}
 	f.rep.Phases = append(f.rep.Phases, p)
-	return f.server.proc.alive()
+	return errors.Join(f.server.proc.alive(), f.echo.alive())
+}
+
+// turn asks the server while something is done.
+func (f *filler) turn(ctx context.Context, p *fillPhase, queries [][]byte, do func(context.Context) error) (*openLoopRun, error) {
+	during, stop := context.WithCancel(ctx)
+	defer stop()
+	var once atomic.Bool
+	done := make(chan error, 1)
+	// Owner: turn, which waits for it. End: when it was done once, and the stream has
+	// ended. Bound: one.
+	go func() { done <- p.repeat(ctx, during, do, &once) }()
+	s, err := stream(ctx, netip.AddrPortFrom(f.server.addr, 53), queries, f.set.rate, f.set.run, once.Load)
+	stop()
+	return s, errors.Join(err, <-done)
 }
 
 // repeat does something over and over, if there is something to do, until during
 // is done, and says when it was done once.
-func (p *fillPhase) repeat(ctx, during context.Context, do func(context.Context) error, once chan<- struct{}) (err error) {
-	said := sync.OnceFunc(func() { close(once) })
-	defer said()
+func (p *fillPhase) repeat(ctx, during context.Context, do func(context.Context) error, once *atomic.Bool) (err error) {
+	defer once.Store(true)
 	for do != nil && err == nil && during.Err() == nil {
 		began := time.Now()
 		err = do(ctx)
 		p.Did = append(p.Did, time.Since(began).Seconds())
-		said()
+		once.Store(true)
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 
 	"shirube/internal/wire"
@@ -66,7 +67,7 @@ func TestFlushedNamesAreNotAskedFor(t *testing.T) {
 }
 
 func TestFillSaysWhichBoundsDoNotHold(t *testing.T) {
-	good := fillReport{Entries: 1000, Held: 1000, PerEntry: 250, Scrapes: []float64{2}, Phases: []fillPhase{{Stream: &streamTally{P999: 0.5}}}}
+	good := fillReport{Entries: 1000, Held: 1000, PerEntry: 250, Scrapes: []float64{2}, Phases: []fillPhase{{Stream: &streamTally{P999: 1.4}, Echo: &streamTally{P999: 0.5}}}}
 	if err := good.verdict(); err != nil {
 		t.Error(err)
 	}
@@ -74,14 +75,31 @@ func TestFillSaysWhichBoundsDoNotHold(t *testing.T) {
 		func(r *fillReport) { r.PerEntry = 301 },
 		func(r *fillReport) { r.Held = 900 },
 		func(r *fillReport) { r.Scrapes = []float64{2, 51} },
-		func(r *fillReport) { r.Phases = []fillPhase{{Stream: &streamTally{P999: 1.1}}} },
-		func(r *fillReport) { r.Phases = []fillPhase{{Stream: &streamTally{Failed: 1}}} },
-		func(r *fillReport) { r.Phases = []fillPhase{{Stream: &streamTally{}, Collecting: 0.02}} },
+		func(r *fillReport) {
+			r.Phases = []fillPhase{{Stream: &streamTally{P999: 1.6}, Echo: &streamTally{P999: 0.5}}}
+		},
+		func(r *fillReport) { r.Phases = []fillPhase{{Stream: &streamTally{Failed: 1}, Echo: new(streamTally)}} },
+		func(r *fillReport) {
+			r.Phases = []fillPhase{{Stream: new(streamTally), Echo: new(streamTally), Collecting: 0.02}}
+		},
 	} {
 		bad := good
 		spoil(&bad)
 		if bad.verdict() == nil {
 			t.Errorf("nothing is wrong with %+v", bad)
 		}
+	}
+}
+
+func TestFillTellsTheServerFromTheMachine(t *testing.T) {
+	r := fillReport{Phases: []fillPhase{{Name: "full", Stream: &streamTally{P50: 0.1, P999: 1.25, Asked: 10}, Echo: &streamTally{P999: 1, Max: 3}}}}
+	text := r.markdown()
+	for _, want := range []string{"| full | 0.100 | 0.000 | 1.250 | 0.0 | 0 of 10 | 1.000 | 3.0 | 0.250 |", "it is not always below that"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	if r.Phases[0].Stream.P999 = 0.9; !strings.Contains(r.markdown(), "it is below that") {
+		t.Error(r.markdown())
 	}
 }

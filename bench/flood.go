@@ -190,8 +190,7 @@ func floodRun(ctx context.Context, c *contestant, k floodKind, queries [][]byte,
 			return nil, err
 		}
 	}
-	var err error
-	run.Stream, err = stream(ctx, netip.AddrPortFrom(c.addr, 53), queries, set.rate, set.run, nil)
+	asked, err := stream(ctx, netip.AddrPortFrom(c.addr, 53), queries, set.rate, set.run, nil)
 	stop()
 	if f != nil {
 		sent, answered, failed := f.stop()
@@ -201,6 +200,7 @@ func floodRun(ctx context.Context, c *contestant, k floodKind, queries [][]byte,
 	if err != nil {
 		return nil, err
 	}
+	run.Stream = newStreamTally(asked)
 	if run.Resident, err = residentBytes(c.proc.pid()); err != nil {
 		return nil, err
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"net"
 	"net/netip"
 	"strings"
@@ -49,10 +48,11 @@ func TestStreamTakesTheTimeOfEachAnswer(t *testing.T) {
 		}
 	}()
 	queries := [][]byte{newQuery(0, "a.", uint16(wire.TypeA)), newQuery(0, "b.", uint16(wire.TypeA))}
-	got, err := stream(context.Background(), c.LocalAddr().(*net.UDPAddr).AddrPort(), queries, 1000, 200*time.Millisecond, nil)
+	asked, err := stream(t.Context(), c.LocalAddr().(*net.UDPAddr).AddrPort(), queries, 1000, 200*time.Millisecond, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	got := newStreamTally(asked)
 	if got.Asked != 200 || got.Good != 180 || got.Lost != 20 || got.Failed != 0 || got.P50 <= 0 || got.P99 != 2000 {
 		t.Errorf("it saw %v", got)
 	}

@@ -41,10 +41,29 @@ func TestOpenLoopDoesNotWaitForAnswers(t *testing.T) {
 	}
 }
 
-func TestOpenLoopRefusesWhatItHasNoIDsFor(t *testing.T) {
-	for _, length := range []time.Duration{0, time.Hour} {
-		if got, err := openLoop(t.Context(), loopback(t, 0), []string{"a.example A"}, 1000, length); err == nil {
-			t.Errorf("a run of %v: %+v", length, *got)
+func TestOpenLoopOfNoQueriesIsRefused(t *testing.T) {
+	if got, err := openLoop(t.Context(), loopback(t, 0), []string{"a.example A"}, 1000, 0); err == nil {
+		t.Errorf("%+v", *got)
+	}
+}
+
+// IDs repeat after 65,536 queries of a socket: an answer is to the last of them.
+func TestAnswersAreToTheLastQueryOfAnID(t *testing.T) {
+	o := &openLoopRun{sockets: make([]int, 3), sent: make([]int64, 3*70_000+2)} // the last is of socket 1
+	for _, tt := range []struct {
+		socket int
+		id     uint16
+		want   int
+	}{
+		{1, uint16(70_000 - 65_536), 3*70_000 + 1}, {1, uint16(70_001 - 65_536), 3*4465 + 1}, {2, uint16(69_999 - 65_536), 3*69_999 + 2},
+		{0, 5000, 3 * 5000}, {2, 4464, 3*4464 + 2},
+	} {
+		if got := o.numbered(tt.socket, tt.id); got != tt.want {
+			t.Errorf("socket %d, ID %d: query %d, want %d", tt.socket, tt.id, got, tt.want)
 		}
+	}
+	o.sent = o.sent[:2]
+	if got := []int{o.numbered(2, 0), o.numbered(0, 1), o.numbered(0, 65_535), o.numbered(1, 0)}; got[0] != -1 || got[1] != -1 || got[2] != -1 || got[3] != 1 {
+		t.Errorf("of what nobody asked: %v", got)
 	}
 }

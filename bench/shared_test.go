@@ -79,11 +79,11 @@ func TestPullVerdictTellsWhatClientsNotice(t *testing.T) {
 
 // examplePull is a load of four questions in two seconds, and two phases.
 func examplePull() (*openLoopRun, []int64) {
-	o := newOpenLoop(4, 1, nil)
+	o := newOpenLoop(nil)
 	const begun = int64(1_000_000_000_000)
 	for i, out := range []string{outcomeNoError, outcomeServFail, outcomeNoError, ""} {
-		o.sent[i].Store(begun + int64(i)*int64(500*time.Millisecond))
-		o.outcome[i], o.latency[i] = out, time.Duration(i+1)*time.Millisecond
+		o.sent = append(o.sent, begun+int64(i)*int64(500*time.Millisecond))
+		o.outcome, o.latency = append(o.outcome, out), append(o.latency, time.Duration(i+1)*time.Millisecond)
 	}
 	o.latency[3] = openPatience
 	return o, []int64{begun - 1, begun + int64(400*time.Millisecond)}

@@ -79,13 +79,10 @@ func (r *sharedReport) pull(ctx context.Context, l *lab, set settings) error {
 		return err
 	}
 	n := int(total.Seconds()) * set.load
-	o := newOpenLoop(n, n>>16+openSockets, pullQuery())
+	o := newOpenLoop(pullQuery())
 	ended := make(chan error, 1)
 	// Owner: pull, which waits. End: with the load. Bound: one.
-	go func() {
-		_, _, err := o.run(ctx, netip.AddrPortFrom(c.addr, 53), set.load)
-		ended <- err
-	}()
+	go func() { ended <- o.run(ctx, netip.AddrPortFrom(c.addr, 53), set.load, o.atMost(n)) }()
 	marks, err := out.phases(ctx, f, c, set.run)
 	if err = errors.Join(err, <-ended); err != nil {
 		return err
@@ -179,12 +176,11 @@ func (r *pullResult) phases(ctx context.Context, f *fleet, c *contestant, most t
 
 // read sums up a load by seconds, and by phases, which began at marks.
 func (r *pullResult) read(o *openLoopRun, marks []int64) {
-	begun := o.sent[0].Load()
-	seconds := make([][]time.Duration, (o.sent[o.n-1].Load()-begun)/int64(time.Second)+1)
+	begun := o.sent[0]
+	seconds := make([][]time.Duration, (o.sent[len(o.sent)-1]-begun)/int64(time.Second)+1)
 	phases := make([][]time.Duration, len(marks))
 	r.Seconds = make([]secondSample, len(seconds))
-	for i := range o.sent {
-		at := o.sent[i].Load()
+	for i, at := range o.sent {
 		second := (at - begun) / int64(time.Second)
 		phase := max(0, afterMark(marks, at))
 		took := o.latency[i]
