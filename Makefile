@@ -44,7 +44,7 @@ screenshots: ## take the pictures of the status page (Chromium) and of the live 
 fuzz: ## every fuzz target, 20 seconds each
 	tools/fuzz 20s
 
-bench: build ## everything beside four other resolvers and, where it is installed, sdns; writes bench/results and docs/performance.md (root, about 50 minutes; BENCH='-time 5s': 30)
+bench: build ## everything beside four other resolvers and, where it is installed, sdns; writes bench/results and docs/performance.md (root, about an hour; BENCH='-within 30m': no longer than that)
 	tools/install-bench-deps
 	go run ./bench full $(BENCH) && go run ./bench report
 

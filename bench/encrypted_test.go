@@ -17,9 +17,11 @@ func exampleEncrypted() *encryptedReport {
 		Versions: map[string]string{"unbound": "u", "knot": "k", "sdns": "d", "shirube": "s"}, Servers: []string{"unbound", "knot", "sdns", "shirube"},
 		Absent: []string{"bind"}, Lacking: []string{"doq-0rtt: sdns: no"}, Failures: []string{"full: knot: it broke"},
 		Runs: []encryptedRun{
-			{Load: "dot20", Server: "unbound", CPU: 16, PerSecond: 60_000}, {Load: "dot20", Server: "knot", CPU: 10, PerSecond: 90_000},
+			{Load: "dot20", Server: "unbound", CPU: 16, PerSecond: 60_000},
+			{Load: "dot20", Server: "knot", CPU: 10, PerSecond: 90_000},
 			{Load: "dot20", Server: "shirube", CPU: 5, PerSecond: 120_000, Cores: 0.8, DriverLoad: 1.1},
-			{Load: "doh20", Server: "knot", CPU: 10, PerSecond: 1}, {Load: "doh20", Server: "shirube", CPU: 9, PerSecond: 1},
+			{Load: "doh20", Server: "knot", CPU: 10, PerSecond: 1},
+			{Load: "doh20", Server: "shirube", CPU: 9, PerSecond: 1},
 			{Load: "doq20", Server: "sdns", CPU: 40, PerSecond: 20_000, P50: 1, P99: 4},
 			{Load: "doq20", Server: "shirube", CPU: 30, PerSecond: 25_000, P50: 1.5, P99: 3, Lost: 2},
 			{Load: "doq-0rtt", Server: "shirube", CPU: 200, PerSecond: 900},

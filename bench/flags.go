@@ -16,6 +16,7 @@ type settings struct {
 	ports   string        // that the system gives to sockets: the first and the last
 	rounds  int           // runs of each server
 	run     time.Duration // length of a run
+	within  time.Duration // that all runs have to be over; 0: however long they take (full)
 	peers   string        // comma-separated names of the servers compared
 	threads int           // that answer queries, of each server
 	out     string        // directory for the results

@@ -18,6 +18,7 @@ func fullFlags(fs *flag.FlagSet, set *settings) {
 	set.names, set.zones, set.peers = 60_000, 5000, fullPeers
 	comparisonFlags(fs, set)
 	timeFlag(fs, set, 10*time.Second)
+	fs.DurationVar(&set.within, "within", 0, "`time` that it may take: runs are made shorter than -time where that is needed; 0: however long it takes")
 	fs.StringVar(&set.works, "works", knownWorks(), "`what` to measure")
 	count(fs, &set.hot, "hot", 10_000, 1, 1_000_000, "names that are asked for often, of -names")
 	count(fs, &set.rate, "rate", 20_000, 1, 1_000_000, "queries a second, where the rate is fixed")
@@ -41,6 +42,9 @@ func full(ctx context.Context, dir string, set settings) error {
 	set.peers = peers
 	servers, err := newContestants(ctx, set)
 	if err != nil {
+		return err
+	}
+	if set.run, err = fitting(chosen, set, servers); err != nil {
 		return err
 	}
 	f := &fullRun{set: set, servers: servers, spare: spareOf(len(chosen) * set.rounds * len(servers))}
@@ -314,6 +318,19 @@ func estimate(chosen []work, set settings, servers []*contestant) time.Duration 
 		}
 	}
 	return time.Duration(seconds * float64(time.Second)).Round(time.Minute)
+}
+
+// fitting returns how long runs may be for all to be over within the time that the
+// settings give, those included that are repeated: as long as told, or fewer whole
+// seconds.
+func fitting(chosen []work, set settings, servers []*contestant) (time.Duration, error) {
+	for run := set.run; run >= time.Second; run -= time.Second {
+		set.run = run
+		if d := estimate(chosen, set, servers); set.within == 0 || d+time.Duration(spareShare*float64(d)) <= set.within {
+			return run, nil
+		}
+	}
+	return 0, fmt.Errorf("%d rounds of %d works take longer than %v, however short they are", set.rounds, len(chosen), set.within)
 }
 
 // seconds is what a run of w takes.

@@ -13,6 +13,30 @@ import (
 	"time"
 )
 
+func TestRunsAreAsShortAsTheirTimeWants(t *testing.T) {
+	chosen := works()
+	set := settings{run: 10 * time.Second, rounds: 5}
+	var servers []*contestant
+	for _, name := range strings.Split(fullPeers, ",") {
+		servers = append(servers, &contestant{name: name, kind: kind{name: name, echo: name == "echo"}})
+	}
+	if got, err := fitting(chosen, set, servers); err != nil || got != set.run {
+		t.Errorf("without a limit: %v, %v", got, err)
+	}
+	set.within = 30 * time.Minute
+	got, err := fitting(chosen, set, servers)
+	if set.run = got; err != nil || got < time.Second || got >= 10*time.Second || estimate(chosen, set, servers) > set.within {
+		t.Errorf("within %v: runs of %v, %v", set.within, got, err)
+	}
+	if set.run += time.Second; 1.2*float64(estimate(chosen, set, servers)) <= float64(set.within) {
+		t.Errorf("runs of %v would fit, too", set.run)
+	}
+	set.within = time.Minute
+	if got, err := fitting(chosen, set, servers); err == nil {
+		t.Errorf("runs of %v fit into a minute", got)
+	}
+}
+
 // exampleFull is a full comparison of three servers and the echo in two works,
 // with three rounds.
 func exampleFull(t *testing.T) *fullReport {

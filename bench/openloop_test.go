@@ -55,8 +55,11 @@ func TestAnswersAreToTheLastQueryOfAnID(t *testing.T) {
 		id     uint16
 		want   int
 	}{
-		{1, uint16(70_000 - 65_536), 3*70_000 + 1}, {1, uint16(70_001 - 65_536), 3*4465 + 1}, {2, uint16(69_999 - 65_536), 3*69_999 + 2},
-		{0, 5000, 3 * 5000}, {2, 4464, 3*4464 + 2},
+		{1, uint16(70_000 - 65_536), 3*70_000 + 1},
+		{1, uint16(70_001 - 65_536), 3*4465 + 1},
+		{2, uint16(69_999 - 65_536), 3*69_999 + 2},
+		{0, 5000, 3 * 5000},
+		{2, 4464, 3*4464 + 2},
 	} {
 		if got := o.numbered(tt.socket, tt.id); got != tt.want {
 			t.Errorf("socket %d, ID %d: query %d, want %d", tt.socket, tt.id, got, tt.want)
