@@ -156,6 +156,7 @@ type experience struct {
 	infra     *infra.Table
 	dead      deadZones
 	crowds    share.Shares[zoneKey]
+	crowding  crowding
 	early     share.Shares[wire.Name] // zones whose keys are asked for early
 	flights   flights
 	hedges    hedges

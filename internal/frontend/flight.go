@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"shirube/internal/ede"
 	"shirube/internal/hist"
 	"shirube/internal/share"
 	"shirube/internal/stack"
@@ -42,11 +43,12 @@ type flight[V any] struct {
 	callers int          // guarded by flights.mu
 }
 
-// Reasons to turn a caller away.
+// Reasons to turn a caller away, as clients are told. Made once: there are many when
+// there are any.
 var (
-	errFlights = errors.New("too many questions are being resolved")
-	errNetwork = errors.New("too many questions of your network are being resolved")
-	errWaiters = errors.New("too many clients wait for this question")
+	errFlights = &ede.Error{Code: ede.Other, Text: "too many questions are being resolved"}
+	errNetwork = &ede.Error{Code: ede.Other, Text: "too many questions of your network are being resolved"}
+	errWaiters = &ede.Error{Code: ede.Other, Text: "too many clients wait for this question"}
 )
 
 // errPatience ends the wait of a caller who has something else to give.
@@ -131,6 +133,13 @@ func (f *flights[K, V]) board(k K, network wire.Network, b bounds) (fl *flight[V
 	f.m[k] = fl
 	f.wg.Add(1)
 	return fl, true, nil
+}
+
+// under reports whether there is a flight for k.
+func (f *flights[K, V]) under(k K) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.m[k] != nil
 }
 
 // awaited has the end of f told. Who calls it holds flights.mu, or has not begun

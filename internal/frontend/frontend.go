@@ -27,6 +27,9 @@ import (
 // [*ede.Error] or wrap one.
 type Resolver interface {
 	Resolve(ctx context.Context, q resolver.Query) (*resolver.Answer, error)
+	// Refuses returns why Resolve would fail at once, if that is known beforehand.
+	// It does not block, and needs no memory to speak of.
+	Refuses(q resolver.Query) *ede.Error
 }
 
 // Options configures a [Frontend]. Zero means the default.
@@ -282,13 +285,16 @@ func (f *Frontend) Serve(ctx context.Context, buf []byte, q *wire.Query) []byte 
 		}
 	}
 	k := flightKey{q.Question(), q.CD, f.generation}
+	if why := f.refuses(k); why != nil {
+		return f.fail(buf, q, why)
+	}
 	network := wire.NetworkOf(q.Client.Addr())
 	fl, leads, err := f.flights.board(k, network, f.bounds)
 	if err != nil {
 		if out, ok := f.stale(buf, q, &c.staleBusy, "no time for a new answer"); ok {
 			return out
 		}
-		return f.reply(buf, q, wire.ServFail, &ede.Error{Code: ede.Other, Text: err.Error()})
+		return f.reply(buf, q, wire.ServFail, ede.Of(err))
 	}
 	var atOnce []byte
 	if stale && f.opt.ClientTimeout < 0 { // taken before the new answer can be there: who asks next gets that
@@ -323,6 +329,19 @@ func (f *Frontend) Serve(ctx context.Context, buf []byte, q *wire.Query) []byte 
 		return nil
 	}
 	return f.respond(buf, q, out)
+}
+
+// refuses returns why k would fail at once, nil if it might not: others are waiting
+// for its outcome already, or the fleet may have it.
+func (f *Frontend) refuses(k flightKey) *ede.Error {
+	if f.opt.Sharing.Cache != nil {
+		return nil
+	}
+	why := f.opt.Resolver.Refuses(resolver.Query{Question: k.q, CD: k.cd})
+	if why != nil && f.flights.under(k) {
+		return nil
+	}
+	return why
 }
 
 // Shed implements [transport.Handler].
@@ -370,17 +389,22 @@ func (f *Frontend) lead(ctx context.Context, buf []byte, q *wire.Query, k flight
 // respond appends what a flight brought home as the response to q; if that is
 // a failure, the stale answer, if there is one (RFC 8767 §5).
 func (f *Frontend) respond(buf []byte, q *wire.Query, out *outcome) []byte {
-	c := f.counts.of(q)
 	fail := out.err
 	if fail == nil {
 		var a *cache.Answer
 		if a, fail = out.form(q.DO); fail == nil {
-			c.resolved.Add(1)
+			f.counts.of(q).resolved.Add(1)
 			start := len(buf)
 			buf = a.Append(buf, q, f.opt.Clock.Now())
 			return f.finish(buf, start, q, a.EDE())
 		}
 	}
+	return f.fail(buf, q, fail)
+}
+
+// fail appends the response to q, which cannot be resolved now, and why.
+func (f *Frontend) fail(buf []byte, q *wire.Query, fail *ede.Error) []byte {
+	c := f.counts.of(q)
 	by, why := &c.staleFailed, "no new answer"
 	if errors.Is(fail, resolver.ErrCrowded) {
 		by, why = &c.staleBusy, "no time for a new answer"

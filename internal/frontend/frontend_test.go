@@ -27,6 +27,8 @@ func (s stub) Resolve(ctx context.Context, q resolver.Query) (*resolver.Answer, 
 	return s(ctx, q.Question)
 }
 
+func (stub) Refuses(resolver.Query) *ede.Error { return nil }
+
 // newFrontend returns a frontend that allows everybody and asks s.
 func newFrontend(t testing.TB, s stub, change func(*Options)) *Frontend {
 	t.Helper()

@@ -11,6 +11,7 @@ import (
 	"github.com/miekg/dns"
 
 	"shirube/cache"
+	"shirube/internal/ede"
 	"shirube/internal/rrset"
 	"shirube/internal/wire"
 	"shirube/resolver"
@@ -38,6 +39,8 @@ func (r tenSeconds) Resolve(ctx context.Context, q resolver.Query) (*resolver.An
 	s.RRs[0].Header().Name = q.Name.String()
 	return &resolver.Answer{Records: []rrset.Set{s}, Trust: rrset.Insecure}, nil
 }
+
+func (tenSeconds) Refuses(resolver.Query) *ede.Error { return nil }
 
 // popular returns a frontend and queries for n names that are in its cache,
 // popular, and due.

@@ -30,6 +30,21 @@ func (s *Shares[K]) Take(k K, most int) bool {
 	return true
 }
 
+// Full reports whether Take would say no to k. Who does not even ask it then tells
+// Denied.
+func (s *Shares[K]) Full(k K, most int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held[k] >= most
+}
+
+// Denied counts as if Take had said no.
+func (s *Shares[K]) Denied() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.denied++
+}
+
 // Give takes back one of what k holds.
 func (s *Shares[K]) Give(k K) {
 	s.mu.Lock()

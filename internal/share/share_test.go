@@ -23,6 +23,24 @@ func TestSharesAreEachBounded(t *testing.T) {
 	}
 }
 
+func TestSharesTellWhoHasEnough(t *testing.T) {
+	var s Shares[string]
+	if s.Full("a", 1) || !s.Take("a", 1) || !s.Full("a", 1) || s.Full("a", 2) || s.Full("b", 1) {
+		t.Error("full too early, or not at all")
+	}
+	s.Give("a")
+	if s.Full("a", 1) {
+		t.Error("full after all was given back")
+	}
+	if _, denied := s.Stats(); denied != 0 {
+		t.Errorf("%d denied by a question alone", denied)
+	}
+	s.Denied()
+	if holders, denied := s.Stats(); holders != 0 || denied != 1 {
+		t.Errorf("%d holders, %d denied, want 0 and 1", holders, denied)
+	}
+}
+
 func TestSharesForgetWhoHoldsNothing(t *testing.T) {
 	var s Shares[int]
 	for k := range 1000 {
