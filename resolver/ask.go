@@ -33,8 +33,9 @@ func (r *Resolver) searchZone(ctx context.Context, q wire.Question, at authority
 	if err != nil {
 		return nil, err
 	}
-	if s == nil {
-		s = r.search(at, w.avoid)
+	own := s == nil
+	if own {
+		s = r.searchWith(w.takeSearch(), at, w.avoid)
 	}
 	s.probe = probe
 	w.tellZone(q, s)
@@ -44,6 +45,9 @@ func (r *Resolver) searchZone(ctx context.Context, q wire.Question, at authority
 		rep.NoCache = at.conf != nil && at.conf.NoCache
 	}
 	r.conclude(q, s, w, err)
+	if own {
+		w.returnSearch(s)
+	}
 	return rep, err
 }
 
@@ -110,6 +114,13 @@ func (r *Resolver) askNext(ctx context.Context, i int, how infra.Hint, q wire.Qu
 	if err != nil {
 		return nil, err
 	}
+	rep, err := s.take(found)
+	w.returnAsked(found, s.shared)
+	return rep, err
+}
+
+// take returns the answer in found; nil: there is none, and who was asked is marked.
+func (s *search) take(found []*asked) (*reply, error) {
 	for n := range found {
 		if found[n].useful() {
 			return found[n].rep, nil
@@ -177,8 +188,13 @@ func (a *asked) useful() bool { return a.err == nil && a.rep.Verdict != Lame }
 // is never kept on the stack, where it would be many times over while the
 // network is waited for.
 func (r *Resolver) askServer(ctx context.Context, server ZoneServer, how infra.Hint, q wire.Question, at authority, w *work) *asked {
+	return r.askWith(ctx, new(asked), server, how, q, at, w)
+}
+
+// askWith is askServer, with what is found out in a.
+func (r *Resolver) askWith(ctx context.Context, a *asked, server ZoneServer, how infra.Hint, q wire.Question, at authority, w *work) *asked {
 	zone := at.cut.Zone
-	a := &asked{server: server, zone: zone}
+	a.server, a.zone = server, zone
 	resp, err := r.exchange(ctx, a, how, q, w)
 	if err == nil && !how.Bare && failsOnEDNS(resp) {
 		how.Bare = true

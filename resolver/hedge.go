@@ -63,6 +63,10 @@ type pair struct {
 	w *work
 
 	firstCtx deadline.Context
+	late     *time.Timer // calls tryLate; nil: it was never set
+	ctx      context.Context
+	first    int  // the index of the first server
+	last     bool // it is worse than others
 
 	mu      sync.Mutex
 	over    bool          // the first has ended: no second any more
@@ -77,20 +81,17 @@ type pair struct {
 func (r *Resolver) askPair(ctx context.Context, first int, how infra.Hint, q wire.Question, s *search, w *work) []*asked {
 	s.tries[first].sends++
 	if how.Late >= how.Timeout || !s.another(first) {
-		return []*asked{r.askServer(ctx, s.tries[first].ZoneServer, how, q, s.authority, w)}
+		return w.only(r.askWith(ctx, w.takeAsked(), s.tries[first].ZoneServer, how, q, s.authority, w))
 	}
-	p := &pair{r: r, q: q, s: s, w: w}
-	firstCtx := &p.firstCtx
-	firstCtx.Begin(ctx, time.Time{})
-	defer firstCtx.End()
-	// Owner: this call. End: at once, or with the exchange of the second
-	// server, which ends by its timeout or when this call calls it off. Bound:
-	// one, and by hedges a share of all queries.
-	late := time.AfterFunc(how.Late, func() { p.try(ctx, first, how.Last, firstCtx.End) })
+	p, stopped := w.takePair(), false
+	defer func() { w.returnPair(p, stopped) }()
+	p.r, p.q, p.s, p.w, p.ctx, p.first, p.last = r, q, s, w, ctx, first, how.Last
+	p.firstCtx.Begin(ctx, time.Time{})
+	p.wakeAfter(how.Late)
 	begun := time.Now()
-	found := r.askServer(firstCtx, s.tries[first].ZoneServer, how, q, s.authority, w)
-	if late.Stop() || !p.end(found) {
-		return []*asked{found}
+	found := r.askWith(&p.firstCtx, w.takeAsked(), s.tries[first].ZoneServer, how, q, s.authority, w)
+	if stopped = p.late.Stop(); stopped || !p.end(found) {
+		return w.only(found)
 	}
 	if !p.won {
 		return []*asked{found, p.second}
@@ -102,23 +103,44 @@ func (r *Resolver) askPair(ctx context.Context, first int, how infra.Hint, q wir
 	return []*asked{p.second, found}
 }
 
-// try asks a second server, if there is one, no worse than the first, and the
+// wakeAfter has a second server tried when the first is late.
+func (p *pair) wakeAfter(late time.Duration) {
+	if p.late != nil {
+		p.late.Reset(late)
+		return
+	}
+	// Owner: askPair. End: at once, or with the exchange of the second server, which
+	// ends by its timeout or when askPair calls it off. Bound: one, and by hedges a
+	// share of all queries.
+	p.late = time.AfterFunc(late, p.tryLate)
+}
+
+// only returns found, which is all, as a list.
+func (w *work) only(found *asked) []*asked {
+	if w.desk == nil {
+		return []*asked{found}
+	}
+	w.desk.found[0] = found
+	return w.desk.found[:]
+}
+
+// tryLate asks a second server, if there is one, no worse than the first, and the
 // share allows it.
 // While it runs, who called askPair leaves the search alone.
-func (p *pair) try(ctx context.Context, first int, last bool, callOffFirst func()) {
+func (p *pair) tryLate() {
 	p.mu.Lock()
-	if p.over || ctx.Err() != nil {
+	if p.over || p.ctx.Err() != nil {
 		p.mu.Unlock()
 		return
 	}
-	i, how := p.r.pick(p.s, first)
-	if i < 0 || how.Last && !last || !p.r.hedges.pay() {
+	i, how := p.r.pick(p.s, p.first)
+	if i < 0 || how.Last && !p.last || !p.r.hedges.pay() {
 		p.mu.Unlock()
 		return
 	}
 	p.s.tries[i].sends++
 	server := p.s.tries[i].ZoneServer
-	secondCtx := deadline.New(ctx, time.Time{})
+	secondCtx := deadline.New(p.ctx, time.Time{})
 	defer secondCtx.End()
 	p.callOff = secondCtx.End
 	p.done = make(chan struct{})
@@ -130,7 +152,7 @@ func (p *pair) try(ctx context.Context, first int, last bool, callOffFirst func(
 		p.mu.Lock()
 		p.won = !p.over
 		p.mu.Unlock()
-		callOffFirst()
+		p.firstCtx.End()
 	}
 }
 

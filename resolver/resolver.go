@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -159,6 +160,7 @@ type experience struct {
 	crowding  crowding
 	early     share.Shares[wire.Name] // zones whose keys are asked for early
 	flights   flights
+	desks     sync.Pool // of *desk
 	hedges    hedges
 	crypto    chan struct{} // a place for each who verifies signatures
 	lately    lately
@@ -299,8 +301,9 @@ type Query struct {
 func (r *Resolver) Resolve(ctx context.Context, q Query) (*Answer, error) {
 	r.stats.resolutions.Add(1)
 	w := r.work(q)
-	defer w.end()
+	defer r.end(w)
 	ans, err := r.resolve(ctx, q.Question, w)
+	w.returned = true
 	if err == nil && r.opt.Sentinel != nil && dnssec.SentinelFails(q.Question, ans.Trust, q.CD, r.opt.Sentinel()) {
 		err = ede.Errorf(ede.Bogus, "what the root key sentinel asks about is not so") // RFC 8509 §3.2
 	}

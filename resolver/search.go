@@ -54,7 +54,12 @@ const maxReasons = 4
 // search begins the search through the servers of a zone, except those to
 // avoid.
 func (r *Resolver) search(at authority, avoid []netip.Addr) *search {
-	s := &search{authority: at, avoid: avoid, network: true, begun: r.opt.Clock.Now()}
+	return r.searchWith(new(search), at, avoid)
+}
+
+// searchWith is search in s, which is empty.
+func (r *Resolver) searchWith(s *search, at authority, avoid []netip.Addr) *search {
+	*s = search{authority: at, avoid: avoid, network: true, begun: r.opt.Clock.Now(), tries: s.tries}
 	if at.conf != nil {
 		for _, srv := range at.conf.Servers {
 			if !slices.Contains(avoid, srv.Addr.Addr()) {
@@ -66,7 +71,7 @@ func (r *Resolver) search(at authority, avoid []netip.Addr) *search {
 		}
 		return s
 	}
-	s.tries = make([]try, 0, min(len(at.cut.Servers), maxServers))
+	s.tries = slices.Grow(s.tries, min(len(at.cut.Servers), maxServers))
 	var order [maxServers]*rrset.Server
 	servers := order[:0]
 	for i := range at.cut.Servers {

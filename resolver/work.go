@@ -40,6 +40,9 @@ type work struct {
 	early   []*earlyKeys
 	payer   *work     // pays too; nil: nobody
 	counts  *counters // that its end is counted in
+	desk    *desk     // it is of; nil: none
+
+	returned bool // the resolution has
 
 	mu          sync.Mutex
 	queries     int
@@ -47,9 +50,13 @@ type work struct {
 	bytes       int
 }
 
-// work returns the account of q.
+// work returns the account of q, at a desk of its own; see leaveDesk.
+//
+//go:noinline
 func (r *Resolver) work(q Query) *work {
-	w := &work{limits: r.opt.Limits, until: q.Until, fleet: q.Fleet, cd: q.CD, budget: *dnssec.NewBudget(), counts: &r.stats}
+	d := r.takeDesk()
+	w := &d.work
+	*w = work{limits: r.opt.Limits, until: q.Until, fleet: q.Fleet, cd: q.CD, budget: *dnssec.NewBudget(), counts: &r.stats, desk: d}
 	w.budget.Iterations = r.opt.NSEC3Iterations
 	w.path = w.first[:0]
 	if q.Record != nil {
@@ -59,10 +66,12 @@ func (r *Resolver) work(q Query) *work {
 }
 
 // end ends what was done on behalf of a client's question, and counts what it has
-// cost.
-func (w *work) end() {
+// cost. The desk is the next one's, but not after a panic: somebody may be at it yet.
+func (r *Resolver) end(w *work) {
 	w.endEarly()
-	w.counts.ended(w)
+	if w.counts.ended(w); w.returned {
+		r.leaveDesk(w)
+	}
 }
 
 // proves records that a computation begins: not on the stack, which is deepest

@@ -33,7 +33,8 @@ func New(parent context.Context, deadline time.Time) *Context {
 	return c
 }
 
-// Begin is [New] for a context that is part of something else. It is for once.
+// Begin is [New] for a context that is part of something else. It is for once, and
+// after each [Context.Free].
 func (c *Context) Begin(parent context.Context, deadline time.Time) {
 	c.parent, c.deadline = parent, deadline
 }
@@ -105,6 +106,19 @@ func (c *Context) End() {
 	if c.alarm != nil {
 		c.alarm.sound()
 	}
+}
+
+// Free reports whether nobody can have c any more who was given it and does not have
+// it now: nobody has asked for Done, nor left an alarm. Then c is as it was before
+// Begin, and of no use until that is called again.
+func (c *Context) Free() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.made != nil || c.alarm != nil {
+		return false
+	}
+	c.parent, c.deadline, c.ended = nil, time.Time{}, false
+	return true
 }
 
 // Alarm tells one who waits that a context has been ended. It is used again for

@@ -141,3 +141,31 @@ func TestSecondAlarmOfAContextIsToldByDone(t *testing.T) {
 		t.Error("the alarm that was left goes on")
 	}
 }
+
+func TestContextIsFreeWhenNobodyCanWaitForIt(t *testing.T) {
+	var c Context
+	c.Begin(t.Context(), time.Now().Add(-time.Second))
+	if c.End(); !c.Free() {
+		t.Fatal("nobody has it")
+	}
+	c.Begin(t.Context(), time.Time{})
+	if err := c.Err(); err != nil {
+		t.Errorf("begun anew: %v", err)
+	}
+	a, rings := ring()
+	a.Attend(&c)
+	if c.Free() {
+		t.Error("an alarm is left")
+	}
+	a.Leave(&c)
+	child, cancel := context.WithCancel(&c)
+	defer cancel()
+	if c.Free() {
+		t.Error("a child waits")
+	}
+	c.End()
+	<-child.Done()
+	if c.Free() || *rings != 0 {
+		t.Errorf("a child has it, %d rings", *rings)
+	}
+}
