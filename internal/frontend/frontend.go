@@ -456,7 +456,9 @@ func (f *Frontend) resolve(server context.Context, k flightKey, until time.Time)
 		}
 		f.opt.Answers.FailFor(k.q, k.cd, out.err, out.at, least)
 		f.shareFailure(out, resolver.IsBogus(err))
-		f.opt.Log.Debug("cannot resolve", "question", k.q.String(), "error", err)
+		if f.opt.Log.Enabled(server, slog.LevelDebug) {
+			f.opt.Log.Debug("cannot resolve", "question", k.q.String(), "error", err)
+		}
 	}
 	return out
 }

@@ -27,13 +27,8 @@ type popularity struct {
 	salt uint16 // so that nobody can pick the queries that are counted; does not change
 
 	mu     sync.Mutex
-	counts map[string]*uint32 // by name, folded, and type
+	counts map[wire.Question]*uint32
 	halved time.Time
-}
-
-// popularKey appends what q is counted under: a name, folded, and a type.
-func popularKey(buf, rawName []byte, typ wire.Type) []byte {
-	return append(wire.AppendFolded(buf, rawName), byte(typ>>8), byte(typ))
 }
 
 // hit counts a query that was answered from memory, if it is in the sample, and
@@ -44,28 +39,28 @@ func (p *popularity) hit(q *wire.Query) {
 		return
 	}
 	defer p.mu.Unlock()
-	var b [wire.MaxNameLen + 2]byte
-	if n := p.counts[string(popularKey(b[:0], q.RawName(), q.Type))]; n != nil { // else it was forgotten, being rare
+	var b [wire.MaxNameLen]byte
+	name := wire.AppendFolded(b[:0], q.RawName())
+	if n := p.counts[wire.Question{Name: wire.Name(name), Type: q.Type}]; n != nil { // else it was forgotten, being rare
 		*n += popularSample
 	}
 }
 
-// flight counts a question that memory does not answer at now.
+// flight counts a question that memory does not answer at now. It keeps q.
 func (p *popularity) flight(q wire.Question, now time.Time) {
-	key := string(popularKey(nil, []byte(q.Name), q.Type))
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.counts == nil {
-		p.counts = make(map[string]*uint32)
+		p.counts = make(map[wire.Question]*uint32)
 		p.halved = now
 	}
-	n := p.counts[key]
+	n := p.counts[q]
 	if n == nil {
 		for len(p.counts) >= maxPopular || now.Sub(p.halved) >= popularPeriod {
 			p.halve(now)
 		}
 		n = new(uint32)
-		p.counts[key] = n
+		p.counts[q] = n
 	}
 	*n++
 }
@@ -107,13 +102,8 @@ func (p *popularity) all() []Popular {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	list := make([]Popular, 0, len(p.counts))
-	for key, n := range p.counts {
-		end := len(key) - 2
-		name, err := wire.FromWire([]byte(key[:end]))
-		if err != nil { // it was a name when it was counted
-			continue
-		}
-		list = append(list, Popular{wire.Question{Name: name, Type: wire.Type(key[end])<<8 | wire.Type(key[end+1])}, *n})
+	for q, n := range p.counts {
+		list = append(list, Popular{q, *n})
 	}
 	return list
 }
