@@ -151,8 +151,8 @@ func (f *flight[V]) awaited() {
 }
 
 // lead does the work of fl, which board gave the caller to lead with the same k,
-// and wakes those who wait for it.
-func (f *flights[K, V]) lead(k K, fl *flight[V], work func() V) {
+// and wakes those who wait for it. It reports whether nobody does, nor will.
+func (f *flights[K, V]) lead(k K, fl *flight[V], work func() V) (alone bool) {
 	defer f.wg.Done()
 	defer func() {
 		took := time.Since(fl.begun)
@@ -163,7 +163,7 @@ func (f *flights[K, V]) lead(k K, fl *flight[V], work func() V) {
 		if fl.network != 0 {
 			f.networks.Give(fl.network)
 		}
-		if fl.done != nil {
+		if alone = fl.done == nil; !alone {
 			close(fl.done)
 		}
 		if f.ended != nil {
@@ -171,6 +171,7 @@ func (f *flights[K, V]) lead(k K, fl *flight[V], work func() V) {
 		}
 	}()
 	fl.val = work()
+	return alone // as the deferred function finds
 }
 
 // flightStats is a snapshot of flights.

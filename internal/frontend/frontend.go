@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -82,6 +83,7 @@ type traffic struct {
 	asked       popularity
 	slow        slowness
 	counts      counters
+	outcomes    sync.Pool     // of *outcome
 	generations atomic.Uint32 // the last one made
 	current     atomic.Uint32 // the last one in force
 	cancel      context.CancelFunc
@@ -378,12 +380,17 @@ func (f *Frontend) stays(ctx context.Context, q *wire.Query) bool {
 // lead does the work of fl on the goroutine of the client that leads it, who
 // stays: a second goroutine would only have this one wait.
 func (f *Frontend) lead(ctx context.Context, buf []byte, q *wire.Query, k flightKey, fl *flight[*outcome]) []byte {
-	f.flights.lead(k, fl, func() *outcome { return f.resolve(f.flights.server, k, time.Time{}) })
+	alone := f.flights.lead(k, fl, func() *outcome { return f.resolve(f.flights.server, k, time.Time{}) })
+	var rsp []byte
 	if ctx.Err() != nil {
 		f.counts.of(q).abandoned.Add(1)
-		return nil
+	} else {
+		rsp = f.respond(buf, q, fl.val)
 	}
-	return f.respond(buf, q, fl.val)
+	if alone {
+		f.returnOutcome(fl.val)
+	}
+	return rsp
 }
 
 // respond appends what a flight brought home as the response to q; if that is
@@ -420,12 +427,13 @@ func (f *Frontend) fail(buf []byte, q *wire.Query, fail *ede.Error) []byte {
 // on after until, and remembers what came of it, so that who asks from now on
 // finds it in memory. What the fleet knows already need not be resolved.
 func (f *Frontend) resolve(server context.Context, k flightKey, until time.Time) (out *outcome) {
-	out = &outcome{f: f, k: k, sought: f.opt.Clock.Now(), steps: f.opt.Slow.recording()}
+	out = f.takeOutcome()
+	out.f, out.k, out.sought, out.steps = f, k, f.opt.Clock.Now(), f.opt.Slow.recording()
 	defer func() {
 		if p := recover(); p != nil { // one question's trouble is not everybody's
 			f.counts.of(nil).panics.Add(1)
 			f.opt.Log.Error("panic while resolving", "question", k.q.String(), "panic", p, "stack", string(debug.Stack()))
-			out.err = &ede.Error{Code: ede.Other, Text: "internal error"}
+			out.err, out.broken = &ede.Error{Code: ede.Other, Text: "internal error"}, true
 		}
 	}()
 	f.asked.flight(k.q, out.sought)

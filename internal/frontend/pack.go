@@ -34,6 +34,27 @@ type outcome struct {
 	steps *resolver.Recording // nil: nothing is kept of them
 	forms [2]form
 	ctx   deadline.Context // of the resolution
+
+	broken bool // the resolution has panicked: somebody may be at it yet
+}
+
+// takeOutcome returns an empty outcome; see returnOutcome.
+func (f *Frontend) takeOutcome() *outcome {
+	if o, ok := f.outcomes.Get().(*outcome); ok {
+		return o
+	}
+	return new(outcome)
+}
+
+// returnOutcome has o used for another flight, if only the caller has it: its leader,
+// whom nobody has joined. It is empty then, so that whoever uses it still fails.
+// With a shared cache, whom it is told of is not followed.
+func (f *Frontend) returnOutcome(o *outcome) {
+	if o.broken || f.opt.Sharing.Cache != nil || !o.ctx.Free() {
+		return
+	}
+	*o = outcome{}
+	f.outcomes.Put(o)
 }
 
 type form struct {
