@@ -13,7 +13,11 @@ import (
 // are not in its heap, so that is small for long, and by itself Go begins at 4
 // MiB: with names that are not in memory that was a twentieth of all CPU time. It
 // is 1/16 of what Go may have at most.
-const leastGarbage = 32 << 20
+const leastGarbage = 64 << 20
+
+// fetchedHeap is how much of it is there from the start; the rest comes as it is
+// needed.
+const fetchedHeap = 32 << 20
 
 // PaceGarbage has Go collect garbage less often while there is little, for the
 // whole process, until stop is called. The operator's word (GOGC) counts more.
@@ -24,7 +28,7 @@ func PaceGarbage() (stop func()) {
 	p := &garbagePace{sample: []metrics.Sample{{Name: "/gc/heap/live:bytes"}}}
 	p.before = debug.SetGCPercent(100)
 	p.adjust()
-	fetchHeap(p.least())
+	fetchHeap(min(fetchedHeap, p.least()))
 	p.await()
 	return func() {
 		p.stopped.Store(true)

@@ -27,7 +27,7 @@ func faults(t *testing.T, n int) int64 {
 	return after.Minflt - before.Minflt
 }
 
-var live = make([][]byte, 0, 4*leastGarbage/1024)
+var live = make([][]byte, 0, 4*fetchedHeap/1024)
 
 // TestHeapIsThereBeforeItIsNeeded compares what was fetched with what was not.
 func TestHeapIsThereBeforeItIsNeeded(t *testing.T) {
@@ -36,7 +36,7 @@ func TestHeapIsThereBeforeItIsNeeded(t *testing.T) {
 	}
 	defer PaceGarbage()()
 	debug.SetGCPercent(-1)
-	fetched, beyond := faults(t, leastGarbage*3/4), faults(t, leastGarbage*3/2)
+	fetched, beyond := faults(t, fetchedHeap*3/4), faults(t, fetchedHeap*3/2)
 	if fetched*8 > beyond { // half as many pages
 		t.Errorf("%d faults within what was fetched, %d beyond, which is twice as much", fetched, beyond)
 	}
