@@ -262,3 +262,39 @@ func TestWorkflowRunsTheScript(t *testing.T) {
 		t.Errorf("%d jobs, want %d", len(w.Jobs), len(needs))
 	}
 }
+
+// linted asks actionlint about a workflow: its keys, its expressions with what they
+// refer to, the inputs of actions, and by shellcheck its scripts.
+func linted(t *testing.T, text string) (report string, ok bool) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "tool", "-modfile=../../tools/go.mod", "actionlint", "-config-file", "actionlint.yaml", "-shellcheck", "shellcheck", "-no-color", "-")
+	cmd.Stdin = strings.NewReader(text)
+	out, err := cmd.CombinedOutput()
+	if exit := (*exec.ExitError)(nil); err != nil && (!errors.As(err, &exit) || !strings.Contains(string(out), "<stdin>:")) {
+		t.Fatalf("actionlint: %v\n%s", err, out)
+	}
+	return string(out), err == nil
+}
+
+func TestWorkflowIsOneOfGitHub(t *testing.T) {
+	text, err := os.ReadFile("github-actions.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report, ok := linted(t, string(text)); !ok {
+		t.Error(report)
+	}
+	for mistake, in := range map[string][2]string{
+		"a key that there is not":          {"timeout-minutes: 30", "timeout-minuets: 30"},
+		"an output that there is not":      {"steps.push.outputs.image", "steps.posh.outputs.image"},
+		"an input that there is not":       {"inputs.version", "inputs.versoin"},
+		"a job that there is not":          {"needs: image", "needs: imgae"},
+		"an argument that is split":        {`"docker://$REGISTRY/shirube:$VERSION"`, "docker://$REGISTRY/shirube:$VERSION"},
+		"an input that the action has not": {"fetch-depth: 0", "fetch-deep: 0"},
+	} {
+		broken := strings.Replace(string(text), in[0], in[1], 1)
+		if report, ok := linted(t, broken); ok || broken == string(text) {
+			t.Errorf("%s goes unnoticed: %s", mistake, report)
+		}
+	}
+}
