@@ -85,8 +85,7 @@ soak: build ## a minute of load without an error or a leak (root)
 
 deb: ## Debian packages for amd64 and arm64, in dist
 	tools/install-package-deps
-	tools/deb amd64
-	tools/deb arm64
+	for package in shirube shirube-announce; do for arch in amd64 arm64; do tools/deb $$arch $$package || exit; done; done
 
 deb-test: ## build the packages twice, ask lintian, and install them in a Debian of their own (root, about 5 minutes)
 	tools/install-package-deps

@@ -97,7 +97,7 @@ and with them what it announced. A changed configuration needs a restart.`,
 			return serve(&cfg, c.ErrOrStderr())
 		},
 		SilenceUsage: true, SilenceErrors: true,
-		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true}, // it is for who packs the program
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w; see 'shirube-announce --help'", err)}

@@ -28,10 +28,10 @@ func output(t *testing.T, name string, args ...string) string {
 	return stdout.String()
 }
 
-// build makes the package for an architecture, and returns its file and octets.
-func build(t *testing.T, arch string) (file string, octets []byte) {
+// build makes a package for an architecture, and returns its file and octets.
+func build(t *testing.T, arch, name string) (file string, octets []byte) {
 	t.Helper()
-	file = "../../" + strings.TrimSpace(output(t, "../../tools/deb", arch))
+	file = "../../" + strings.TrimSpace(output(t, "../../tools/deb", arch, name))
 	octets, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -40,27 +40,24 @@ func build(t *testing.T, arch string) (file string, octets []byte) {
 }
 
 func TestPackage(t *testing.T) {
-	var own string // the file that can be tried here
-	for _, arch := range []string{"amd64", "arm64"} {
-		file, octets := build(t, arch)
-		if _, again := build(t, arch); !bytes.Equal(octets, again) {
-			t.Errorf("%s: it is another one when it is built again", arch)
-		}
-		if found := output(t, "lintian", "--allow-root", "--fail-on", "warning,error", "--tag-display-limit", "0", file); found != "" {
-			t.Errorf("%s: lintian is not content:\n%s", arch, found)
-		}
-		if arch == runtime.GOARCH {
-			own = file
-		}
-	}
 	root := t.TempDir()
 	output(t, "debootstrap", "--variant=minbase", "bookworm", root)
-	octets, err := os.ReadFile(own)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(root, "shirube.deb"), octets, 0o600); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"shirube", "shirube-announce"} {
+		for _, arch := range []string{"amd64", "arm64"} {
+			file, octets := build(t, arch, name)
+			if _, again := build(t, arch, name); !bytes.Equal(octets, again) {
+				t.Errorf("%s: %s is another one when it is built again", arch, name)
+			}
+			if found := output(t, "lintian", "--allow-root", "--fail-on", "warning,error", "--tag-display-limit", "0", file); found != "" {
+				t.Errorf("%s: lintian is not content:\n%s", arch, found)
+			}
+			if arch != runtime.GOARCH {
+				continue // it cannot be tried here
+			}
+			if err := os.WriteFile(filepath.Join(root, name+".deb"), octets, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	d := &debian{root: root}
 	t.Run("beside nobody it is enabled", func(t *testing.T) { beside(t, d, "", true) })
@@ -68,6 +65,7 @@ func TestPackage(t *testing.T) {
 	t.Run("beside a resolver on all addresses it is not", func(t *testing.T) { beside(t, d, "[::]:53", false) })
 	t.Run("beside systemd-resolved it is enabled", func(t *testing.T) { beside(t, d, "127.0.0.53:53", true) })
 	t.Run("what the operator wrote stays", func(t *testing.T) { keeps(t, d) })
+	t.Run("the announcer announces nothing by itself", func(t *testing.T) { announces(t, d) })
 }
 
 // debian is a system in a directory.
@@ -137,6 +135,31 @@ func keeps(t *testing.T, d *debian) {
 	d.run(t, "dpkg", "--remove", "shirube")
 	if !exists(d, "etc/shirube/shirube.yaml") {
 		t.Error("it is gone when the package is removed")
+	}
+}
+
+// announces installs the announcer, and removes it without a trace.
+func announces(t *testing.T, d *debian) {
+	d.run(t, "dpkg", "-i", "/shirube-announce.deb")
+	if exists(d, "etc/systemd/system/multi-user.target.wants/shirube-announce.service") {
+		t.Error("it is enabled before anybody has said what to announce")
+	}
+	if got := d.run(t, "shirube-announce", "--check"); got != "/etc/shirube/announce.yaml: ok\n" {
+		t.Errorf("its file is not good: %s", got)
+	}
+	if got := d.run(t, "grep", "-c", "shirube-announce", "/usr/share/bash-completion/completions/shirube-announce"); got == "0\n" {
+		t.Error("there are no completions")
+	}
+	for _, line := range []string{d.run(t, "dpkg", "--verify", "shirube-announce"), d.run(t, "dpkg", "--audit")} {
+		if strings.TrimSpace(line) != "" {
+			t.Errorf("dpkg has found %s", line)
+		}
+	}
+	d.run(t, "dpkg", "--purge", "shirube-announce")
+	for _, path := range []string{"etc/shirube/announce.yaml", "usr/bin/shirube-announce", "usr/share/doc/shirube-announce"} {
+		if exists(d, path) {
+			t.Errorf("%s is left when it is purged", path)
+		}
 	}
 }
 

@@ -47,9 +47,33 @@ func TestExampleInTheFileIsGood(t *testing.T) {
 }
 
 func TestScriptsAreShell(t *testing.T) {
-	for _, script := range []string{"postinst", "prerm", "postrm"} {
+	for _, script := range []string{"postinst", "prerm", "postrm", "announce/postinst", "announce/prerm", "announce/postrm"} {
 		if out, err := exec.Command("sh", "-n", script).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", script, err, out)
 		}
+	}
+}
+
+func TestFileOfTheAnnouncerAnnouncesNothing(t *testing.T) {
+	cfg, err := config.LoadAnnouncer("announce/announce.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Driver != config.DriverNone {
+		t.Errorf("its driver is %s before the operator has said what to announce", cfg.Driver)
+	}
+	text, err := os.ReadFile("announce/announce.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var example strings.Builder
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "#   "); ok {
+			example.WriteString(rest)
+		}
+	}
+	cfg, err = config.ReadAnnouncer("example", strings.NewReader(example.String()))
+	if err != nil || cfg.Driver != config.DriverBGP || len(cfg.VIPs) != 2 || len(cfg.BGP.Peers) != 2 {
+		t.Errorf("the example says %+v, %v", cfg, err)
 	}
 }
