@@ -59,7 +59,7 @@ func run(env []string, name string, args ...string) (string, error) {
 func boot(t *testing.T) *machine {
 	t.Helper()
 	m := &machine{root: t.TempDir()}
-	output(t, nil, "debootstrap", "--variant=minbase", "--include=systemd,systemd-sysv,dbus,dnsperf,bind9-dnsutils,procps,man-db", "bookworm", m.root)
+	output(t, nil, "debootstrap", "--variant=minbase", "--include=systemd,systemd-sysv,dbus,dnsperf,bind9-dnsutils,procps,man-db,iproute2,bird2", "bookworm", m.root)
 	ctx, cancel := context.WithCancel(context.Background())
 	// /run is mounted over, for systemd-nspawn wants to keep things there.
 	cmd := exec.CommandContext(ctx, "unshare", "--mount", "sh", "-c",
@@ -139,9 +139,9 @@ func (m *machine) answers() bool {
 }
 
 // debPackage builds the package of a version, and puts it into the machine.
-func (m *machine) debPackage(t *testing.T, version string) (path string) {
+func (m *machine) debPackage(t *testing.T, name, version string) (path string) {
 	t.Helper()
-	file := strings.TrimSpace(output(t, []string{"VERSION=" + version}, "sh", "-c", `../../tools/deb "$0" 2>/dev/null`, runtime.GOARCH))
+	file := strings.TrimSpace(output(t, []string{"VERSION=" + version}, "sh", "-c", `../../tools/deb "$0" "$1" 2>/dev/null`, runtime.GOARCH, name))
 	octets, err := os.ReadFile("../../" + file)
 	if err == nil {
 		err = os.Remove("../../" + file) // it is of no release
@@ -149,15 +149,16 @@ func (m *machine) debPackage(t *testing.T, version string) (path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.write(t, version+".deb", string(octets))
-	return "/" + version + ".deb"
+	path = "/" + name + "-" + version + ".deb"
+	m.write(t, path, string(octets))
+	return path
 }
 
 // TestService installs the package on a machine with systemd, and has the service
 // do all that its unit says.
 func TestService(t *testing.T) {
 	m := boot(t)
-	first, second := m.debPackage(t, "9.0.0"), m.debPackage(t, "9.0.1")
+	first, second := m.debPackage(t, "shirube", "9.0.0"), m.debPackage(t, "shirube", "9.0.1")
 	installs(t, m, first)
 	m.await(t, "the service answers", m.answers)
 	m.write(t, "queries", "localhost A\n")
@@ -174,6 +175,8 @@ func TestService(t *testing.T) {
 		{"a bad file is refused by systemctl reload", reloads},
 		{"secrets come as credentials", credentials},
 		{"sockets of the socket unit are served", activated},
+		{"what the manual ends with is green", verified},
+		{"routes follow the service", announced},
 	} {
 		t.Run(step.name, func(t *testing.T) { step.run(t, m) })
 	}
@@ -224,7 +227,7 @@ func typed(t *testing.T, m *machine) {
 	for _, command := range commands(t) {
 		switch words := strings.Fields(command); {
 		case words[0] == "make", words[0] == "apt": // done
-		case words[0] == "editor": // nothing is to be changed
+		case words[0] == "editor", strings.HasPrefix(command, verifies): // nothing is to be changed; see verified
 		case words[0] == "dig":
 			if got := m.in(t, "sh", "-c", command+" +time=10"); !strings.Contains(got, "status: ") { // there is no Internet
 				t.Errorf("%s: %s", command, got)
