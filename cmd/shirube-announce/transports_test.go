@@ -152,8 +152,11 @@ func (l *lab) askOver(transport, address, authority string) error {
 		return err
 	}
 	var r dns.Msg
-	if err := r.Unpack(b); err != nil || len(r.Answer) != 1 {
-		return fmt.Errorf("%v\n%v", err, &r)
+	if err := r.Unpack(b); err != nil {
+		return err
+	}
+	if len(r.Answer) != 1 {
+		return fmt.Errorf("%d answers; expected one:\n%v", len(r.Answer), &r)
 	}
 	return nil
 }
