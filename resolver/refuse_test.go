@@ -72,7 +72,8 @@ func TestQuestionIsRefusedAsItWouldFail(t *testing.T) {
 				t.Errorf("refused: %v; resolved: %v", refused, err)
 			}
 			for _, n := range [][3]uint64{
-				{before.Resolutions, counted.Resolutions, after.Resolutions}, {before.Failures, counted.Failures, after.Failures},
+				{before.Resolutions, counted.Resolutions, after.Resolutions},
+				{before.Failures, counted.Failures, after.Failures},
 				{before.ShedCrowded + before.DeadSpared, counted.ShedCrowded + counted.DeadSpared, after.ShedCrowded + after.DeadSpared},
 			} {
 				if n[1] != n[0]+1 || n[2] != n[1]+1 {
