@@ -257,7 +257,7 @@ func (r *sharedReport) cost(ctx context.Context, f *fleet, questions []string) e
 	}
 	// A question that memory has costs so much as well.
 	out.PerGet = (out.Shared.CPU - out.Memory.CPU) * float64(out.Shared.Asked) / float64(max(out.Shared.Gets, 1))
-	fmt.Fprintf(os.Stderr, "a get: %.1f µs of the server, %.1f µs of memcached; a resolution %.1f µs\n", out.PerGet, out.Cache, out.Resolved.CPU-out.Memory.CPU)
+	fmt.Fprintf(os.Stderr, "an answer from the shared cache: %.1f µs of the server more than one from memory, %.1f µs of memcached; a resolution %.1f µs\n", out.PerGet, out.Cache, out.Resolved.CPU-out.Memory.CPU)
 	r.Cost = out
 	return nil
 }
