@@ -46,7 +46,7 @@ fuzz: ## every fuzz target, 20 seconds each
 
 bench: build ## everything beside four other resolvers and, where it is installed, sdns; writes bench/results and docs/performance.md (root, about an hour; BENCH='-within 30m': no longer than that)
 	tools/install-bench-deps
-	go run ./bench full $(BENCH) && go run ./bench report
+	go run ./bench full $(BENCH); failed=$$?; go run ./bench report >/dev/null && exit $$failed # what did not fail is in the manual
 
 bench-warm: build ## warm UDP beside Unbound; writes bench/results (root, about 3 minutes)
 	go run ./bench warm
@@ -56,7 +56,7 @@ bench-cold: build ## cold names beside Unbound, then with faulty servers; writes
 
 bench-encrypted: build ## DoT, DoH, DoQ, DoH3 and handshakes beside Unbound, Knot Resolver, BIND and, where it is installed, sdns; writes bench/results (root, about 9 minutes)
 	tools/install-bench-deps
-	go run ./bench encrypted -rounds 3 -time 3s $(BENCH) && go run ./bench report
+	go run ./bench encrypted -rounds 3 -time 3s $(BENCH); failed=$$?; go run ./bench report >/dev/null && exit $$failed
 
 bench-dnstap: build ## warm UDP with dnstap of all, of one in 100, and to a stopped collector, beside none (root, about 4 minutes)
 	go run ./bench warm -peers shirube,shirube-tap,shirube-tap100,shirube-tapstopped -out bench/out
