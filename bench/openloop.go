@@ -174,14 +174,11 @@ func punctual() (undo func(), err error) {
 	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 1000, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("set the timer slack: %w", err)
 	}
-	before, refused := unix.SchedGetAttr(0, 0)
-	if refused == nil {
-		refused = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}, 0)
+	first := &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}
+	if before, err := unix.SchedGetAttr(0, 0); err == nil && unix.SchedSetAttr(0, first, 0) == nil {
+		return func() { _ = unix.SchedSetAttr(0, before, 0) }, nil // it was allowed before
 	}
-	if refused != nil {
-		return func() {}, nil
-	}
-	return func() { _ = unix.SchedSetAttr(0, before, 0) }, nil // it was allowed before
+	return func() {}, nil
 }
 
 // pauseUntil sleeps until it is due after a moment, and returns by how much that is
