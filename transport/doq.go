@@ -32,6 +32,7 @@ type DoQStats struct {
 	ProtocolErrors uint64 // connections ended because the client does not speak DoQ
 	Cancelled      uint64 // streams that the client reset before its query was complete
 	TooSlow        uint64 // streams whose query took longer than StreamTime
+	Untaken        uint64 // streams that were ended because the client takes no responses
 }
 
 // DoQ serves DNS over QUIC (RFC 9250): each query has a stream, and each stream
@@ -40,9 +41,10 @@ type DoQ struct {
 	service
 	*quicServer
 
-	n                                  counters
-	protocolErrors, cancelled, tooSlow atomic.Uint64
-	exchanges                          sync.Pool // of *doqExchange
+	n                                           counters
+	protocolErrors, cancelled, tooSlow, untaken atomic.Uint64
+
+	exchanges sync.Pool // of *doqExchange
 }
 
 // doqExchange is the memory that one query and its response need, lengths
@@ -79,7 +81,7 @@ func (d *DoQ) Configure(opt QUICOptions) {
 // moment.
 func (d *DoQ) Stats() DoQStats {
 	s := DoQStats{
-		QUICStats: d.stats(), ProtocolErrors: d.protocolErrors.Load(), Cancelled: d.cancelled.Load(), TooSlow: d.tooSlow.Load(),
+		QUICStats: d.stats(), ProtocolErrors: d.protocolErrors.Load(), Cancelled: d.cancelled.Load(), TooSlow: d.tooSlow.Load(), Untaken: d.untaken.Load(),
 	}
 	d.n.addTo(&s.Counts)
 	return s
@@ -118,6 +120,12 @@ func (d *DoQ) stream(c *quicConn, str *quic.Stream) {
 		return
 	}
 	x.out = rsp
+	if !c.held.take(len(rsp)) {
+		d.untaken.Add(1)
+		str.CancelWrite(doqExcessiveLoad)
+		return
+	}
+	defer c.held.give(len(rsp))
 	binary.BigEndian.PutUint16(rsp, uint16(len(rsp)-prefixLen))
 	_ = str.SetWriteDeadline(time.Now().Add(d.limits.Load().message))
 	if _, err := str.Write(rsp); err != nil {

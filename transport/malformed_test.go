@@ -1,13 +1,17 @@
 package transport
 
 import (
+	"bytes"
 	"encoding/hex"
+	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/miekg/dns"
+	"github.com/quic-go/quic-go"
 
 	"shirube/internal/wire"
 )
@@ -144,6 +148,56 @@ func TestMalformedMessagesDisturbNobody(t *testing.T) {
 		write(t, bad, m.msg)
 		if got := askUDP(t, good, uint16(i), "hit"); got.Rcode != dns.RcodeSuccess {
 			t.Errorf("after %s: %v", m.name, got)
+		}
+	}
+}
+
+// TestMalformedMessagesOverHTTPAndQUIC is the same where a message comes in a body or
+// on a stream: no transport leaves the look at the header out (CVE-2026-86003,
+// CVE-2026-82399).
+func TestMalformedMessagesOverHTTPAndQUIC(t *testing.T) {
+	doh, secure, _ := startDoH(t, DoHOptions{Handler: newScripted()})
+	doh3, _, url := startDoH3(t, QUICOptions{Handler: newScripted()})
+	doq, at := startDoQ(t, QUICOptions{Handler: newScripted()})
+	webs := []struct {
+		client *http.Client
+		url    string
+	}{{webWays[0].client(t), webWays[0].url(secure, secure)}, {webWays[1].client(t), webWays[1].url(secure, secure)}, {http3Client(t), url}}
+	want := make(map[wire.Status]uint64)
+	for _, m := range corpus(t) {
+		status := statusOf(t, m.want)
+		want[status]++
+		for _, w := range webs {
+			rsp, raw := do(t, w.client, http.MethodPost, w.url, mediaType, bytes.NewReader(m.msg))
+			switch {
+			case m.want == "ignored":
+				if rsp.StatusCode != http.StatusBadRequest {
+					t.Errorf("%s over %s: %s", m.name, rsp.Proto, rsp.Status)
+				}
+			case rsp.StatusCode != http.StatusOK:
+				t.Errorf("%s over %s: %s", m.name, rsp.Proto, rsp.Status)
+			default:
+				m.wantOutcome(t, raw)
+			}
+		}
+		copy(m.msg, []byte{0, 0}) // RFC 9250 §4.2.1: else it is no DoQ
+		c := mustDialQUIC(t, at)
+		raw, err := receiveDoQ(sendDoQ(t, c, frame(m.msg)))
+		if m.want == "ignored" {
+			var closed *quic.ApplicationError
+			if !errors.As(err, &closed) || closed.ErrorCode != doqProtocolError {
+				t.Errorf("%s over DoQ: %x, %v", m.name, raw, err)
+			}
+		} else if err != nil {
+			t.Errorf("%s over DoQ: %v", m.name, err)
+		} else {
+			m.wantOutcome(t, raw)
+		}
+		_ = c.CloseWithError(0, "")
+	}
+	for status, n := range want {
+		if s, q := doh.Stats().Status[status]+doh3.Stats().Status[status], doq.Stats().Status[status]; status != wire.Ignored && (s != 3*n || q != n) {
+			t.Errorf("status %d: counted %d times over HTTP, and %d over QUIC, not %d and %d", status, s, q, 3*n, n)
 		}
 	}
 }

@@ -147,7 +147,24 @@ type quicConn struct {
 	idle    *time.Timer  // closes the connection
 	active  atomic.Int64 // when it last asked: nanoseconds since 1970
 	http    any          // what DoH3 keeps with it
+	held    held
 }
+
+// held is how many octets of responses a connection has that the client does not
+// take: of those that it may have at once, each could have the longest.
+type held struct{ octets atomic.Int64 }
+
+// take takes n octets in, which give lets out, and reports false when there are
+// maxHeld already.
+func (h *held) take(n int) bool {
+	if h.octets.Add(int64(n))-int64(n) <= maxHeld {
+		return true
+	}
+	h.give(n)
+	return false
+}
+
+func (h *held) give(n int) { h.octets.Add(-int64(n)) }
 
 // visitor is a client that has been let in, from its first packet to its
 // connection's end.

@@ -515,3 +515,45 @@ func TestDoH3CutsStreamsOfAnOctet(t *testing.T) {
 	eventually(t, "their goroutines have ended", func() bool { return runtime.NumGoroutine() <= before+10 })
 	wantRcode(t, askWeb(t, http3Client(t), url, "hit"), dns.RcodeSuccess)
 }
+
+// TestQUICAnswersThatNobodyTakesAreBounded asks for long answers with as many streams
+// as there may be, and gives credit for none.
+func TestQUICAnswersThatNobodyTakesAreBounded(t *testing.T) {
+	config := &quic.Config{InitialStreamReceiveWindow: 1, MaxStreamReceiveWindow: 1}
+	dialStingy := func(at netip.AddrPort, protocol string) *quic.Conn {
+		t.Helper()
+		c, err := quic.DialAddr(t.Context(), at.String(), quicClient(t, protocol), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	doq, at := startDoQ(t, QUICOptions{Handler: newScripted(), MessageTimeout: patience})
+	c := dialStingy(at, "doq")
+	for range DefaultDoQStreams {
+		sendDoQ(t, c, frame(packQuery(t, 0, "big")))
+	}
+	const fit = maxHeld/60_000 + 1
+	eventually(t, "as many are held as may be", func() bool { return doq.Stats().Untaken == DefaultDoQStreams-fit })
+	_ = c.CloseWithError(0, "")
+	eventually(t, "the connection is gone", func() bool { return doq.Stats().Open == 0 })
+	wantRcode(t, askDoQ(t, mustDialQUIC(t, at), "big"), dns.RcodeSuccess)
+
+	doh3, at3, url := startDoH3(t, QUICOptions{Handler: newScripted(), MessageTimeout: patience})
+	c = dialStingy(at3, "h3")
+	web := (&http3.Transport{}).NewClientConn(c)
+	for range DefaultStreams {
+		go func() { // ends with the connection
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+at3.String()+getURL(DefaultPath, packQuery(t, 0, "big")), http.NoBody)
+			if err == nil {
+				if rsp, err := web.RoundTrip(r); err == nil { // and is not read
+					context.AfterFunc(c.Context(), func() { _ = rsp.Body.Close() })
+				}
+			}
+		}()
+	}
+	eventually(t, "as many are held as may be", func() bool { return doh3.Stats().Untaken >= DefaultStreams/2 })
+	_ = c.CloseWithError(0, "")
+	eventually(t, "the connection is gone", func() bool { return doh3.Stats().Open == 0 })
+	wantRcode(t, askWeb(t, http3Client(t), url, "big"), dns.RcodeSuccess)
+}

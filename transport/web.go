@@ -73,17 +73,20 @@ type WebCounts struct {
 	Errors   [NumWebErrors]uint64 // of them, by what was wrong
 	Resets   uint64               // of them, that the client did not wait for
 	Abusive  uint64               // connections closed because of too many of these
+	Untaken  uint64               // of them, over HTTP/3, that were aborted because the client takes no responses
 }
 
 type webCounters struct {
 	counters
 	requests, get, resets, abusive atomic.Uint64
+	untaken                        atomic.Uint64
 	errors                         [NumWebErrors]atomic.Uint64
 }
 
 func (n *webCounters) counts() (c WebCounts) {
 	n.addTo(&c.Counts)
 	c.Requests, c.Get, c.Resets, c.Abusive = n.requests.Load(), n.get.Load(), n.resets.Load(), n.abusive.Load()
+	c.Untaken = n.untaken.Load()
 	for i := range n.errors {
 		c.Errors[i] = n.errors[i].Load()
 	}
@@ -168,6 +171,7 @@ type webConn struct {
 	cut   func() // closes the connection
 
 	inner *admitted // the connection of TCP; nil: it is QUIC
+	held  held      // of QUIC; on TCP, there is one request at a time, or see [h2Conn]
 
 	once sync.Once
 	webEnds
@@ -229,7 +233,11 @@ func (h *web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, failure)
 	case rsp == nil:
 		panic(http.ErrAbortHandler)
+	case !c.held.take(len(rsp)):
+		h.n.untaken.Add(1)
+		panic(http.ErrAbortHandler)
 	default:
+		defer c.held.give(len(rsp))
 		if r.ProtoMajor == 1 && (h.draining.Load() || h.short()) {
 			w.Header()["Connection"] = goAway
 		}

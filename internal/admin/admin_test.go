@@ -455,3 +455,39 @@ func TestListenOpensAllOrNothing(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestOtherSitesReadNothing: a page of another site that has a browser ask, be it by a
+// name that has become this machine's address (DNS rebinding), is not let in, and
+// could not read it (CVE-2026-0397).
+func TestOtherSitesReadNothing(t *testing.T) {
+	at := "http://" + serve(t, func(opt *Options) {
+		opt.Addresses, opt.Backend = []Address{{At: anyPort, Token: file(t, "token", secret+"\n")}}, backend(new(health.State))
+	})[0]
+	for _, token := range []bool{false, true} {
+		for _, method := range []string{http.MethodGet, http.MethodOptions} {
+			r, err := http.NewRequestWithContext(t.Context(), method, at+"/status.json", http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Host = "rebound.attacker.example"
+			r.Header.Set("Origin", "http://rebound.attacker.example")
+			r.Header.Set("Access-Control-Request-Method", http.MethodGet)
+			if token {
+				showing(r)
+			}
+			rsp, err := plain().Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = rsp.Body.Close()
+			for name := range rsp.Header {
+				if strings.HasPrefix(name, "Access-Control-") {
+					t.Errorf("%s: %s is sent", method, name)
+				}
+			}
+			if !token && rsp.StatusCode != http.StatusUnauthorized {
+				t.Errorf("%s without a token: %s", method, rsp.Status)
+			}
+		}
+	}
+}

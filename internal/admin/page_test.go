@@ -90,3 +90,17 @@ func TestPageMayRunItsOwnScriptAlone(t *testing.T) {
 		t.Errorf("the page may too much: %s", policy)
 	}
 }
+
+// TestPageShowsTextAsText: what the server is told by others (names of zones, servers
+// and certificates) never becomes markup (CVE-2026-0396).
+func TestPageShowsTextAsText(t *testing.T) {
+	script := between(t, "script")
+	for _, way := range []string{"innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "createContextualFragment", "DOMParser", "srcdoc", "eval(", "Function("} {
+		if strings.Contains(script, way) {
+			t.Errorf("the script uses %s", way)
+		}
+	}
+	if !strings.Contains(script, "textContent") {
+		t.Error("the script shows nothing")
+	}
+}

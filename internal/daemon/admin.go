@@ -129,7 +129,7 @@ func (d *Daemon) snapshot() metrics.Snapshot {
 		Webs:  []metrics.Web{metrics.NewWeb(wire.DoH, &s.DoH.WebCounts), metrics.NewWeb(wire.DoH3, &s.DoH3.WebCounts)},
 		HTTP2: s.DoH.HTTP2, Conns: s.TLS.Connections, Certificates: s.TLS.Certificates,
 		QUICs: []metrics.QUIC{
-			{Proto: wire.DoQ, QUICStats: s.DoQ.QUICStats, Streams: &metrics.QUICStreams{ProtocolErrors: s.DoQ.ProtocolErrors, Cancelled: s.DoQ.Cancelled, TooSlow: s.DoQ.TooSlow}},
+			{Proto: wire.DoQ, QUICStats: s.DoQ.QUICStats, Streams: &metrics.QUICStreams{ProtocolErrors: s.DoQ.ProtocolErrors, Cancelled: s.DoQ.Cancelled, TooSlow: s.DoQ.TooSlow, Untaken: s.DoQ.Untaken}},
 			{Proto: wire.DoH3, QUICStats: s.DoH3.QUICStats},
 		},
 	}

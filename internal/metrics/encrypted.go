@@ -79,13 +79,14 @@ func quicMetrics() []Metric {
 		{
 			"shirube_doq_failures_total", Counter,
 			[]string{"reason"},
-			"What came by DoQ and was no query: connections whose client does not speak it (`protocol`); streams that were reset (`cancelled`) or took too long (`slow`)",
+			"What came by DoQ and was not answered: connections whose client does not speak it (`protocol`); streams that were reset (`cancelled`) or took too long (`slow`). `untaken`: queries whose client takes no responses",
 			func(s *Snapshot, e *emitter) {
 				for i := range s.QUICs {
 					if str := s.QUICs[i].Streams; str != nil {
 						e.count(str.ProtocolErrors, "protocol")
 						e.count(str.Cancelled, "cancelled")
 						e.count(str.TooSlow, "slow")
+						e.count(str.Untaken, "untaken")
 					}
 				}
 			},

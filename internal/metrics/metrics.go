@@ -90,6 +90,7 @@ type Web struct {
 	Messages uint64 // that requests held
 	Resets   uint64 // requests that the client did not wait for
 	Abusive  uint64 // connections closed because of too many of these
+	Untaken  uint64 // requests aborted because the client takes no responses
 	Errors   [transport.NumWebErrors]uint64
 }
 
@@ -101,11 +102,11 @@ type QUIC struct {
 }
 
 // QUICStreams is what became of the streams of DoQ that brought no query.
-type QUICStreams struct{ ProtocolErrors, Cancelled, TooSlow uint64 }
+type QUICStreams struct{ ProtocolErrors, Cancelled, TooSlow, Untaken uint64 }
 
 // NewWeb returns what there are metrics of in c.
 func NewWeb(proto wire.Proto, c *transport.WebCounts) Web {
-	return Web{Proto: proto, Messages: c.Received, Resets: c.Resets, Abusive: c.Abusive, Errors: c.Errors}
+	return Web{Proto: proto, Messages: c.Received, Resets: c.Resets, Abusive: c.Abusive, Untaken: c.Untaken, Errors: c.Errors}
 }
 
 // Anchors is what is trusted.

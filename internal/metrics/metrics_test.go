@@ -445,3 +445,21 @@ func TestScrapesAreBounded(t *testing.T) {
 	close(release)
 	others.Wait()
 }
+
+// TestLabelsCannotBecomeMetrics has names of the configuration that look like lines of
+// a scrape (CVE-2026-40011).
+func TestLabelsCannotBecomeMetrics(t *testing.T) {
+	const name = "x\"} 1\nshirube_forged_total{a=\"b\\"
+	s := full()
+	s.Dnstap = dnstap.Stats{{Name: name}}
+	s.Shared.Servers = map[string]shared.ServerStats{name: {}}
+	got := scrape(t, s)
+	for line := range strings.Lines(got) {
+		if strings.HasPrefix(line, "shirube_forged") {
+			t.Errorf("a line of an attacker's: %s", line)
+		}
+	}
+	if n := strings.Count(got, `"x\"} 1\nshirube_forged_total{a=\"b\\"`); n < 2 {
+		t.Errorf("the name is told %d times", n)
+	}
+}

@@ -8,13 +8,14 @@ func webMetrics() []Metric {
 		{
 			"shirube_http_requests_total", Counter,
 			[]string{"transport", "outcome"},
-			"Requests: those that held a `message`, those whose client did not wait for the response (`reset`), and the others by what was wrong",
+			"Requests: those that held a `message`, those whose client did not wait for the response (`reset`), over HTTP/3 those of clients that take no responses (`untaken`), and the others by what was wrong",
 			func(s *Snapshot, e *emitter) {
 				for i := range s.Webs {
 					w := &s.Webs[i]
 					label := lower(w.Proto.String())
 					e.count(w.Messages, label, "message")
 					e.count(w.Resets, label, "reset")
+					e.count(w.Untaken, label, "untaken")
 					for i, n := range w.Errors {
 						e.count(n, label, transport.WebError(i).String())
 					}
