@@ -345,7 +345,8 @@ func (k *quicSocket) run() {
 		v.accepted.Store(true)
 		c := &quicConn{Conn: conn, visitor: v, server: s, socket: k, streams: make(chan struct{}, v.limits.streams)}
 		// Packets that ask nothing do not keep a connection.
-		c.idle = time.AfterFunc(s.idleTime(), c.checkIdle)
+		c.idle = time.AfterFunc(time.Hour, c.checkIdle) // who reads c.idle
+		c.idle.Reset(s.idleTime())
 		c.active.Store(time.Now().UnixNano())
 		k.add(c)
 		s.accepted.Add(1)
