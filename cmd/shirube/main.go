@@ -75,7 +75,7 @@ own memory, and asks the authoritative servers of the Internet for the rest.`,
 		return &usageError{fmt.Errorf("%w; see '%s --help'", err, c.CommandPath())}
 	})
 	root.AddCommand(newServeCommand(), newCheckCommand(), newDemoCommand(), newDiscoveryCommand(), newTraceCommand(), newCtlCommand(),
-		newCacheCommand(), newTapCommand(), newVerifyCommand(), newConvertCommand(), newVersionCommand(), newManCommand())
+		newCacheCommand(), newTapCommand(), newVerifyCommand(), newConvertCommand(), newNetprepCommand(), newLBMembersCommand(), newVersionCommand(), newManCommand())
 	return root
 }
 

@@ -113,6 +113,18 @@ var rules = []rule{
 		reason: "netx is sockets and system calls: it knows datagrams, not DNS",
 	},
 	{
+		name: "netlink", in: []string{"internal/netlink"}, deny: []string{ours, miekg},
+		reason: "netlink is a leaf: it carries messages to the kernel, whatever they are about",
+	},
+	{
+		name: "netprep", in: []string{"internal/netprep"}, deny: []string{ours, miekg}, allow: []string{module + "/internal/netlink"},
+		reason: "netprep prepares a network before a server is there: it knows interfaces and routes, and no part of one",
+	},
+	{
+		name: "members", in: []string{"internal/members"}, deny: []string{ours, miekg},
+		reason: "members is a leaf: it reads pods, whatever runs in them",
+	},
+	{
 		name: "certs", in: []string{"internal/certs"}, deny: []string{ours, miekg},
 		reason: "certs is a leaf: it knows files and handshakes; transport is given a *tls.Config",
 	},
@@ -222,7 +234,8 @@ var rules = []rule{
 		reason: "the control socket is given functions by the daemon: it knows requests and who sends them, not the server",
 	},
 	{
-		name: "announce", in: []string{"announce"}, deny: []string{ours}, allow: []string{module + "/internal/exposition"},
+		name: "announce", in: []string{"announce"}, deny: []string{ours},
+		allow:  []string{module + "/internal/exposition", module + "/internal/netlink"},
 		reason: "the announcer is a program of its own, which outlives the resolver: it knows questions and routes, and no part of a server",
 	},
 	{
@@ -231,7 +244,8 @@ var rules = []rule{
 		reason: "routes are the business of a program of its own: what speaks BGP has no place in the resolver",
 	},
 	{
-		name: "speaker", in: []string{"announce/bgp"}, deny: []string{ours}, allow: []string{module + "/announce", module + "/internal/exposition"},
+		name: "speaker", in: []string{"announce/bgp"}, deny: []string{ours},
+		allow:  []string{module + "/announce", module + "/internal/exposition", module + "/internal/netlink"},
 		reason: "the speaker is told routes: it knows nothing of why",
 	},
 	{
