@@ -43,7 +43,7 @@ cluster's: the members of a pool of F5 or A10. In a pod it goes by its service a
 which has to be allowed to list pods; elsewhere it reads what kubectl prints.
 
 A template (Go's text/template) makes what the load balancer's API takes of .Members
-and .Addresses. Where there are fewer members than --min it fails and prints nothing:
+and .Addresses, or of .IPv4 and .IPv6, which are the addresses by family. Where there are fewer members than --min it fails and prints nothing:
 an empty pool is worse than an old one.`,
 		Example: `  kubectl -n dns get pods -l app.kubernetes.io/name=shirube -o json | shirube lb-members --file -
   shirube lb-members --selector app.kubernetes.io/name=shirube --interface net1 --output json

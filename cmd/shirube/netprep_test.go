@@ -31,8 +31,12 @@ func TestNetprepPrintsWhatIsMissingAndChangesNothing(t *testing.T) {
 
 func TestNetprepTellsMistakesOnItsCommandLine(t *testing.T) {
 	for _, args := range [][]string{
-		{}, {"--interface", "net1", "--gateway", "router"}, {"--interface", "net1", "--address", "192.0.2.1"},
-		{"--interface", "net1", "--cluster-route", "10.0.0.0"}, {"--interface", "net1", "--check", "--dry-run"}, {"--interface", "net1", "surplus"},
+		{},
+		{"--interface", "net1", "--gateway", "router"},
+		{"--interface", "net1", "--address", "192.0.2.1"},
+		{"--interface", "net1", "--cluster-route", "10.0.0.0"},
+		{"--interface", "net1", "--check", "--dry-run"},
+		{"--interface", "net1", "surplus"},
 	} {
 		if code := run(append([]string{"netprep"}, args...)); code != exitConfig {
 			t.Errorf("netprep %q: exit code %d", args, code)

@@ -17,7 +17,8 @@ func AppendPlain(b []byte, list []Member) []byte {
 }
 
 // Addresses returns the addresses of members, each once, IPv4 first.
-func Addresses(list []Member) (all []netip.Addr) {
+func Addresses(list []Member) []netip.Addr {
+	all := []netip.Addr{} // in JSON, none is []
 	seen := map[netip.Addr]bool{}
 	for _, six := range []bool{false, true} {
 		for i := range list {
@@ -75,7 +76,7 @@ func quote(s string) []byte {
 }
 
 // Template is what becomes of members for somebody else's API: a text/template, whose
-// dot has .Members and .Addresses, with the function json.
+// dot has .Members, .Addresses, and of these .IPv4 and .IPv6, with the function json.
 type Template struct{ t *template.Template }
 
 // ParseTemplate reads one.
@@ -92,9 +93,14 @@ func ParseTemplate(name, text string) (Template, error) {
 // Append appends what it makes of members.
 func (t Template) Append(b []byte, list []Member) ([]byte, error) {
 	out := bytes.NewBuffer(b)
+	all := Addresses(list)
+	six := 0
+	for six < len(all) && all[six].Is4() {
+		six++
+	}
 	err := t.t.Execute(out, struct {
-		Members   []Member
-		Addresses []netip.Addr
-	}{list, Addresses(list)})
+		Members               []Member
+		Addresses, IPv4, IPv6 []netip.Addr
+	}{list, all, all[:six:six], all[six:]})
 	return out.Bytes(), err
 }

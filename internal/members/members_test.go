@@ -108,8 +108,10 @@ func TestWhatAPodSaysOfItselfIsBounded(t *testing.T) {
 		networks, ips int
 		want          string
 	}{
-		{maxNetworks, 1, ""}, {maxNetworks + 1, 1, "found 65 networks; expected 64 at most"},
-		{1, maxAddresses, ""}, {1, maxAddresses + 1, "found 65 addresses; expected 64 at most"},
+		{maxNetworks, 1, ""},
+		{maxNetworks + 1, 1, "found 65 networks; expected 64 at most"},
+		{1, maxAddresses, ""},
+		{1, maxAddresses + 1, "found 65 addresses; expected 64 at most"},
 	} {
 		list, complaints := Of([]Pod{one(c.networks, c.ips)}, Filter{})
 		if c.want == "" && (len(list) != c.networks || complaints != nil) || c.want != "" && (len(complaints) != 1 || !strings.Contains(complaints[0].Error(), c.want)) {

@@ -31,7 +31,7 @@ const insideEnv = "SHIRUBE_NETPREP_INSIDE"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(insideEnv) != "" {
-		os.Exit(m.Run())
+		os.Exit(m.Run()) //nolint:forbidigo // TestMain is main here
 	}
 	cmd := exec.Command(os.Args[0], os.Args[1:]...)
 	cmd.Env = append(os.Environ(), insideEnv+"=1")
@@ -47,7 +47,7 @@ func TestMain(m *testing.M) {
 	if _, ended := errors.AsType[*exec.ExitError](err); err != nil && !ended {
 		fmt.Fprintln(os.Stderr, "a network namespace takes root:", err)
 	}
-	os.Exit(cmd.ProcessState.ExitCode())
+	os.Exit(cmd.ProcessState.ExitCode()) //nolint:forbidigo // TestMain is main here: returning would be success
 }
 
 // vlan is the network of a pod, which the test is in, with eth0 in the cluster and
@@ -448,7 +448,11 @@ func TestWhatCannotBePreparedIsAnError(t *testing.T) {
 		{with(func(o *Options) { o.Gateways = o.Gateways[:1] }), "found the network fd01::/48; expected a gateway of its family"},
 		{with(func(o *Options) { o.ClusterRoutes[0] = netip.MustParsePrefix("10.128.0.1/14") }), "found the network 10.128.0.1/14"},
 		{with(func(o *Options) { o.Gateways[0] = netip.MustParseAddr("203.0.113.1") }), "found the gateway 203.0.113.1; expected one in a network of its addresses [192.0.2.11]"},
-		{with(func(o *Options) { o.Interface = "eth0"; o.Gateways[0] = netip.MustParseAddr("10.128.0.1"); o.Gateways[1] = netip.MustParseAddr("fd01::1") }), "the network 10.128.0.0/14 has no route by another interface"},
+		{with(func(o *Options) {
+			o.Interface = "eth0"
+			o.Gateways[0] = netip.MustParseAddr("10.128.0.1")
+			o.Gateways[1] = netip.MustParseAddr("fd01::1")
+		}), "the network 10.128.0.0/14 has no route by another interface"},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		if err := Run(ctx, c.o, func(Step) {}); err == nil || !strings.Contains(err.Error(), c.want) {

@@ -30,7 +30,7 @@ var builtin = []string{
 	"core.v1.ServiceAccount", "core.v1.Service", "core.v1.ConfigMap", "core.v1.Namespace",
 	"apps.v1.Deployment", "apps.v1.StatefulSet", "policy.v1.PodDisruptionBudget",
 	"autoscaling.v2.HorizontalPodAutoscaler", "networking.v1.NetworkPolicy",
-	"rbac.v1.Role", "rbac.v1.RoleBinding", "batch.v1.Job",
+	"rbac.v1.Role", "rbac.v1.RoleBinding", "batch.v1.Job", "batch.v1.CronJob",
 }
 
 // custom are files of custom resource definitions, by their modules.
@@ -50,7 +50,8 @@ var custom = map[string][]string{
 		"deploy/crds/apps.open-cluster-management.io_subscriptions_crd_v1.yaml",
 		"deploy/olm-catalog/multicluster-operators-subscription/manifests/apps.open-cluster-management.io_channels_crd_v1.yaml",
 	},
-	"github.com/argoproj/argo-cd/v2@v2.14.11": {"manifests/crds/applicationset-crd.yaml"},
+	"github.com/openshift/api@v0.0.0-20231218131639-7a5aa77cc72d": {"security/v1/0000_03_security-openshift_01_scc.crd.yaml"},
+	"github.com/argoproj/argo-cd/v2@v2.14.11":                     {"manifests/crds/applicationset-crd.yaml"},
 }
 
 type object = map[string]any
@@ -207,6 +208,7 @@ func addCustom(kinds object, module, file string) error {
 			return fmt.Errorf("%s: %s has no schema", module, file)
 		}
 		p := s["properties"].(object)
+		p["apiVersion"], p["kind"] = object{"type": "string"}, object{"type": "string"} // not every definition has them
 		p["metadata"] = object{"$ref": "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}
 		delete(p, "status")
 		kinds[crd.Spec.Group+"/"+v.Name+"/"+crd.Spec.Names.Kind] = s
