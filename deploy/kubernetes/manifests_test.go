@@ -343,11 +343,15 @@ func TestAlertsAndDashboardAreThoseOfMonitoring(t *testing.T) {
 func TestCheckOfARollOutHasItsProfile(t *testing.T) {
 	list := build(t, "verify")
 	text, _ := at(find(t, list, "ConfigMap", "shirube-verify"), "data", "profile.yaml").(string)
-	if _, err := config.ParseProfile("verify/profile.yaml", []byte(text)); err != nil {
+	profile, err := config.ParseProfile("verify/profile.yaml", []byte(text))
+	if err != nil {
 		t.Error(err)
 	}
 	job := find(t, list, "Job", "shirube-verify")
 	c := at(job, "spec", "template", "spec", "containers", 0)
+	if mounts := fmt.Sprint(at(c, "volumeMounts")); profile.CAFile == "" || !strings.Contains(mounts, "mountPath:"+filepath.Dir(profile.CAFile)+" ") {
+		t.Errorf("the authorities are to be in %q, and mounted is %s", profile.CAFile, mounts)
+	}
 	args, _ := at(c, "args").([]any)
 	if at(c, "image") != "registry.example/shirube:unset" || !slices.Contains(args, any("--expect-version=unset")) {
 		t.Errorf("the image is %v, the arguments %v", at(c, "image"), args)

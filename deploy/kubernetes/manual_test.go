@@ -15,52 +15,69 @@ import (
 // TestManualIsAboutTheseManifests holds what docs/getting-started.md has people type
 // to what the manifests need: there is no cluster to type it at.
 func TestManualIsAboutTheseManifests(t *testing.T) {
-	commands, err := manual.Commands("../../docs/getting-started.md", "On Kubernetes")
+	for _, section := range [][2]string{{"getting-started.md", "On Kubernetes"}, {"kubernetes.md", "Before the first pod"}} {
+		checkManual(t, section[0], section[1])
+	}
+}
+
+// checkManual holds the commands of one section to the manifests.
+func checkManual(t *testing.T, page, section string) {
+	t.Helper()
+	commands, err := manual.Commands("../../docs/"+page, section)
 	if err != nil {
 		t.Fatal(err)
 	}
 	base := read(t, "base/kustomization.yaml")
 	namespace := regexp.MustCompile(`(?m)^namespace: (\S+)$`).FindStringSubmatch(base)[1]
-	resolver := read(t, "base/resolver.yaml")
-	applied := false
+	manifests := read(t, "base/resolver.yaml") + "---\n" + read(t, "verify/job.yaml")
+	var done []string
 	for _, command := range commands {
 		words := strings.Fields(command)
 		if words[0] != "kubectl" {
-			t.Errorf("this test knows no %q", command)
+			t.Errorf("%s: this test knows no %q", page, command)
 			continue
 		}
 		if i := slices.Index(words, "-n"); i >= 0 && words[i+1] != namespace {
-			t.Errorf("%s: the manifests are for the namespace %s", command, namespace)
+			t.Errorf("%s: %s: the manifests are for the namespace %s", page, command, namespace)
 		}
+		last := words[len(words)-1]
 		switch {
 		case strings.HasPrefix(command, "kubectl create namespace "):
 			if words[3] != namespace {
-				t.Errorf("%s: the manifests are for the namespace %s", command, namespace)
+				t.Errorf("%s: %s: the manifests are for the namespace %s", page, command, namespace)
 			}
 		case slices.Contains(words, "secret"):
 			name := words[slices.Index(words, "generic")+1]
-			if !strings.Contains(resolver, "secretName: "+name+",") {
-				t.Errorf("%s: no pod has the secret %s", command, name)
+			if !strings.Contains(manifests, "secretName: "+name+",") {
+				t.Errorf("%s: %s: no pod has the secret %s", page, command, name)
 			}
 			if given, used := secretKeys(command), usedSecrets(t); !slices.Equal(given, used) {
-				t.Errorf("it makes the secrets %q, and used are %q", given, used)
+				t.Errorf("%s: it makes the secrets %q, and used are %q", page, given, used)
+			}
+		case slices.Contains(words, "configmap"):
+			name := words[slices.Index(words, "configmap")+1]
+			if !strings.Contains(manifests, "configMap: {name: "+name+"}") || !strings.Contains(read(t, "verify/profile.yaml"), "/ca.crt") || !strings.Contains(command, "--from-file=ca.crt=") {
+				t.Errorf("%s: %s: no pod has the ConfigMap %s, or its file", page, command, name)
 			}
 		case slices.Contains(words, "apply"):
-			applied = true
-			if _, err := os.Stat(filepath.Join("../..", words[len(words)-1], "kustomization.yaml")); err != nil {
-				t.Errorf("%s: %v", command, err)
+			done = append(done, filepath.Base(last))
+			if _, err := os.Stat(filepath.Join("../..", last, "kustomization.yaml")); err != nil {
+				t.Errorf("%s: %s: %v", page, command, err)
 			}
-		case slices.Contains(words, "rollout"):
-			kind, name, _ := strings.Cut(words[len(words)-1], "/")
-			if !regexp.MustCompile(`(?mi)^kind: ` + kind + `\nmetadata:.*(\n  )?name: ` + name + `\b`).MatchString(resolver) {
-				t.Errorf("%s: there is no such", command)
+		case slices.Contains(words, "rollout"), slices.Contains(words, "wait"), slices.Contains(words, "logs"):
+			done = append(done, last)
+			kind, name, _ := strings.Cut(last, "/")
+			if !regexp.MustCompile(`(?mi)^kind: ` + kind + `\nmetadata:.*(\n  )?name: ` + name + `\b`).MatchString(manifests) {
+				t.Errorf("%s: %s: there is no such", page, command)
 			}
 		default:
-			t.Errorf("this test knows no %q", command)
+			t.Errorf("%s: this test knows no %q", page, command)
 		}
 	}
-	if !applied {
-		t.Error("nothing is applied")
+	// What is applied comes up, and is verified.
+	want := []string{"deployment/shirube", "verify", "job/shirube-verify", "job/shirube-verify"}
+	if len(done) != 5 || !slices.Equal(done[1:], want) {
+		t.Errorf("%s: done is %q; expected an overlay, and %q", page, done, want)
 	}
 }
 

@@ -45,7 +45,10 @@ var custom = map[string][]string{
 		"config/crd/bases/metallb.io_bfdprofiles.yaml", "config/crd/bases/metallb.io_bgpadvertisements.yaml",
 		"config/crd/bases/metallb.io_bgppeers.yaml", "config/crd/bases/metallb.io_ipaddresspools.yaml",
 	},
-	"open-cluster-management.io/api@v1.1.0": {"cluster/v1beta1/0000_02_clusters.open-cluster-management.io_placements.crd.yaml"},
+	"open-cluster-management.io/api@v1.1.0": {
+		"cluster/v1beta1/0000_02_clusters.open-cluster-management.io_placements.crd.yaml",
+		"cluster/v1beta2/0000_01_clusters.open-cluster-management.io_managedclustersetbindings.crd.yaml",
+	},
 	"open-cluster-management.io/multicloud-operators-subscription@v0.16.0": {
 		"deploy/crds/apps.open-cluster-management.io_subscriptions_crd_v1.yaml",
 		"deploy/olm-catalog/multicluster-operators-subscription/manifests/apps.open-cluster-management.io_channels_crd_v1.yaml",
