@@ -99,9 +99,11 @@ image: ## container image for amd64 and arm64, in dist (root, or in `buildah uns
 	tools/install-package-deps
 	tools/image
 
-image-test: ## build the image twice, look into it, and run it as Kubernetes does (root, about a minute)
+image-test: ## build the image twice, look into it, run it as Kubernetes does, and verify pods of the manifests (root, about two minutes)
+	tools/install-test-deps
 	tools/install-package-deps
 	go test -tags image -count=1 -timeout 30m -v ./deploy/image
+	go test -tags image -count=1 -timeout 10m -v -run '^TestPodsOfTheManifestsAreVerified$$' ./deploy/kubernetes
 
 clean: ## remove what was built
 	rm -rf bin dist bench/out

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"shirube/deploy/image/imagetest"
 	"shirube/internal/manual"
 )
 
@@ -171,36 +172,13 @@ func readLayer(t *testing.T, file string) map[string]*tar.Header {
 	}
 }
 
-// newPodman returns a function that runs podman, with images and containers of its
-// own.
-func newPodman(t *testing.T) func(args ...string) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "shirube-") // podman wants a short name
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return func(args ...string) string {
-		t.Helper()
-		all := append([]string{
-			"--root", dir + "/root", "--runroot", dir + "/run", "--storage-driver", "vfs",
-			"--cgroup-manager", "cgroupfs", "--runtime", "/usr/sbin/runc",
-		}, args...)
-		out, err := exec.Command("podman", all...).CombinedOutput()
-		if err != nil {
-			t.Fatalf("podman %q: %v\n%s", args, err, out)
-		}
-		return strings.TrimSpace(string(out))
-	}
-}
-
 // runsAsInTheManual types what docs/getting-started.md says, in its order.
 func runsAsInTheManual(t *testing.T) {
 	commands, err := manual.Commands("../../docs/getting-started.md", "As a container")
 	if err != nil {
 		t.Fatal(err)
 	}
-	podman, image, typed := newPodman(t), "", 0
+	podman, image, typed := imagetest.Podman(t), "", 0
 	t.Cleanup(func() { podman("rm", "--force", "--ignore", "shirube") })
 	for _, command := range commands {
 		words := strings.Fields(command)
@@ -240,7 +218,7 @@ func runsAsInTheManual(t *testing.T) {
 // runs starts the image as a kubelet does: another user than root, one capability,
 // nothing to write to, and limits.
 func runs(t *testing.T) {
-	podman := newPodman(t)
+	podman := imagetest.Podman(t)
 	loaded := podman("load", "--quiet", "-i", archive)
 	_, image, _ := strings.Cut(loaded, ": ")
 	const name = "shirube-image-test"

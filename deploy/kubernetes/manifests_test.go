@@ -357,7 +357,7 @@ func TestCheckOfARollOutHasItsProfile(t *testing.T) {
 		t.Errorf("the image is %v, the arguments %v", at(c, "image"), args)
 	}
 	pods := find(t, list, "Service", "shirube-pods")
-	if !slices.Contains(args, any("--instance=shirube-pods.dns.svc.cluster.local")) || at(pods, "metadata", "namespace") != "dns" || at(pods, "spec", "clusterIP") != "None" {
+	if !slices.Contains(args, any("--instance=shirube-pods.dns.svc.cluster.local")) || at(pods, "metadata", "namespace") != "dns" || at(pods, "spec", "clusterIP") != "None" || at(pods, "spec", "ipFamilyPolicy") != "SingleStack" {
 		t.Errorf("the instances are looked for by %v", args)
 	}
 	if at(job, "spec", "backoffLimit") != 0.0 || at(job, "spec", "activeDeadlineSeconds") == nil {
