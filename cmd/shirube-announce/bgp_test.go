@@ -166,7 +166,7 @@ protocol bgp %[1]s6 { local fd99:%[2]d::1 as 64511; neighbor fd99:%[2]d::2 as 64
 	l.run("bird", "-p", "-c", file)
 	l.start("", "bird", "-f", "-c", file, "-s", socket)
 	l.await("BIRD listens", func() bool { _, err := os.Stat(socket); return err == nil })
-	return func() string { return l.run("birdc", "-s", socket, "show", "route", "all") }
+	return func() string { return l.birdRoutes(socket) }
 }
 
 // frr starts an FRR that takes the nodes' routes.

@@ -31,7 +31,7 @@ include "%s";
 `, included))
 	l.start("", "bird", "-f", "-c", file, "-s", socket)
 	l.await("BIRD listens", func() bool { _, err := os.Stat(socket); return err == nil })
-	routes := func() string { return l.run("birdc", "-s", socket, "show", "route", "all") }
+	routes := func() string { return l.birdRoutes(socket) }
 	has := func(n int, words ...string) func() bool {
 		return func() bool {
 			text, count := routes(), 0
@@ -72,8 +72,7 @@ vips:
 	inFile.signal(syscall.SIGTERM)
 	l.await("the routes of the file say GRACEFUL_SHUTDOWN", has(1, "(65535,0)"))
 	for _, p := range []*process{onLoopback, inFile} {
-		p.signal(syscall.SIGTERM)
-		p.end(syscall.SIGTERM) // the second one hastens
+		l.await("an announcer hastens when told again", p.told(syscall.SIGTERM))
 	}
 	l.await("announcers that end leave nothing", has(0, append(addresses, files...)...))
 	resolver.end(syscall.SIGTERM)

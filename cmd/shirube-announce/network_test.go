@@ -145,6 +145,23 @@ func (l *lab) run(name string, args ...string) string {
 	return string(text)
 }
 
+// birdRoutes returns what BIRD behind socket says of its routes. It breaks off
+// when it is configured anew meanwhile, which happens at every announcement.
+func (l *lab) birdRoutes(socket string) string {
+	l.t.Helper()
+	argv := []string{"-s", socket, "show", "route", "all"}
+	for range 10 {
+		text, err := exec.CommandContext(l.t.Context(), "birdc", argv...).CombinedOutput()
+		if err == nil {
+			return string(text)
+		}
+		if !strings.Contains(string(text), "reconfiguration") {
+			break
+		}
+	}
+	return l.run("birdc", argv...)
+}
+
 // write writes a file below the lab's directory, and returns its path.
 func (l *lab) write(name, text string) string {
 	l.t.Helper()
@@ -217,6 +234,20 @@ func (p *process) signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) } // it
 func (p *process) end(s syscall.Signal) {
 	p.signal(s)
 	<-p.done
+}
+
+// told returns what sends a signal and reports whether the program has ended.
+// Two signals at once may arrive as one: who wants two sends more.
+func (p *process) told(s syscall.Signal) func() bool {
+	return func() bool {
+		p.signal(s)
+		select {
+		case <-p.done:
+			return true
+		default:
+			return false
+		}
+	}
 }
 
 // await waits until a condition holds.
