@@ -372,7 +372,7 @@ func (r *Resolver) judgeKeys(ctx context.Context, zone wire.Name, ds []*dns.DS, 
 	s := rep.Sets[0]
 	var keys []*dns.DNSKEY
 	var p dnssec.Proof
-	err := r.compute(ctx, w, func() (err error) {
+	err := r.compute(ctx, zone, w, func() (err error) {
 		keys, p, err = dnssec.VerifyKeys(zone, ds, s, r.sigTime(), &w.budget)
 		return err
 	})

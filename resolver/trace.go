@@ -27,6 +27,7 @@ const (
 	StepLookup   Step = "lookup"   // a name server's address is looked up first
 	StepQuery    Step = "query"    // a server was asked, and answered or did not
 	StepVerdict  Step = "verdict"  // what the answer means
+	StepProof    Step = "proof"    // signatures of a zone were verified, or a denial was
 	StepTrust    Step = "trust"    // what was proven of a zone's keys
 	StepFailure  Step = "failure"  // the question cannot be answered
 )
@@ -42,8 +43,18 @@ type Event struct {
 	Server   string        `json:"server,omitempty"`
 	Timeout  time.Duration `json:"timeout_ns,omitempty"` // that the server was given
 	RTT      time.Duration `json:"rtt_ns,omitempty"`
-	Octets   int           `json:"octets,omitempty"` // received
+	Octets   int           `json:"octets,omitempty"`  // received
+	Took     time.Duration `json:"took_ns,omitempty"` // of a proof, until At
 	Detail   string        `json:"detail,omitempty"`
+
+	// What Detail says in words, for programs.
+	Name     wire.Name      `json:"-"` // of Question
+	Type     wire.Type      `json:"-"` // of it too
+	Addr     netip.AddrPort `json:"-"` // of Server
+	TLS, TCP bool           `json:"-"` // how it was asked
+	Answered bool           `json:"-"` // there is an Rcode, and no Err
+	Rcode    wire.Rcode     `json:"-"`
+	Err      error          `json:"-"`
 }
 
 // What returns all that e says but for its step and when it was, for people.
@@ -56,6 +67,9 @@ func (e *Event) What() string {
 	}
 	if e.Step == StepQuery {
 		fmt.Fprintf(&b, "  rtt %.3f ms of %d ms, %d octets", milliseconds(e.RTT), e.Timeout.Milliseconds(), e.Octets)
+	}
+	if e.Step == StepProof {
+		fmt.Fprintf(&b, "  %.3f ms", milliseconds(e.Took))
 	}
 	if e.Detail != "" {
 		fmt.Fprintf(&b, "  (%s)", e.Detail)
@@ -105,7 +119,10 @@ const (
 
 // event puts m into words.
 func (m *moment) event() Event {
-	e := Event{At: m.at, Depth: m.depth, Step: m.step}
+	e := Event{
+		At: m.at, Depth: m.depth, Step: m.step, Name: m.question.Name, Type: m.question.Type, Rcode: m.rcode, Err: m.err,
+		TLS: m.marks&overTLS != 0, TCP: m.marks&overTCP != 0, Answered: m.marks&answered != 0,
+	}
 	if m.question.Name != "" {
 		e.Question = m.question.String()
 	}
@@ -118,12 +135,17 @@ func (m *moment) event() Event {
 			e.Detail = fmt.Sprintf("%s; %d addresses known, %d servers to look up", m.word, m.counts[0], m.counts[1])
 		}
 	case StepQuery:
-		e.Server, e.Timeout, e.RTT, e.Octets = m.server.String(), m.timeout, m.rtt, m.octets
+		e.Addr, e.Server, e.Timeout, e.RTT, e.Octets = m.server, m.server.String(), m.timeout, m.rtt, m.octets
 		e.Detail = m.exchange()
 	case StepVerdict, StepMemory:
 		e.Detail = m.meaning()
 	case StepTrust:
 		e.Detail = m.proof()
+	case StepProof:
+		e.Took = m.rtt
+		if m.err != nil {
+			e.Detail = m.err.Error()
+		}
 	case StepFailure:
 		e.Detail = m.err.Error()
 	case StepQuestion, StepLookup:
@@ -235,6 +257,9 @@ func (r *Recording) keep(m *moment) {
 	}
 	r.told++
 }
+
+// Begun returns when the first step can have been.
+func (r *Recording) Begun() time.Time { return r.trace.begun }
 
 // Events returns the steps in order, and how many were left out in the middle.
 func (r *Recording) Events() (list []Event, omitted int) {
@@ -372,6 +397,26 @@ func (w *work) tellLink(l *rrset.Link) {
 //go:noinline
 func (w *work) noteLink(l *rrset.Link) {
 	w.tell(&moment{step: StepTrust, name: l.Zone, trust: l.Trust, counts: [3]uint16{uint16(len(l.Keys))}, err: l.Err})
+}
+
+// traceTime returns the time since the trace began, if there is one.
+func (w *work) traceTime() time.Duration {
+	if w.trace == nil {
+		return 0
+	}
+	return time.Since(w.trace.begun)
+}
+
+// tellProof tells that something of zone was verified since begun.
+func (w *work) tellProof(zone wire.Name, begun time.Duration, err error) {
+	if w.trace != nil {
+		w.noteProof(zone, begun, err)
+	}
+}
+
+//go:noinline
+func (w *work) noteProof(zone wire.Name, begun time.Duration, err error) {
+	w.tell(&moment{step: StepProof, name: zone, rtt: w.traceTime() - begun, err: err})
 }
 
 // Lines returns the records of a, one a line in the form of a zone file, as they

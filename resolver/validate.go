@@ -306,7 +306,7 @@ func (r *Resolver) deny(ctx context.Context, denial []rrset.Set, l *rrset.Link, 
 		return p, proven, err
 	}
 	_, proofs := splitSOA(right)
-	err = r.compute(ctx, w, func() (err error) {
+	err = r.compute(ctx, l.Zone, w, func() (err error) {
 		p, err = prove(proofs)
 		return err
 	})
@@ -368,7 +368,7 @@ func (r *Resolver) verify(ctx context.Context, s *rrset.Set, l *rrset.Link, w *w
 	if s.Trust == rrset.Secure { // it was remembered, and no wildcard's is
 		return dnssec.Proof{Trust: rrset.Secure}, nil
 	}
-	err = r.compute(ctx, w, func() (err error) {
+	err = r.compute(ctx, l.Zone, w, func() (err error) {
 		p, err = dnssec.VerifySet(s, l.Zone, l.Keys, r.sigTime(), &w.budget)
 		return err
 	})
@@ -489,11 +489,12 @@ func (r *Resolver) sigTime() time.Time {
 	return r.opt.Clock.Now()
 }
 
-// compute does what takes time on a processor when one of the places for that
-// is free. They are as many as there are processors: who wants to answer from
+// compute does what takes time on a processor, of what zone has signed, when one
+// of the places for that is free. They are as many as there are processors: who wants to answer from
 // memory waits for one computation to end, and not for a queue of them.
-func (r *Resolver) compute(ctx context.Context, w *work, do func() error) error {
+func (r *Resolver) compute(ctx context.Context, zone wire.Name, w *work, do func() error) error {
 	w.proves()
+	begun := w.traceTime()
 	select {
 	case r.crypto <- struct{}{}:
 	default: // only now, as it is not for nothing to have ctx wait
@@ -509,5 +510,6 @@ func (r *Resolver) compute(ctx context.Context, w *work, do func() error) error 
 	}()
 	err := do()
 	r.stats.proved(w)
+	w.tellProof(zone, begun, err)
 	return err
 }

@@ -238,6 +238,7 @@ func TestRulesBite(t *testing.T) {
 		{"gomemcache", "internal/daemon/daemon.go", "github.com/bradfitz/gomemcache/memcache"},
 		{"circl", "resolver/resolver.go", "github.com/cloudflare/circl/sign/ed448"},
 		{"dnstap", "dnstap/tap.go", "shirube/transport"},
+		{"otlp", "internal/otlp/otlp.go", "shirube/resolver"},
 		{"collector", "dnstap/collector/collector.go", "shirube/transport"},
 		{"golang-dnstap", "transport/udp.go", "github.com/dnstap/golang-dnstap"},
 		{"quic-and-http2", "internal/netx/udp.go", "golang.org/x/net/ipv4"},

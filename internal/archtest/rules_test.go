@@ -143,6 +143,11 @@ var rules = []rule{
 		reason: "taps are called on every hit, by whoever has the message: they copy bytes, and know nothing of the server",
 	},
 	{
+		name: "otlp", in: []string{"internal/otlp/..."}, deny: []string{ours, miekg},
+		allow:  []string{module + "/internal/wire", module + "/internal/otlp/otlptest"},
+		reason: "otlp sends spans, whatever they are of: what a resolution consists of the frontend puts into them",
+	},
+	{
 		name: "collector", in: []string{"dnstap/collector"},
 		deny: []string{ours},
 		allow: []string{

@@ -24,6 +24,7 @@ func (d *decoder) contradictions(cfg *Config) {
 	d.localRoot(cfg)
 	d.dnssec(cfg)
 	d.dnstap(cfg)
+	d.tracing(&cfg.Tracing)
 	d.admin(cfg.Admin.Listen)
 	d.health(&cfg.Health)
 	d.debug(cfg)

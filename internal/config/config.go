@@ -65,6 +65,8 @@ type Config struct {
 	Drain Drain `yaml:"drain"`
 	// What is told of every query and response, to collectors or files.
 	Dnstap Dnstap `yaml:"dnstap"`
+	// What a collector of OpenTelemetry's is told of how questions are resolved.
+	Tracing Tracing `yaml:"tracing"`
 	// What is written to standard error.
 	Log Log `yaml:"log"`
 	// The socket for `shirube ctl`, which shows and changes what a running

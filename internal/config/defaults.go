@@ -71,6 +71,7 @@ func Default() Config {
 		},
 		Limits:  defaultLimits(),
 		Dnstap:  defaultDnstap(),
+		Tracing: defaultTracing(),
 		Log:     Log{Level: LevelInfo, Format: FormatText, SlowResolutions: SlowResolutions{Interval: 10 * time.Second}},
 		Control: Control{Enabled: true},
 		Admin:   Admin{Enabled: true, Listen: []AdminListener{}},

@@ -133,6 +133,10 @@ func (d *Daemon) snapshot() metrics.Snapshot {
 			{Proto: wire.DoH3, QUICStats: s.DoH3.QUICStats},
 		},
 	}
+	if p.Spans != nil {
+		traces := p.Spans.Stats()
+		m.Traces = &traces
+	}
 	if p.LocalRoot != nil {
 		m.LocalRoot = &s.LocalRoot
 	}

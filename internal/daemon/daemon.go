@@ -179,6 +179,7 @@ func (d *Daemon) Start() error {
 	}
 	d.control.begun = begun
 	d.startTap()
+	p.Spans.Start(d.Version)
 	for _, t := range d.transports() {
 		t.Start(d.ctx)
 	}
@@ -301,6 +302,7 @@ func (d *Daemon) shutdown(ctx context.Context) error {
 	d.tasks.follow(d.ctx, nil)
 	d.background.Wait()
 	d.upstream.Close()
+	d.closeTracing(ctx, d.Pipeline().Spans)
 	d.closeTap(ctx) // the last: now nobody has anything to tell
 	return errors.Join(append(errs, closed)...)
 }

@@ -186,32 +186,38 @@ func tapFilter(cfg *config.DnstapOutput) dnstap.Filter {
 	return f
 }
 
-// tapTLS reads the files that the configuration names. A certificate of this
-// server's is read anew for each connection, so that it can be renewed.
+// tapTLS reads the files that the configuration names.
 func tapTLS(cfg *config.DnstapOutput) (*tls.Config, error) {
-	out := &tls.Config{ServerName: cfg.TLS.Name, MinVersion: tls.VersionTLS13}
-	if out.ServerName == "" {
+	name := cfg.TLS.Name
+	if name == "" {
 		host, _, err := net.SplitHostPort(cfg.Address)
 		if err != nil {
 			return nil, err
 		}
-		out.ServerName = host
+		name = host
 	}
-	if cfg.TLS.CAFile != "" {
-		pem, err := os.ReadFile(cfg.TLS.CAFile)
+	return clientTLS(name, cfg.TLS.CAFile, cfg.TLS.CertFile, cfg.TLS.KeyFile)
+}
+
+// clientTLS reads the files for TLS to a collector. A certificate of this server's
+// is read anew for each connection, so that it can be renewed.
+func clientTLS(name, ca, certFile, key string) (*tls.Config, error) {
+	out := &tls.Config{ServerName: name, MinVersion: tls.VersionTLS13}
+	if ca != "" {
+		pem, err := os.ReadFile(ca)
 		if err != nil {
 			return nil, fmt.Errorf("ca_file: %w", err)
 		}
 		out.RootCAs = x509.NewCertPool()
 		if !out.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("ca_file: %s has no certificate", cfg.TLS.CAFile)
+			return nil, fmt.Errorf("ca_file: %s has no certificate", ca)
 		}
 	}
-	if cfg.TLS.CertFile == "" {
+	if certFile == "" {
 		return out, nil
 	}
 	load := func() (*tls.Certificate, error) {
-		cert, err := tls.LoadX509KeyPair(cfg.TLS.CertFile, cfg.TLS.KeyFile)
+		cert, err := tls.LoadX509KeyPair(certFile, key)
 		return &cert, err
 	}
 	if _, err := load(); err != nil { // better now than later

@@ -263,7 +263,7 @@ func checkResponse(m *dns.Msg, st step, fail func(format string, args ...any)) {
 
 // ask sends one question through the pipeline as a transport would, and
 // returns the response, or nil if there is none.
-func ask(t *testing.T, p *Pipeline, spec string) *dns.Msg {
+func ask(t testing.TB, p *Pipeline, spec string) *dns.Msg {
 	t.Helper()
 	raw, q := parseAsk(t, spec)
 	if status := q.Parse(raw); status != wire.OK {
@@ -294,7 +294,7 @@ func ask(t *testing.T, p *Pipeline, spec string) *dns.Msg {
 }
 
 // parseAsk makes the query that spec describes.
-func parseAsk(t *testing.T, spec string) ([]byte, *wire.Query) {
+func parseAsk(t testing.TB, spec string) ([]byte, *wire.Query) {
 	t.Helper()
 	words := strings.Fields(spec)
 	typ, ok := dns.StringToType[words[1]]

@@ -21,6 +21,7 @@ import (
 	"shirube/internal/exchange"
 	"shirube/internal/frontend"
 	"shirube/internal/health"
+	"shirube/internal/otlp"
 	"shirube/internal/rrset"
 	"shirube/internal/wire"
 	"shirube/policy"
@@ -49,6 +50,7 @@ type Pipeline struct {
 	Resolver  *resolver.Resolver
 	Self      *discovery.Directory // what the server says of itself
 	Frontend  *frontend.Frontend
+	Spans     *otlp.Exporter // that Frontend tells of resolutions; nil: nobody is told; it has to be started
 
 	log       *slog.Logger
 	exchanger resolver.Exchanger
@@ -147,6 +149,9 @@ func (p *Pipeline) build(before *Pipeline) error {
 	} else if p.Cookies, err = newCookies(cfg.Cookies); err != nil {
 		return fmt.Errorf("cookies: %w", err)
 	}
+	if err := p.buildTracing(before); err != nil {
+		return fmt.Errorf("tracing: %w", err)
+	}
 	opt := frontend.Options{
 		Policy:   rules,
 		Self:     p.Self,
@@ -170,6 +175,7 @@ func (p *Pipeline) build(before *Pipeline) error {
 
 		Sharing: sharing(cfg, p.Shared, p.zones, p.Memory),
 		Slow:    frontend.Slow{After: cfg.Log.SlowResolutions.LongerThan, Interval: cfg.Log.SlowResolutions.Interval},
+		Spans:   p.Spans,
 	}
 	if before != nil {
 		p.Frontend, err = before.Frontend.With(opt)

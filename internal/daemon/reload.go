@@ -33,6 +33,7 @@ func (d *Daemon) parts() []part {
 		{"log", d.reloadLog},
 		{"shared_cache", reloadShared},
 		{"dnstap", d.reloadTap},
+		{"tracing", d.reloadTracing},
 		{"admin", d.reloadAdmin},
 	}
 }

@@ -90,6 +90,12 @@ func otherValues(t *testing.T, d *reloadable) map[string]any {
 		"dnstap.outputs":                    []config.DnstapOutput{{File: filepath.Join(dir, "tap"), QueueSize: 1 << 20}},
 		"control.socket":                    filepath.Join(dir, "control"),
 		"control.group":                     "0",
+		"tracing.endpoint":                  "unix:" + filepath.Join(dir, "traces"),
+		"tracing.names":                     []wire.Name{wire.MustParseName("example.com.")},
+		"tracing.headers_file":              write("headers", "A: b\n"),
+		"tracing.tls.ca_file":               "ca.pem",
+		"tracing.tls.cert_file":             "cert.pem",
+		"tracing.tls.key_file":              "key.pem",
 		"debug.clock_offset_file":           filepath.Join(dir, "offset"),
 
 		"shared_cache.servers":           []config.SharedServer{{Name: "a", Address: config.Address{AddrPort: netip.MustParseAddrPort("127.0.0.1:9")}}},

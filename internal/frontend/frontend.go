@@ -18,6 +18,7 @@ import (
 	"shirube/discovery"
 	"shirube/internal/clock"
 	"shirube/internal/ede"
+	"shirube/internal/otlp"
 	"shirube/internal/wire"
 	"shirube/policy"
 	"shirube/resolver"
@@ -64,6 +65,8 @@ type Options struct {
 
 	Sharing Sharing // of answers with other servers; default: none
 	Slow    Slow    // resolutions that the log tells of; default: none
+
+	Spans *otlp.Exporter // told of resolutions; nil: nobody is
 }
 
 // Frontend answers queries. It implements [transport.Handler].
@@ -428,7 +431,8 @@ func (f *Frontend) fail(buf []byte, q *wire.Query, fail *ede.Error) []byte {
 // finds it in memory. What the fleet knows already need not be resolved.
 func (f *Frontend) resolve(server context.Context, k flightKey, until time.Time) (out *outcome) {
 	out = f.takeOutcome()
-	out.f, out.k, out.sought, out.steps = f, k, f.opt.Clock.Now(), f.opt.Slow.recording()
+	out.f, out.k, out.sought, out.traced = f, k, f.opt.Clock.Now(), f.trace(k.q, until)
+	out.steps = f.recording(out.traced)
 	defer func() {
 		if p := recover(); p != nil { // one question's trouble is not everybody's
 			f.counts.of(nil).panics.Add(1)
@@ -440,6 +444,7 @@ func (f *Frontend) resolve(server context.Context, k flightKey, until time.Time)
 	out.ctx.Begin(server, time.Now().Add(f.opt.Timeout))
 	defer out.ctx.End()
 	borrowed, stale := f.fromFleet(out, until)
+	out.traced.fleet(out, borrowed, stale)
 	if borrowed {
 		return out
 	}

@@ -32,8 +32,10 @@ type outcome struct {
 	expired  time.Time     // when it did, if it came from the fleet
 
 	steps *resolver.Recording // nil: nothing is kept of them
-	forms [2]form
-	ctx   deadline.Context // of the resolution
+
+	traced *traced // nil: nobody is told of it
+	forms  [2]form
+	ctx    deadline.Context // of the resolution
 
 	broken bool // the resolution has panicked: somebody may be at it yet
 }

@@ -21,8 +21,8 @@ type Slow struct {
 }
 
 // recording returns what keeps the steps of a resolution; nil: nothing does.
-func (s *Slow) recording() *resolver.Recording {
-	if s.After <= 0 {
+func (f *Frontend) recording(t *traced) *resolver.Recording {
+	if f.opt.Slow.After <= 0 && t == nil {
 		return nil
 	}
 	return resolver.NewRecording()
@@ -66,6 +66,9 @@ func (s *slowness) take(took, interval time.Duration, now time.Time) (id string,
 // a client who leads one is not yet.
 func (out *outcome) ended(took time.Duration) {
 	f := out.f
+	if out.traced != nil {
+		f.tellSpans(out, took)
+	}
 	slow := &f.opt.Slow
 	if slow.After <= 0 || took < slow.After {
 		return
@@ -75,6 +78,9 @@ func (out *outcome) ended(took time.Duration) {
 		return
 	}
 	attrs := []any{"id", id, "question", out.k.q.String(), "took", took.Round(time.Microsecond), "result", out.result()}
+	if out.traced != nil {
+		attrs = append(attrs, "trace_id", out.traced.id.String())
+	}
 	if untold > 0 {
 		attrs = append(attrs, "others", untold)
 	}

@@ -25,6 +25,7 @@ import (
 	"shirube/internal/frontend"
 	"shirube/internal/health"
 	"shirube/internal/hist"
+	"shirube/internal/otlp"
 	"shirube/internal/wire"
 	"shirube/resolver"
 	"shirube/resolver/localroot"
@@ -60,6 +61,7 @@ type Snapshot struct {
 	Upstream  upstream.Stats
 	Anchors   *Anchors // nil: nothing is validated
 	Dnstap    dnstap.Stats
+	Traces    *otlp.Stats // nil: nobody is told of any
 
 	Webs  []Web
 	HTTP2 transport.HTTP2Stats
@@ -159,6 +161,7 @@ func Table() []Group {
 		{"DNSSEC", dnssecMetrics()},
 		{"Name servers", upstreamMetrics()},
 		{"dnstap", dnstapMetrics()},
+		{"Traces", traceMetrics()},
 		{"Certificates", certificateMetrics()},
 		{"Discovery", discoveryMetrics()},
 	}

@@ -23,6 +23,7 @@ import (
 	"shirube/internal/frontend"
 	"shirube/internal/health"
 	"shirube/internal/hist"
+	"shirube/internal/otlp"
 	"shirube/internal/wire"
 	"shirube/resolver/localroot"
 	"shirube/transport"
@@ -39,6 +40,7 @@ func full() Snapshot {
 		LocalRoot: new(localroot.Stats),
 		Anchors:   &Anchors{States: map[string]int{"valid": 0}},
 		Dnstap:    dnstap.Stats{{Name: "collector"}},
+		Traces:    new(otlp.Stats),
 
 		Certificates: certs.Stats{InUse: 1},
 	}

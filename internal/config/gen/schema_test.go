@@ -53,7 +53,7 @@ func TestSchemaRefusesWhatIsBadByItself(t *testing.T) {
 		"stale-answers-too-late", "debug-left-over",
 		"cookies-off-and-required", "nsid-both", "nsid-hex", "nsid-long", "tls",
 		"admin-for-everybody", "admin-halves", "health-root",
-		"shared-cache", "shared-cache-empty",
+		"shared-cache", "shared-cache-empty", "tracing", "tracing-nothing", "tracing-socket", "tracing-tls",
 	}
 	files, err := filepath.Glob("../testdata/bad/*.yaml")
 	if err != nil || len(files) == 0 {
