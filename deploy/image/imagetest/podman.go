@@ -12,7 +12,7 @@ import (
 // and fails the test if that does not succeed.
 func Podman(t testing.TB) func(args ...string) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "shirube-") // podman wants a short name
+	dir, err := os.MkdirTemp("", "shirube-") //nolint:usetesting // podman wants a shorter name
 	if err != nil {
 		t.Fatal(err)
 	}
