@@ -205,13 +205,56 @@ func runsAsInTheManual(t *testing.T) {
 					t.Fatalf("%s: %s\n%s", command, out, podman("logs", "shirube"))
 				}
 			}
+		case words[0] == "bin/shirube":
+			verifies(t, words[1:])
 		default:
 			t.Errorf("this test cannot type %q", command)
 		}
 		typed++
 	}
-	if typed < 4 {
+	if typed < 5 {
 		t.Errorf("only %d commands: %q", typed, commands)
+	}
+}
+
+// noInternet is added to the profile of the manual: nothing is asked that only the
+// Internet can answer. The test of deploy/kubernetes that runs pods has one of its
+// own, and asks all.
+const noInternet = `
+questions:
+  good: {name: ""}
+  bogus: {name: ""}
+  unsigned: {name: ""}
+  denied: {name: ""}
+  empty: {name: ""}
+`
+
+// verifies types the command that checks the container, with the profile that the
+// manual has before it.
+func verifies(t *testing.T, args []string) {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/getting-started.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(page), "## As a container")
+	_, profile, found := strings.Cut(section, "```yaml\n")
+	profile, _, ended := strings.Cut(profile, "```")
+	if !found || !ended {
+		t.Fatal("the manual has no profile")
+	}
+	file := filepath.Join(t.TempDir(), "verify.yaml")
+	if err := os.WriteFile(file, []byte(profile+noInternet), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for i, arg := range args {
+		if arg == "verify.yaml" {
+			args[i] = file
+		}
+	}
+	out, err := exec.CommandContext(t.Context(), "go", append([]string{"run", "../../cmd/shirube"}, args...)...).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "5 passed, 0 failed") {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 
