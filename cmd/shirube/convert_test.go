@@ -32,20 +32,12 @@ func TestConvertedConfigurationOfAnISPIsGood(t *testing.T) {
 	if err != errLost { //nolint:errorlint // it is returned as it is
 		t.Errorf("%v, want %v", err, errLost)
 	}
-	for _, want := range []string{
+	has(t, text,
 		`{prefix: "192.0.2.0/24", action: allow_cookie}`, "answers_size: 256MiB", `{address: "192.0.2.53:853", protocols: [dot, doq]}`, "in_flight: 16384",
 		`{name: "cloud.example", servers: [{address: "203.0.113.1:853", tls_name: "dns.cloud.example"}], tls: true}`, "for: 7d",
-	} {
-		if !strings.Contains(text, want) {
-			t.Errorf("no %s in\n%s", want, text)
-		}
-	}
+	)
 	lines := strings.Join(notes, "\n")
-	for _, want := range []string{"isp.conf:9: interface: NOT", "isp.conf:34: max-udp-size: NOT", "isp.conf:53: made-up-option: NOT", "isp.conf:23: rrset-cache-slabs: not needed"} {
-		if !strings.Contains(lines, want) {
-			t.Errorf("no %s in\n%s", want, lines)
-		}
-	}
+	has(t, lines, "isp.conf:9: interface: NOT", "isp.conf:34: max-udp-size: NOT", "isp.conf:53: made-up-option: NOT", "isp.conf:23: rrset-cache-slabs: not needed")
 }
 
 // TestEveryOptionOfUnboundIsConvertedOrListed takes Unbound's example as it is, and
@@ -84,21 +76,13 @@ func TestConvertedConfigurationOfBINDIsGood(t *testing.T) {
 	if err != errLost { //nolint:errorlint // it is returned as it is
 		t.Errorf("%v, want %v", err, errLost)
 	}
-	for _, want := range []string{
+	has(t, text,
 		`{address: "192.0.2.53:443", protocols: [doh]}`, `{prefix: "192.0.2.128/25", action: refuse}`, `{prefix: "198.51.100.7/32", action: deny}`,
 		`{name: ".", servers: [{address: "203.0.113.1:5300"}]}`, `{name: "stat.example", servers: [{address: "192.0.2.11"}]}`, "max_age: 43200s", "for: 7d",
 		`key_file: "/var/cache/bind/tls.key"`, "4A9184CFC41A5766", "ipv6: false",
-	} {
-		if !strings.Contains(text, want) {
-			t.Errorf("no %s in\n%s", want, text)
-		}
-	}
+	)
 	lines := strings.Join(notes, "\n")
-	for _, want := range []string{"rich.conf:17: key rndc-key: NOT", "rich.conf:41: dns64: NOT", "rich.conf:53: query-source: NOT", "rich.conf:10: pid-file: not needed"} {
-		if !strings.Contains(lines, want) {
-			t.Errorf("no %s in\n%s", want, lines)
-		}
-	}
+	has(t, lines, "rich.conf:17: key rndc-key: NOT", "rich.conf:41: dns64: NOT", "rich.conf:53: query-source: NOT", "rich.conf:10: pid-file: not needed")
 }
 
 // TestConfigurationOfBINDInDebianIsConverted takes the one of Debian's package, with
@@ -108,11 +92,7 @@ func TestConfigurationOfBINDInDebianIsConverted(t *testing.T) {
 	if err != errLost { //nolint:errorlint // it is returned as it is
 		t.Errorf("%v, want %v", err, errLost)
 	}
-	for _, want := range []string{`{address: "0.0.0.0:53", protocols: [udp, tcp]}`, `{address: "[::]:53", protocols: [udp, tcp]}`, `{prefix: "127.0.0.0/8", action: allow}`, `root_hints: "/usr/share/dns/root.hints"`} {
-		if !strings.Contains(text, want) {
-			t.Errorf("no %s in\n%s", want, text)
-		}
-	}
+	has(t, text, `{address: "0.0.0.0:53", protocols: [udp, tcp]}`, `{address: "[::]:53", protocols: [udp, tcp]}`, `{prefix: "127.0.0.0/8", action: allow}`, `root_hints: "/usr/share/dns/root.hints"`)
 	for _, n := range notes {
 		if strings.Contains(n, "NOT CONVERTED") != strings.Contains(n, "localnets") {
 			t.Errorf("%s", n)
@@ -136,6 +116,16 @@ func TestConvertIsToldWhoseConfigurationItIs(t *testing.T) {
 		}
 		if !strings.Contains(stdout.String(), want) {
 			t.Errorf("%s: %v, %s%s", from, err, &stdout, &stderr)
+		}
+	}
+}
+
+// has looks for each of wanted in text.
+func has(t *testing.T, text string, wanted ...string) {
+	t.Helper()
+	for _, want := range wanted {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s in\n%s", want, text)
 		}
 	}
 }

@@ -31,13 +31,8 @@ func TestExampleInTheFileIsGood(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var example strings.Builder
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "#   "); ok {
-			example.WriteString(rest)
-		}
-	}
-	cfg, err := config.Parse("example", []byte(example.String()))
+	example := uncommented(string(text))
+	cfg, err := config.Parse("example", []byte(example))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,14 +61,20 @@ func TestFileOfTheAnnouncerAnnouncesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	example := uncommented(string(text))
+	cfg, err = config.ReadAnnouncer("example", strings.NewReader(example))
+	if err != nil || cfg.Driver != config.DriverBGP || len(cfg.VIPs) != 2 || len(cfg.BGP.Peers) != 2 {
+		t.Errorf("the example says %+v, %v", cfg, err)
+	}
+}
+
+// uncommented returns the example in the comments of a file.
+func uncommented(text string) string {
 	var example strings.Builder
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(text) {
 		if rest, ok := strings.CutPrefix(line, "#   "); ok {
 			example.WriteString(rest)
 		}
 	}
-	cfg, err = config.ReadAnnouncer("example", strings.NewReader(example.String()))
-	if err != nil || cfg.Driver != config.DriverBGP || len(cfg.VIPs) != 2 || len(cfg.BGP.Peers) != 2 {
-		t.Errorf("the example says %+v, %v", cfg, err)
-	}
+	return example.String()
 }

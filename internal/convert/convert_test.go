@@ -103,13 +103,20 @@ func TestNothingIsLostInSilence(t *testing.T) {
 			t.Errorf("%q: %v", c.conf, err)
 			continue
 		}
-		var all []string
-		for _, n := range r.Notes() {
-			all = append(all, n.String())
-		}
-		if !strings.Contains(strings.Join(all, "\n"), c.want) || r.Lost() > 0 != c.lost {
-			t.Errorf("%q: %q, %d lost, want %s", c.conf, all, r.Lost(), c.want)
-		}
+		says(t, c.conf, r, c.want, c.lost)
+	}
+}
+
+// says holds the notes on conf to one that has to be among them, and to whether
+// anything was lost.
+func says(t *testing.T, conf string, r *Result, want string, lost bool) {
+	t.Helper()
+	var all []string
+	for _, n := range r.Notes() {
+		all = append(all, n.String())
+	}
+	if !strings.Contains(strings.Join(all, "\n"), want) || r.Lost() > 0 != lost {
+		t.Errorf("%q: %q, %d lost, want %s", conf, all, r.Lost(), want)
 	}
 }
 

@@ -117,13 +117,7 @@ func TestNothingOfBINDIsLostInSilence(t *testing.T) {
 			t.Errorf("%q: %v", c.conf, err)
 			continue
 		}
-		var all []string
-		for _, n := range r.Notes() {
-			all = append(all, n.String())
-		}
-		if !strings.Contains(strings.Join(all, "\n"), c.want) || r.Lost() > 0 != c.lost {
-			t.Errorf("%q: %q, %d lost, want %s", c.conf, all, r.Lost(), c.want)
-		}
+		says(t, c.conf, r, c.want, c.lost)
 	}
 }
 
