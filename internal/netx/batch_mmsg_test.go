@@ -107,7 +107,7 @@ func TestFlushGivesUpWhenThereIsNoRoom(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			if d := time.Since(began); lost != 3 || d < sendPatience || d > 10*sendPatience {
+			if d := time.Since(began); lost != 3 || d < sendPatience || d > 100*sendPatience {
 				t.Errorf("%d lost after %s", lost, d)
 			}
 		}
@@ -149,6 +149,19 @@ func TestBatchTakesIPv4OnIPv6Sockets(t *testing.T) {
 	}
 }
 
+// lookAroundAfter has a thread that waits for c in the kernel look around only after d.
+func lookAroundAfter(t *testing.T, c *net.UDPConn, d time.Duration) {
+	t.Helper()
+	rc, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	timeout := unix.NsecToTimeval(int64(d))
+	if err := onFD(rc, func(fd int) error { return unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout) }); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Interrupt may come at any moment, also between a look at the deadline and the
 // system call.
 func TestBatchInterruptIsNeverMissed(t *testing.T) {
@@ -157,6 +170,7 @@ func TestBatchInterruptIsNeverMissed(t *testing.T) {
 		for i := range 300 {
 			c := mustListenUDP(t, netip.MustParseAddrPort("127.0.0.1:0"), 1)[0]
 			b := NewBatch(c, BatchOptions{MaxMessage: 64, Loop: loop})
+			lookAroundAfter(t, c, time.Minute)
 			done := make(chan error, 1)
 			go func() { // ends by Interrupt
 				b.Attach()
@@ -170,7 +184,7 @@ func TestBatchInterruptIsNeverMissed(t *testing.T) {
 			if err := <-done; !errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Fatal(err)
 			}
-			if time.Since(began) > receiveTimeout*9/10 {
+			if time.Since(began) > 30*time.Second {
 				slow++
 			}
 			_ = c.Close()

@@ -241,29 +241,42 @@ func TestBatchAllocatesNothing(t *testing.T) {
 	})
 }
 
+// A thread that waits in the kernel looks around once a second, interrupted or not:
+// one try of some has to be quicker than that, however busy the machine is.
 func TestBatchInterruptEndsReceive(t *testing.T) {
 	eachLoop(t, func(t *testing.T, loop Loop) {
-		c := mustListenUDP(t, netip.MustParseAddrPort("127.0.0.1:0"), 1)[0]
-		b := NewBatch(c, BatchOptions{MaxMessage: 64, Loop: loop})
-		done := make(chan error)
-		go func() { // ends by Interrupt
-			b.Attach()
-			defer b.Detach()
-			_, err := b.Receive()
-			done <- err
-			_, err = b.Receive()
-			done <- err
-		}()
-		time.Sleep(10 * time.Millisecond)
-		began := time.Now()
-		b.Interrupt()
-		for range 2 {
-			if err := <-done; !errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Error(err)
-			}
+		const tries, atOnce = 8, 300 * time.Millisecond
+		best := interrupted(t, loop)
+		for n := 1; n < tries && best > atOnce; n++ {
+			best = min(best, interrupted(t, loop))
 		}
-		if d := time.Since(began); d > 500*time.Millisecond {
-			t.Errorf("it took %s", d)
+		if best > atOnce {
+			t.Errorf("it took %s, the quickest of %d times", best, tries)
 		}
 	})
+}
+
+// interrupted returns how long it takes to end a Receive, and another one.
+func interrupted(t *testing.T, loop Loop) time.Duration {
+	t.Helper()
+	c := mustListenUDP(t, netip.MustParseAddrPort("127.0.0.1:0"), 1)[0]
+	b := NewBatch(c, BatchOptions{MaxMessage: 64, Loop: loop})
+	done := make(chan error)
+	go func() { // ends by Interrupt
+		b.Attach()
+		defer b.Detach()
+		_, err := b.Receive()
+		done <- err
+		_, err = b.Receive()
+		done <- err
+	}()
+	time.Sleep(10 * time.Millisecond)
+	began := time.Now()
+	b.Interrupt()
+	for range 2 {
+		if err := <-done; !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error(err)
+		}
+	}
+	return time.Since(began)
 }

@@ -1,15 +1,12 @@
 package netx
 
 import (
-	"net/netip"
 	"runtime"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
-
-var loopbackPorts = []netip.AddrPort{netip.AddrPortFrom(loopbacks[0], 0), netip.AddrPortFrom(loopbacks[1], 0)}
 
 func TestBuffersAreAsLargeAsAskedFor(t *testing.T) {
 	c := mustListenUDP(t, loopbackPorts[0], 1)[0]

@@ -11,7 +11,10 @@ import (
 	"time"
 )
 
-var loopbacks = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+var (
+	loopbacks     = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+	loopbackPorts = []netip.AddrPort{netip.AddrPortFrom(loopbacks[0], 0), netip.AddrPortFrom(loopbacks[1], 0)}
+)
 
 // mustListenUDP opens sockets that are closed when the test ends.
 func mustListenUDP(t *testing.T, addr netip.AddrPort, n int) []*net.UDPConn {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"shirube/internal/porttest"
 )
 
 // closable is a socket.
@@ -38,10 +40,9 @@ func pass(t *testing.T, p *Passed, name string, c closable) {
 }
 
 func TestPassedSocketsTakeThePlaceOfNewOnes(t *testing.T) {
-	for _, listen := range loopbackPorts {
-		p := new(Passed)
-		before := mustListenUDP(t, listen, 2)
-		at := addrOf(before[0])
+	for _, a := range loopbacks {
+		p, at := new(Passed), netip.AddrPortFrom(a, porttest.Take(t))
+		before := mustListenUDP(t, at, 2)
 		mustWrite(t, dialUDP(t, at), "while there is no process")
 		for _, c := range before {
 			pass(t, p, "udp", c)
@@ -119,8 +120,8 @@ func TestPassedSocketsAreJoinedByOthers(t *testing.T) {
 
 func TestWhatIsPassedInVainIsClosed(t *testing.T) {
 	p := new(Passed)
-	c := mustListenUDP(t, loopbackPorts[0], 1)[0]
-	at := addrOf(c)
+	at := netip.AddrPortFrom(loopbacks[0], porttest.Take(t))
+	c := mustListenUDP(t, at, 1)[0]
 	pass(t, p, "old", c)
 	if unused := p.Drop([]netip.AddrPort{at}); len(unused) != 0 {
 		t.Errorf("what is wanted was dropped: %v", unused)

@@ -10,3 +10,13 @@ type Memory interface {
 	// used any more: from now on the connection is silent, maybe for long.
 	Wait()
 }
+
+// ErrEmpty says that nothing more is there for now. To who reads TLS over a [Stream]
+// it is an error that passes ([net.Error], as crypto/tls asks).
+var ErrEmpty error = emptyError{}
+
+type emptyError struct{}
+
+func (emptyError) Error() string   { return "nothing has come yet" }
+func (emptyError) Timeout() bool   { return false }
+func (emptyError) Temporary() bool { return true }

@@ -23,6 +23,12 @@ type Stream struct {
 	readErr error
 	read    func(fd uintptr) bool // readOn, bound once: a method value allocates
 
+	turn    func() bool // of Attend, whose goroutine alone uses it and what follows
+	fd      uintptr     // in a turn
+	turning bool
+	drained bool // the system has said that there is no more
+	tells   bool // it says so: see tellRest
+
 	out      []byte
 	put      int
 	writeErr error
@@ -37,13 +43,18 @@ func NewStream(c *net.TCPConn, mem Memory) (*Stream, error) {
 	}
 	s := &Stream{raw: raw, mem: mem}
 	s.read, s.write = s.readOn, s.writeOn
-	return s, nil
+	err = raw.Control(func(fd uintptr) { s.tells = tellRest(int(fd)) })
+	return s, err
 }
 
 // Read waits for octets, which it puts into the Stream's memory, and returns how
 // many came. It returns [io.EOF] at the stream's end, and an error that is
-// [os.ErrDeadlineExceeded] at the connection's read deadline.
+// [os.ErrDeadlineExceeded] at the connection's read deadline. Within [Stream.Attend]
+// it does not wait, and returns [ErrEmpty] instead.
 func (s *Stream) Read() (int, error) {
+	if s.turning {
+		return s.readNow()
+	}
 	if err := s.raw.Read(s.read); err != nil {
 		return 0, err
 	}
@@ -66,6 +77,54 @@ func (s *Stream) readOn(fd uintptr) bool {
 		s.readErr = os.NewSyscallError("read", errno)
 	}
 	return true
+}
+
+// Attend calls turn at once, and again whenever something may have come, until it
+// reports true or the wait fails: at the connection's read deadline with an error
+// that is [os.ErrDeadlineExceeded]. turn has to read until it gets [ErrEmpty].
+//
+// That takes less than to read in a loop does: where the system says what it still
+// has, nobody has to try in vain before each wait. From outside of the runtime's
+// loop that could not be left out, for it forgets what came before it is entered.
+func (s *Stream) Attend(turn func() (done bool)) error {
+	s.turn = turn
+	err := s.raw.Read(s.attendOn)
+	s.turn = nil
+	return err
+}
+
+// attendOn has one turn. It reports false when there is to be another one.
+func (s *Stream) attendOn(fd uintptr) bool {
+	s.fd, s.turning, s.drained = fd, true, false
+	done := s.turn()
+	s.turning = false
+	return done
+}
+
+// readNow reads what is there.
+func (s *Stream) readNow() (int, error) {
+	if s.drained {
+		return 0, ErrEmpty
+	}
+	var errno error
+	if s.tells {
+		var rest int
+		s.got, rest, errno = recvRest(int(s.fd), s.mem.Space())
+		s.drained = errno == nil && rest == 0
+	} else {
+		s.got, errno = retry(recvNow, s.fd, s.mem.Space())
+	}
+	switch {
+	case errno == nil && s.got > 0:
+		return s.got, nil
+	case errno == nil:
+		return 0, io.EOF
+	case again(errno):
+		s.drained = true
+		return 0, ErrEmpty
+	default:
+		return 0, os.NewSyscallError("read", errno)
+	}
 }
 
 // TryWrite writes as much of b as there is room for now, and returns how many

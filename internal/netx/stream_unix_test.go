@@ -145,3 +145,96 @@ func TestStreamWritesWhatThereIsRoomFor(t *testing.T) {
 		t.Errorf("what came is not what was written: %v", err)
 	}
 }
+
+// attended has s attended, and gives what has come in each turn to turns until
+// something but octets comes, which is its error.
+func attended(s *Stream, mem *notes, turns chan<- string) error {
+	var end error
+	err := s.Attend(func() bool {
+		got := ""
+		for {
+			n, err := s.Read()
+			got += string(mem.buf[:n])
+			if err == nil {
+				continue
+			}
+			if end = err; errors.Is(err, ErrEmpty) {
+				end = nil
+			}
+			turns <- got
+			return end != nil
+		}
+	})
+	return errors.Join(err, end)
+}
+
+func TestStreamIsAttendedWheneverSomethingComes(t *testing.T) {
+	mem := &notes{buf: make([]byte, 4)}
+	s, near, far := streamPair(t, mem)
+	turns, end := make(chan string), make(chan error)
+	go func() { end <- attended(s, mem, turns) }()
+	if got := <-turns; got != "" {
+		t.Errorf("%q before anything", got)
+	}
+	for _, part := range []string{"abc", "defg", "hijklmnop", "q"} {
+		if _, err := far.Write([]byte(part)); err != nil {
+			t.Fatal(err)
+		}
+		for got := ""; got != part; got += <-turns { // loopback may deliver it in pieces
+			if len(got) > len(part) {
+				t.Fatalf("%q came, for %q", got, part)
+			}
+		}
+	}
+	if err := near.SetReadDeadline(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-end; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("at the deadline: %v", err)
+	}
+	if err := near.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	// What came meanwhile is there in the first turn, and with it the end.
+	if _, err := far.Write([]byte("rst")); err != nil {
+		t.Fatal(err)
+	}
+	if err := far.Close(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(10 * time.Millisecond) // or two turns are had, which is as good
+	go func() { end <- attended(s, mem, turns) }()
+	if got, err := untilEnd(turns, end); got != "rst" || !errors.Is(err, io.EOF) {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// untilEnd returns what comes until the end, and that.
+func untilEnd(turns <-chan string, end <-chan error) (got string, err error) {
+	for {
+		select {
+		case part := <-turns:
+			got += part
+		case err := <-end:
+			return got, err
+		}
+	}
+}
+
+// The end of the stream that comes together with octets is no news of its own.
+func TestStreamHearsOfTheEndThatComesWithOctets(t *testing.T) {
+	for range 100 {
+		mem := &notes{buf: make([]byte, 100)}
+		s, _, far := streamPair(t, mem)
+		turns, end := make(chan string, 10), make(chan error)
+		go func() { end <- attended(s, mem, turns) }()
+		<-turns
+		_, err := far.Write([]byte("abc"))
+		if err = errors.Join(err, far.(*net.TCPConn).CloseWrite()); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-end; !errors.Is(err, io.EOF) {
+			t.Fatal(err)
+		}
+	}
+}
