@@ -55,7 +55,8 @@ type DoHOptions struct {
 // DoHStats is what a [DoH] has seen since it was made.
 type DoHStats struct {
 	WebCounts
-	HTTP2 HTTP2Stats
+	HTTP2        HTTP2Stats
+	AcceptErrors uint64 // failed calls of Accept, for want of descriptors mostly
 }
 
 // DoH serves DNS over HTTPS (RFC 8484), HTTP/1.1 and HTTP/2, and without TLS to
@@ -67,6 +68,8 @@ type DoH struct {
 	opt    DoHOptions // of NewDoH: see limits
 	limits atomic.Pointer[dohLimits]
 	http2  h2Server
+
+	acceptErrors atomic.Uint64
 
 	mu      sync.Mutex // guards what is below it, and Start against Shutdown
 	doors   []*door
@@ -215,6 +218,7 @@ func (d *DoH) accept(b *door) {
 		case isClosed(d.stop) || errors.Is(err, net.ErrClosed):
 			return
 		default:
+			d.acceptErrors.Add(1)
 			d.log.error("accept a connection", "listener", b.Addr().String(), "err", err)
 			if !wait.failed(d.stop) {
 				return
@@ -291,4 +295,4 @@ func (d *DoH) Shutdown(ctx context.Context) error {
 
 // Stats returns the current numbers. Each is exact; together they are not of one
 // moment.
-func (d *DoH) Stats() DoHStats { return DoHStats{d.n.counts(), d.http2.stats()} }
+func (d *DoH) Stats() DoHStats { return DoHStats{d.n.counts(), d.http2.stats(), d.acceptErrors.Load()} }

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
@@ -85,6 +86,7 @@ func startDoH(tb testing.TB, opt DoHOptions) (d *DoH, secure, plain netip.AddrPo
 		opt.TLS = trusted(tb).server("h2", "http/1.1")
 	}
 	l, c := listenTCP(tb, "127.0.0.1:0"), listenTCP(tb, "127.0.0.1:0")
+	opt.Timeout, opt.MessageTimeout = cmp.Or(opt.Timeout, patience), cmp.Or(opt.MessageTimeout, patience)
 	d = NewDoH(opt)
 	d.Add(l, true)
 	d.Start(context.Background())

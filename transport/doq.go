@@ -64,6 +64,8 @@ func NewDoQ(opt QUICOptions) *DoQ {
 	}
 	d.quicServer = newQUICServer(opt, wire.DoQ, -1, d.service.log) // RFC 9250 §4.2: queries are bidirectional
 	d.open = func(*quicConn) error { return nil }
+	d.part = func(*quicConn) {} // RFC 9250 has no way to say it
+	d.tire = (*quicConn).drop
 	d.quicServer.serve = d.stream
 	d.bye = doqNoError
 	return d

@@ -19,6 +19,7 @@ type h2Request struct {
 	media     string   // content-type
 	length    int64    // content-length; -1: not said
 	forwarded []string // X-Forwarded-For, the lines in their order
+	hosted    bool     // Host was there
 
 	regular   bool // a field that is no pseudo-header was there
 	malformed bool // RFC 9113 §8.1.1
@@ -51,6 +52,8 @@ func (r *h2Request) field(f hpack.HeaderField) {
 		r.length = n
 	case "x-forwarded-for":
 		r.forwarded = append(r.forwarded, f.Value)
+	case "host":
+		r.hosted = true
 	case "connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade": // RFC 9113 §8.2.2
 		r.malformed = true
 	case "te":
@@ -114,22 +117,36 @@ func lowerToken(s string) bool {
 	return s != ""
 }
 
-// The fields of a response as HPACK has them, literally and not to be remembered
-// (RFC 7541 §6.2.2): no table is kept for what would save some octets. The octets
-// before each value are the name's place in the static table (RFC 7541 appendix A).
-const (
-	h2TableNone     = "\x20" // RFC 7541 §6.3: a table of no octets
-	h2Status200     = "\x88"
-	h2StatusIs      = "\x08\x03"
-	h2TypeIs        = "\x0f\x10"
-	h2LengthIs      = "\x0f\x0d"
-	h2CacheIs       = "\x0f\x09"
-	h2DateIs        = "\x0f\x12"
-	h2AllowIs       = "\x0f\x07"
-	h2AltSvcIs      = "\x00\x07alt-svc"
-	h2TypeOfMessage = h2TypeIs + "\x17" + mediaType
-	h2TypeOfText    = h2TypeIs + "\x19text/plain; charset=utf-8"
-)
+// h2TableNone says that the table of fields that are remembered has no octets
+// (RFC 7541 §6.3).
+const h2TableNone = "\x20"
+
+// fieldCodes are the fields of a response as they are sent, literally and not to be
+// remembered: no table is kept for what would save some octets. But for ok, message
+// and text, a value follows; the octets before it are the name's place in the static
+// table, if it has one.
+type fieldCodes struct {
+	ok, status          string // :status
+	message, text       string // content-type
+	length, cache, date string
+	allow, altSvc       string
+}
+
+// hpackCodes is for HTTP/2 (RFC 7541 §6.2.2, appendix A).
+var hpackCodes = fieldCodes{
+	ok: "\x88", status: "\x08",
+	message: "\x0f\x10\x17" + mediaType, text: "\x0f\x10\x19text/plain; charset=utf-8",
+	length: "\x0f\x0d", cache: "\x0f\x09", date: "\x0f\x12",
+	allow: "\x0f\x07", altSvc: "\x00\x07alt-svc",
+}
+
+// qpackCodes is for HTTP/3 (RFC 9204 §4.5, appendix A).
+var qpackCodes = fieldCodes{
+	ok: "\xd9", status: "\x5f\x09",
+	message: "\xec", text: "\xf6",
+	length: "\x54", cache: "\x5f\x15", date: "\x56",
+	allow: "\x25allow", altSvc: "\x5f\x44",
+}
 
 // appendString appends a string that is shorter than 127 octets (RFC 7541 §5.2).
 func appendString(b []byte, s string) []byte {
@@ -148,25 +165,25 @@ func appendNumber(b []byte, prefix string, n uint64) []byte {
 
 // appendFields appends the fields of the response rsp, which is a DNS message, over
 // TLS or not.
-func (h *web) appendFields(b, rsp []byte, secure bool) []byte {
-	b = append(b, h2Status200+h2TypeOfMessage+h2LengthIs...)
+func (h *web) appendFields(b, rsp []byte, codes *fieldCodes, secure bool) []byte {
+	b = append(append(append(b, codes.ok...), codes.message...), codes.length...)
 	b = appendNumber(b, "", uint64(len(rsp)))
-	b = append(b, h2CacheIs...)
+	b = append(b, codes.cache...)
 	b = appendNumber(b, "max-age=", uint64(wire.Freshness(rsp))) // RFC 8484 §5.1
 	if at := h.rules.Load().altSvc; secure && at != "" {         // a proxy's clients do not come here
-		b = appendString(append(b, h2AltSvcIs...), at)
+		b = appendString(append(b, codes.altSvc...), at)
 	}
-	return appendString(append(b, h2DateIs...), h.date())
+	return appendString(append(b, codes.date...), h.date())
 }
 
 // appendFailure appends the fields of a response with that status, whose text has
 // size octets.
-func (h *web) appendFailure(b []byte, status, size int) []byte {
-	b = strconv.AppendInt(append(b, h2StatusIs...), int64(status), 10)
-	b = append(b, h2TypeOfText+h2LengthIs...)
+func (h *web) appendFailure(b []byte, status, size int, codes *fieldCodes) []byte {
+	b = appendNumber(append(b, codes.status...), "", uint64(status))
+	b = append(append(b, codes.text...), codes.length...)
 	b = appendNumber(b, "", uint64(size))
 	if status == http.StatusMethodNotAllowed {
-		b = appendString(append(b, h2AllowIs...), allowed)
+		b = appendString(append(b, codes.allow...), allowed)
 	}
-	return appendString(append(b, h2DateIs...), h.date())
+	return appendString(append(b, codes.date...), h.date())
 }

@@ -269,7 +269,7 @@ func (c *h2Conn) send(id uint32, s *h2Stream, rsp []byte, head bool) {
 		c.leave()
 	}
 	at := c.beginFields()
-	c.out = c.doh.appendFields(c.out, rsp, c.secure)
+	c.out = c.doh.appendFields(c.out, rsp, &hpackCodes, c.secure)
 	if head {
 		rsp = nil
 	}
@@ -287,7 +287,7 @@ func (c *h2Conn) fail(id uint32, s *h2Stream, e WebError) {
 func (c *h2Conn) refuse(id uint32, s *h2Stream, status int) {
 	text := http.StatusText(status)
 	at := c.beginFields()
-	c.out = c.doh.appendFailure(c.out, status, len(text))
+	c.out = c.doh.appendFailure(c.out, status, len(text), &hpackCodes)
 	if c.head.method == http.MethodHead && c.head.id == id {
 		text = ""
 	}

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -20,7 +21,31 @@ import (
 
 // patience is how long a test waits for what has to happen. It is never waited
 // out by a test that passes.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
+
+// unhurried has the times that a test does not set be as long as its patience: a
+// machine that is busy for seconds does not make a client slow.
+func unhurried(opt TCPOptions) TCPOptions {
+	opt.Timeout = cmp.Or(opt.Timeout, patience)
+	opt.FirstByteTimeout = cmp.Or(opt.FirstByteTimeout, patience)
+	opt.MessageTimeout = cmp.Or(opt.MessageTimeout, patience)
+	return opt
+}
+
+// unhurriedUDP is unhurried for datagrams.
+func unhurriedUDP(opt UDPOptions) UDPOptions {
+	opt.Timeout = cmp.Or(opt.Timeout, patience)
+	opt.DiscardTimeout = cmp.Or(opt.DiscardTimeout, patience)
+	return opt
+}
+
+// unhurriedQUIC is unhurried for QUIC.
+func unhurriedQUIC(opt QUICOptions) QUICOptions {
+	opt.Timeout = cmp.Or(opt.Timeout, patience)
+	opt.StreamTime = cmp.Or(opt.StreamTime, patience)
+	opt.MessageTimeout = cmp.Or(opt.MessageTimeout, patience)
+	return opt
+}
 
 // scripted is a Handler that does what the first label of the name says.
 //
@@ -193,7 +218,7 @@ func startUDP(tb testing.TB, opt UDPOptions, addr string) (*UDP, netip.AddrPort)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	u := NewUDP(opt, conns...)
+	u := NewUDP(unhurriedUDP(opt), conns...)
 	u.Start(context.Background())
 	shutDown(tb, u)
 	return u, conns[0].LocalAddr().(*net.UDPAddr).AddrPort()
@@ -206,7 +231,7 @@ func startTCP(tb testing.TB, opt TCPOptions, addr string) (*TCP, netip.AddrPort)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s := NewTCP(opt, l)
+	s := NewTCP(unhurried(opt), l)
 	s.Start(context.Background())
 	shutDown(tb, s)
 	return s, l.Addr().(*net.TCPAddr).AddrPort()
@@ -300,6 +325,12 @@ func wantClosed(t *testing.T, c net.Conn) {
 
 // eventually waits for what happens in another goroutine.
 func eventually(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	within(t, patience, what, f)
+}
+
+// within is eventually with another patience.
+func within(t *testing.T, patience time.Duration, what string, f func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !f(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {

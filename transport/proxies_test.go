@@ -55,7 +55,7 @@ func startProxiedUDP(tb testing.TB, opt UDPOptions, p *Proxies, addr string) (*U
 	if err != nil {
 		tb.Fatal(err)
 	}
-	u := NewUDP(opt)
+	u := NewUDP(unhurriedUDP(opt))
 	u.Start(context.Background())
 	u.AddBehind(p, conns...)
 	shutDown(tb, u)
@@ -69,7 +69,7 @@ func startProxiedTCP(tb testing.TB, opt TCPOptions, p *Proxies, addr string) (*T
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s := NewTCP(opt, p.Listener(l))
+	s := NewTCP(unhurried(opt), p.Listener(l))
 	s.Start(context.Background())
 	shutDown(tb, s)
 	return s, l.Addr().(*net.TCPAddr).AddrPort()
@@ -295,7 +295,7 @@ func TestTCPShutdownEndsTheWaitForAHeader(t *testing.T) {
 	write(t, c, []byte(proxySignature))
 	eventually(t, "it is connected", func() bool { return s.Stats().Open == 1 })
 	start := time.Now()
-	if err := s.Shutdown(t.Context()); err != nil || time.Since(start) > DefaultFirstByteTimeout/2 {
+	if err := s.Shutdown(t.Context()); err != nil || time.Since(start) > patience/2 {
 		t.Errorf("after %s: %v", time.Since(start), err)
 	}
 	if st := s.Stats(); st.Closed[ClosedShutdown] != 1 {

@@ -81,7 +81,11 @@ func TestDoTClientIsTheOneThatAHeaderOutsideOrInsideOfTLSNames(t *testing.T) {
 		}
 		conns := NewConns(ConnsOptions{PerClient: 1, Handshakes: 1}) // of which a proxy needs more
 		l := listenTCP(t, "127.0.0.1:0")
-		s := NewTCP(TCPOptions{Handler: echo{newScripted()}}, Secure(p.Listener(l), conns, trusted(t).server("dot")))
+		opt := TCPOptions{Handler: echo{newScripted()}}
+		if c.answered { // others are closed on in their time
+			opt = unhurried(opt)
+		}
+		s := NewTCP(opt, Secure(p.Listener(l), conns, trusted(t).server("dot")))
 		s.Start(context.Background())
 		shutDown(t, s)
 		for range 3 {
@@ -137,6 +141,7 @@ func TestDoHClientIsTheOneThatAHeaderOutsideOrInsideOfTLSNames(t *testing.T) {
 		d := NewDoH(DoHOptions{
 			Handler: watching{newScripted(), seen}, TLS: trusted(t).server("h2", "http/1.1"), Conns: conns,
 			Proxies: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}, HTTP3Port: 443,
+			Timeout: patience, MessageTimeout: patience,
 		})
 		l := listenTCP(t, "127.0.0.1:0")
 		d.Add(p.Listener(l), true)

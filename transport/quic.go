@@ -29,6 +29,7 @@ const (
 	quicConnWindow     = 32 << 10         // of all streams of a connection
 	quicLeastWindow    = quicStreamWindow // … when all connections together may have sent
 	quicBudget         = 64 << 20         // … that many
+	quicIdleGrace      = 3 * time.Second  // after IdleTimeout, in which a client is told of the end, and takes the connection for good until then
 	quicControlStreams = 8                // of HTTP/3: it needs three, and others are to be let pass (RFC 9114 §6.2.3)
 
 	// The least and the most that a connection which the server closes is kept, for
@@ -107,6 +108,8 @@ type quicServer struct {
 	proto  wire.Proto
 	log    quietLog
 	open   func(*quicConn) error               // for a new connection
+	part   func(*quicConn)                     // for one that is to take no more streams
+	tire   func(*quicConn)                     // for one that asks nothing
 	serve  func(c *quicConn, str *quic.Stream) // for a new stream, on a goroutine of its own
 	bye    quic.ApplicationErrorCode           // says that nothing is wrong
 
@@ -146,8 +149,11 @@ type quicConn struct {
 	serving sync.WaitGroup
 	idle    *time.Timer  // closes the connection
 	active  atomic.Int64 // when it last asked: nanoseconds since 1970
-	http    any          // what DoH3 keeps with it
+	http    *h3Conn      // of DoH3
 	held    held
+
+	leave context.CancelFunc // has the client go, when its queries have their answers
+	after quic.StreamID      // the stream after the last one accepted
 }
 
 // held is how many octets of responses a connection has that the client does not
@@ -199,7 +205,7 @@ func (s *quicServer) limit(opt QUICOptions) {
 func (s *quicServer) config(opt QUICOptions, window int64) *quic.Config {
 	return &quic.Config{
 		HandshakeIdleTimeout:           quicHandshakeTime,
-		MaxIdleTimeout:                 opt.IdleTimeout,
+		MaxIdleTimeout:                 opt.IdleTimeout + quicIdleGrace,
 		InitialStreamReceiveWindow:     quicStreamWindow,
 		MaxStreamReceiveWindow:         quicStreamWindow,
 		InitialConnectionReceiveWindow: uint64(window),
@@ -344,6 +350,8 @@ func (k *quicSocket) run() {
 		v := conn.Context().Value(visitorKey{}).(*visitor)
 		v.accepted.Store(true)
 		c := &quicConn{Conn: conn, visitor: v, server: s, socket: k, streams: make(chan struct{}, v.limits.streams)}
+		ctx, leave := context.WithCancel(k.accept)
+		c.leave = leave
 		// Packets that ask nothing do not keep a connection.
 		c.idle = time.AfterFunc(time.Hour, c.checkIdle) // who reads c.idle
 		c.idle.Reset(s.idleTime())
@@ -352,7 +360,7 @@ func (k *quicSocket) run() {
 		s.accepted.Add(1)
 		// Owner: k. End: the client's, a deadline's, or that of k. Bound: that of
 		// Conns. Excess: refused, by admit. The second one ends with the handshake.
-		k.serving.Go(func() { c.run(k.accept) })
+		k.serving.Go(func() { c.run(ctx) })
 		k.serving.Go(c.awaitHandshake)
 	}
 }
@@ -391,9 +399,11 @@ func (c *quicConn) awaitHandshake() {
 func (c *quicConn) run(ctx context.Context) {
 	s := c.server
 	defer c.socket.remove(c)
+	defer c.leave()
 	if err := s.open(c); err == nil {
 		for c.next(ctx) {
 		}
+		s.part(c)
 	}
 	c.serving.Wait()
 	c.idle.Stop()
@@ -404,12 +414,17 @@ func (c *quicConn) run(ctx context.Context) {
 // linger waits for a moment for the last answers to arrive: what is lost on the way
 // is not sent again once the connection is closed.
 func (c *quicConn) linger() {
-	t := time.NewTimer(min(max(3*c.ConnectionStats().SmoothedRTT, minLinger), maxLinger))
+	t := time.NewTimer(c.lingerTime())
 	defer t.Stop()
 	select {
 	case <-t.C:
 	case <-c.Context().Done():
 	}
+}
+
+// lingerTime returns for how long something may be on its way.
+func (c *quicConn) lingerTime() time.Duration {
+	return min(max(3*c.ConnectionStats().SmoothedRTT, minLinger), maxLinger)
 }
 
 // idleTime returns how long a connection may ask nothing.
@@ -429,14 +444,22 @@ func (s *quicServer) hurry() {
 	}
 }
 
-// checkIdle closes the connection, unless a query is in flight.
+// checkIdle ends the connection, unless a query is in flight: at once, where
+// connections run short.
 func (c *quicConn) checkIdle() {
-	if len(c.streams) > 0 {
-		c.idle.Reset(c.server.idleTime())
-		return
+	idle := c.server.idleTime()
+	switch {
+	case len(c.streams) > 0:
+		c.idle.Reset(idle)
+	case idle < c.server.limits.Load().idle:
+		c.drop()
+	default:
+		c.server.tire(c)
 	}
-	_ = c.CloseWithError(c.server.bye, "idle")
 }
+
+// drop closes the connection, for it asks nothing.
+func (c *quicConn) drop() { _ = c.CloseWithError(c.server.bye, "idle") }
 
 // next has the next stream served. It reports false when there will be no more.
 func (c *quicConn) next(ctx context.Context) bool {
@@ -444,6 +467,7 @@ func (c *quicConn) next(ctx context.Context) bool {
 	if err != nil {
 		return false
 	}
+	c.after = str.StreamID() + 4 // RFC 9000 §2.1: the client's next one
 	select {
 	case c.streams <- struct{}{}:
 	default: // one that has ended for the client has not for us

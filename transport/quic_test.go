@@ -38,7 +38,7 @@ func startDoQ(tb testing.TB, opt QUICOptions) (*DoQ, netip.AddrPort) {
 	opt.TLS = trusted(tb).server("doq")
 	socket := listenUDP(tb, "127.0.0.1:0")
 	at := socket.LocalAddr().(*net.UDPAddr).AddrPort()
-	d := NewDoQ(opt)
+	d := NewDoQ(unhurriedQUIC(opt))
 	d.Add(socket)
 	d.Start(context.Background())
 	shutDown(tb, d)
@@ -51,7 +51,7 @@ func startDoH3(tb testing.TB, opt QUICOptions) (*DoH3, netip.AddrPort, string) {
 	opt.TLS = trusted(tb).server("h3")
 	socket := listenUDP(tb, "127.0.0.1:0")
 	at := socket.LocalAddr().(*net.UDPAddr).AddrPort()
-	d := NewDoH3(opt)
+	d := NewDoH3(unhurriedQUIC(opt))
 	d.Start(context.Background())
 	d.Add(socket)
 	shutDown(tb, d)
@@ -333,6 +333,25 @@ func TestQUICConnectionsCountAsAllOthers(t *testing.T) {
 }
 
 // TestQUICClientsMayMove has a client go on from another address (RFC 9000 §9).
+// TestQUICHandshakesOfAClientAreLimited: one that shakes hands too often has to show
+// first that the address is its own, and then is turned away.
+func TestQUICHandshakesOfAClientAreLimited(t *testing.T) {
+	conns := NewConns(ConnsOptions{Handshakes: 1})
+	d, at := startDoQ(t, QUICOptions{Handler: newScripted(), Conns: conns})
+	for n := 0; conns.Stats().OverRate == 0; n++ { // a busy machine may take long for the first few
+		if n == 100 {
+			t.Fatalf("%d handshakes were let through: %+v", n, conns.Stats())
+		}
+		if c, err := dialQUIC(t, at, quicClient(t, "doq")); err == nil {
+			_ = c.CloseWithError(0, "")
+		}
+	}
+	if d.Stats().Retries == 0 {
+		t.Error("the client was not asked to show its address")
+	}
+	eventually(t, "who was turned away takes no place", func() bool { return conns.Stats().Open == 0 && d.Stats().Handshakes == 0 })
+}
+
 func TestQUICClientsMayMove(t *testing.T) {
 	seen := make(chan netip.AddrPort, 10_000)
 	_, at := startDoQ(t, QUICOptions{Handler: watching{newScripted(), seen}})

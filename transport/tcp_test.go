@@ -465,7 +465,7 @@ func TestTCPShutdownAbandonsWhenItsContextEnds(t *testing.T) {
 	if err := s.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
-	if d := time.Since(start); d > DefaultMessageTimeout/2 {
+	if d := time.Since(start); d > patience/2 {
 		t.Errorf("after %s: it has waited for a client to read", d)
 	}
 	st := s.Stats()
@@ -480,7 +480,7 @@ func TestTCPShutdownWithoutStartClosesListeners(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := NewTCP(TCPOptions{Handler: newScripted()}, l)
+	s := NewTCP(unhurried(TCPOptions{Handler: newScripted()}), l)
 	if err := s.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -510,7 +510,7 @@ func TestTCPLeaksNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := NewTCP(TCPOptions{Handler: h}, l)
+	s := NewTCP(unhurried(TCPOptions{Handler: h}), l)
 	s.Start(t.Context())
 	settled := func(f, g int) func() bool {
 		return func() bool { return openFiles(t) <= f && runtime.NumGoroutine() <= g }

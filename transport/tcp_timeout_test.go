@@ -195,6 +195,16 @@ func TestTCPBackpressureDoesNotAgeWhatIsUnread(t *testing.T) {
 	})
 }
 
+// checkBackoff has ten seconds pass in which no connection can be accepted.
+func checkBackoff(t *testing.T, count func() uint64) {
+	t.Helper()
+	time.Sleep(10 * time.Second)
+	synctest.Wait()
+	if n := count(); n < 8 || n > 30 {
+		t.Errorf("%d attempts in 10 s", n)
+	}
+}
+
 func TestTCPAcceptErrorsBackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipes()
@@ -209,14 +219,22 @@ func TestTCPAcceptErrorsBackOff(t *testing.T) {
 		s := NewTCP(TCPOptions{Handler: newScripted()}, p)
 		s.Start(t.Context())
 		shutDown(t, s)
-		time.Sleep(10 * time.Second)
-		synctest.Wait()
-		if n := s.Stats().AcceptErrors; n < 8 || n > 30 {
-			t.Errorf("%d attempts in 10 s", n)
-		}
+		checkBackoff(t, func() uint64 { return s.Stats().AcceptErrors })
 		broken.Store(false)
 		c, _ := p.dial(t, "192.0.2.1:4000")
 		askTCP(t, c, 1, "hit")
+	})
+}
+
+func TestDoHAcceptErrorsBackOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipes()
+		p.fail = func() error { return &net.OpError{Op: "accept", Net: "tcp", Err: syscall.EMFILE} }
+		d := NewDoH(DoHOptions{Handler: newScripted()})
+		d.Add(p, false)
+		d.Start(t.Context())
+		shutDown(t, d)
+		checkBackoff(t, func() uint64 { return d.Stats().AcceptErrors })
 	})
 }
 

@@ -49,7 +49,7 @@ func startTLS(t *testing.T, opt TCPOptions, p *Proxies) (*TCP, netip.AddrPort, *
 	}
 	at := l.Addr().(*net.TCPAddr).AddrPort()
 	opt.Proto = wire.DoT
-	s := NewTCP(opt, tls.NewListener(p.Listener(l), &tls.Config{Certificates: []tls.Certificate{cert}}))
+	s := NewTCP(unhurried(opt), tls.NewListener(p.Listener(l), &tls.Config{Certificates: []tls.Certificate{cert}}))
 	s.Start(context.Background())
 	shutDown(t, s)
 	roots := x509.NewCertPool()
@@ -95,11 +95,11 @@ func TestTCPServesWhatATLSListenerYields(t *testing.T) {
 
 // A deadline that moves does not end a TLS connection, and one that comes does.
 func TestTCPIdleTimeOfATLSConnection(t *testing.T) {
-	const idle = 300 * time.Millisecond
+	const idle = 2 * time.Second
 	s, at, config := startTLS(t, TCPOptions{Handler: newScripted(), IdleTimeout: idle}, nil)
 	c := tls.Client(dial(t, "tcp", at), config)
 	start := time.Now()
-	for time.Since(start) < 3*idle { // longer than the first deadline
+	for time.Since(start) < idle*3/2 { // longer than the first deadline
 		askTCP(t, c, 1, "hit")
 		time.Sleep(idle / 10)
 	}
@@ -110,7 +110,7 @@ func TestTCPIdleTimeOfATLSConnection(t *testing.T) {
 }
 
 func TestTCPHandshakeHasTheFirstBytesTime(t *testing.T) {
-	s, at, config := startTLS(t, TCPOptions{Handler: newScripted(), FirstByteTimeout: 200 * time.Millisecond}, nil)
+	s, at, config := startTLS(t, TCPOptions{Handler: newScripted(), FirstByteTimeout: 2 * time.Second}, nil)
 	silent, shaken := dial(t, "tcp", at), tls.Client(dial(t, "tcp", at), config)
 	if err := shaken.HandshakeContext(t.Context()); err != nil {
 		t.Fatal(err)

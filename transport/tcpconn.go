@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"shirube/internal/deadline"
@@ -32,10 +33,12 @@ const yieldAfter = 16
 type tcpConn struct {
 	tcp     *TCP
 	conn    net.Conn
-	stream  *netx.Stream // of conn; nil: conn is no bare TCP connection
+	stream  *netx.Stream // of conn, or of what is under its TLS; nil: that is no bare TCP connection
+	bare    bool         // stream is conn's
 	hastens bool         // conn has settle called before it waits
 	client  netip.AddrPort
-	counted bool // among its client's, by the roster
+	local   netip.AddrPort // that the client has asked
+	counted bool           // among its client's, by the roster
 
 	frames frames
 	first  [prefixLen]byte // where the next message begins, without a stream
@@ -47,8 +50,10 @@ type tcpConn struct {
 	inFlight chan struct{}     // as many as there are deferred queries; MaxInFlight at most. nil: never any
 	serving  sync.WaitGroup
 	late     latecomers
-	writing  sync.Mutex // held across a write: what waits keeps its own deadline
+	writing  sync.Mutex  // held across a write: what waits keeps its own deadline
+	slow     atomic.Bool // a write had to wait for the client
 	ending   sync.Once
+	over     atomic.Bool // it was ended
 }
 
 func newTCPConn(t *TCP, conn net.Conn) *tcpConn {
@@ -65,6 +70,7 @@ func newTCPConn(t *TCP, conn net.Conn) *tcpConn {
 func (c *tcpConn) takeStream(conn net.Conn) {
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		c.stream, _ = netx.NewStream(tcp, &c.frames) // without one it is read as any other
+		c.bare = c.stream != nil
 	}
 }
 
@@ -73,9 +79,10 @@ func (c *tcpConn) run(ctx context.Context) {
 	defer c.tcp.conns.remove(c)
 	c.ctx = deadline.New(ctx, time.Time{})
 	reason, ok := c.open()
+	c.local = addrPort(c.conn.LocalAddr())
 	if secured := securedOf(c.conn); secured != nil {
-		secured.inner.hasten(c.settle, func() time.Duration { return c.tcp.opt.Load().MessageTimeout })
-		c.hastens = true
+		secured.inner.hasten(c.settle, c.patience)
+		c.hastens, c.stream = true, secured.inner.haste.stream
 	}
 	if ok {
 		reason = c.read()
@@ -85,6 +92,7 @@ func (c *tcpConn) run(ctx context.Context) {
 		c.serving.Wait()
 	}
 	c.end(reason)
+	_ = c.conn.Close() // nobody is left to be told
 	c.serving.Wait()
 	c.frames.release()
 }
@@ -96,11 +104,8 @@ func (c *tcpConn) open() (CloseReason, bool) {
 	if p == nil {
 		return 0, true
 	}
-	if err := c.arm(); err != nil {
-		return ClosedReset, false
-	}
-	if isClosed(c.tcp.stop) { // as in fill
-		return ClosedShutdown, false
+	if reason, ok := c.guard(time.Now()); !ok {
+		return reason, false
 	}
 	err := p.greet()
 	switch {
@@ -124,12 +129,14 @@ func (c *tcpConn) open() (CloseReason, bool) {
 }
 
 // end ends the connection; the first reason counts. Blocked reads and writes
-// return, and queries in flight are cancelled.
+// return, and queries in flight are cancelled. It is run that closes it: Close
+// would wait for the goroutine that reads, which may have called this.
 func (c *tcpConn) end(reason CloseReason) {
 	c.ending.Do(func() {
 		c.tcp.n.closed[reason].Add(1)
+		c.over.Store(true)
 		c.ctx.End()
-		_ = c.conn.Close() // nobody is left to be told
+		_ = c.conn.SetDeadline(longAgo) // or it is closed
 	})
 }
 
@@ -143,14 +150,11 @@ func (c *tcpConn) read() CloseReason {
 		if reason, ok := c.fill(); !ok {
 			return reason
 		}
-		if len(c.inFlight) > 0 {
-			c.late.admit()
+		if reason, ok := c.respond(); !ok {
+			return reason
 		}
-		// Queries that came together (RFC 7766 §6.2.1.1) are answered together.
-		for msg, cut, ok := c.frames.next(); ok; msg, cut, ok = c.frames.next() {
-			if reason, ok := c.handle(msg, cut); !ok {
-				return reason
-			}
+		if c.stream != nil { // and who is under TLS has shaken hands
+			return c.attend()
 		}
 		// With TLS they may have come together in records of their own.
 		if !c.hastens && !c.flush() {
@@ -159,26 +163,94 @@ func (c *tcpConn) read() CloseReason {
 	}
 }
 
+// respond answers the messages that have arrived, or hands them on. It reports
+// false when the connection has to end, and why.
+func (c *tcpConn) respond() (CloseReason, bool) {
+	if len(c.inFlight) > 0 {
+		c.late.admit()
+	}
+	// Queries that came together (RFC 7766 §6.2.1.1) are answered together.
+	for msg, cut, ok := c.frames.next(); ok; msg, cut, ok = c.frames.next() {
+		if reason, ok := c.handle(msg, cut); !ok {
+			return reason, false
+		}
+	}
+	return 0, true
+}
+
+// attend is read where nothing has to be tried in vain: see [netx.Stream.Attend].
+func (c *tcpConn) attend() CloseReason {
+	for {
+		var reason CloseReason
+		err := c.stream.Attend(func() (done bool) {
+			reason, done = c.turn()
+			return done
+		})
+		switch {
+		case err == nil:
+			return reason
+		case isClosed(c.tcp.stop):
+			return ClosedShutdown
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return readFailure(err, c.frames.partial())
+		}
+		if reason, ok := c.extend(); !ok {
+			return reason
+		}
+		if reason, ok := c.guard(time.Now()); !ok {
+			return reason
+		}
+	}
+}
+
+// turn answers all that has come. It reports true when the connection has to end,
+// and why.
+func (c *tcpConn) turn() (CloseReason, bool) {
+	for round := 1; ; round++ {
+		if round%yieldAfter == 0 {
+			runtime.Gosched()
+		}
+		n, err := c.take()
+		switch {
+		case n > 0:
+			c.frames.added(n)
+			c.pace.came(time.Now())
+			if reason, ok := c.respond(); !ok {
+				return reason, true
+			}
+		case err != nil && !errors.Is(err, netx.ErrEmpty):
+			return readFailure(err, c.frames.partial()), true
+		case !c.flush():
+			return ClosedReset, true // flush has ended the connection, with its reason
+		default:
+			c.frames.Wait()
+			reason, ok := c.guard(c.pace.received)
+			return reason, !ok
+		}
+	}
+}
+
 // settle is called by the goroutine that reads before it waits for octets. Should
 // it end the connection, that cannot be read any more.
 func (c *tcpConn) settle() { c.flush() }
 
+// patience is called when a write has to wait for the client, and returns for how
+// long it may.
+func (c *tcpConn) patience() time.Duration {
+	c.slow.Store(true)
+	return c.tcp.opt.Load().MessageTimeout
+}
+
 // fill waits for octets. It reports false when it has to wait no more, and why.
 func (c *tcpConn) fill() (CloseReason, bool) {
 	for {
-		if err := c.arm(); err != nil {
-			return ClosedReset, false
-		}
-		// After the deadline was set: either this sees stop, or Shutdown, which
-		// closes stop first, moves the deadline after us.
-		if isClosed(c.tcp.stop) {
-			return ClosedShutdown, false
+		if reason, ok := c.guard(time.Now()); !ok {
+			return reason, false
 		}
 		n, err := c.receive()
-		now := time.Now()
 		if n > 0 {
 			c.frames.added(n)
-			c.pace.came(now)
+			c.pace.came(time.Now())
 			return 0, true
 		}
 		switch {
@@ -188,12 +260,36 @@ func (c *tcpConn) fill() (CloseReason, bool) {
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return readFailure(err, c.frames.partial()), false
 		}
-		// The limit may have moved: answers have gone out meanwhile.
-		c.armed = time.Time{}
-		if until, reason := c.limit(now); !now.Before(until) {
+		if reason, ok := c.extend(); !ok {
 			return reason, false
 		}
 	}
+}
+
+// guard is called before the wait for octets. It reports false when there is to be
+// none, and why.
+func (c *tcpConn) guard(now time.Time) (CloseReason, bool) {
+	if err := c.arm(now); err != nil {
+		return ClosedReset, false
+	}
+	// After the deadline was set: either this sees stop, or Shutdown, which
+	// closes stop first, moves the deadline after us. So does end.
+	switch {
+	case c.over.Load():
+		return ClosedReset, false // or why it was
+	case isClosed(c.tcp.stop):
+		return ClosedShutdown, false
+	}
+	return 0, true
+}
+
+// extend is called when the read deadline has passed. It reports false when that
+// is the end, and why. The limit may have moved: answers have gone out meanwhile.
+func (c *tcpConn) extend() (CloseReason, bool) {
+	c.armed = time.Time{}
+	now := time.Now()
+	until, reason := c.limit(now)
+	return reason, now.Before(until)
 }
 
 // limit returns until when to wait for octets, and why not longer.
@@ -204,8 +300,8 @@ func (c *tcpConn) limit(now time.Time) (time.Time, CloseReason) {
 // arm sees to it that what waits for octets does not do so for too long. The
 // deadline moves later with every message. It is set anew only when it has
 // passed: once in a while, not for each.
-func (c *tcpConn) arm() error {
-	until, _ := c.limit(time.Now())
+func (c *tcpConn) arm(now time.Time) error {
+	until, _ := c.limit(now)
 	if !c.armed.IsZero() && !until.Before(c.armed) {
 		return nil
 	}
@@ -216,7 +312,7 @@ func (c *tcpConn) arm() error {
 // receive waits for octets, puts them into frames and returns how many came.
 func (c *tcpConn) receive() (int, error) {
 	f := &c.frames
-	if c.stream != nil {
+	if c.bare {
 		return c.stream.Read()
 	}
 	if f.Wait(); f.inbox != nil {
@@ -229,14 +325,21 @@ func (c *tcpConn) receive() (int, error) {
 	return n, err
 }
 
+// take puts what is there into frames, and returns how many octets that are.
+func (c *tcpConn) take() (int, error) {
+	if c.bare {
+		return c.stream.Read()
+	}
+	return c.conn.Read(c.frames.Space())
+}
+
 // handle deals with one message, which was longer than msg if cut. It reports
 // false when the connection has to end, and why.
 func (c *tcpConn) handle(msg []byte, cut bool) (CloseReason, bool) {
 	q := &c.frames.q
 	status := parse(q, msg, cut)
-	q.Client, q.Proto, q.Received, q.Limit = c.client, c.tcp.opt.Load().Proto, c.pace.received, wire.MaxMsgSize
+	q.Client, q.Local, q.Proto, q.Received, q.Limit = c.client, c.local, c.tcp.opt.Load().Proto, c.pace.received, wire.MaxMsgSize
 	q.Idle = c.tcp.promisedIdle()
-	q.Local = addrPort(c.conn.LocalAddr())
 	rsp, outcome := c.tcp.answer(&c.tcp.n.counters, c.room(), msg, q, status)
 	switch {
 	case status == wire.Ignored: // who sends this does not speak DNS, or is no client
@@ -304,8 +407,8 @@ func (c *tcpConn) finish(q *wire.Query) {
 	if rsp != nil {
 		c.tcp.answered(&c.tcp.n.counters, q, rsp[prefixLen:])
 		binary.BigEndian.PutUint16(rsp, uint16(len(rsp)-prefixLen))
-		if !c.late.join(rsp) {
-			c.write(rsp)
+		if !c.late.join(rsp) && c.write(rsp) {
+			c.pace.moved(time.Now())
 		}
 	}
 	<-c.inFlight // after the write: a client that does not read gets no more answered
@@ -354,27 +457,41 @@ func (c *tcpConn) flush() bool {
 // The client has MessageTimeout to take them, the wait for others' writes
 // included. If he does not, the connection ends.
 func (c *tcpConn) write(b []byte) bool {
-	until := time.Now().Add(c.tcp.opt.Load().MessageTimeout)
-	c.writing.Lock()
+	var until time.Time // zero: what is written at once needs none
+	if !c.writing.TryLock() {
+		until = time.Now().Add(c.patience())
+		c.writing.Lock()
+	}
 	defer c.writing.Unlock()
-	var err error
-	if c.stream != nil {
-		var n int
-		n, err = c.stream.TryWrite(b)
-		b = b[n:]
-	}
-	if err == nil && len(b) > 0 {
-		if !c.hastens { // else the deadline is set for what does not fit
-			err = c.conn.SetWriteDeadline(until)
-		}
-		if err == nil {
-			_, err = c.conn.Write(b)
-		}
-	}
-	if err != nil {
+	if err := c.writeBy(until, b); err != nil {
 		c.end(writeFailure(err))
 		return false
 	}
-	c.pace.moved(time.Now())
+	// Or else they go out in the moment that their queries came.
+	if c.slow.Load() {
+		c.slow.Store(false)
+		c.pace.moved(time.Now())
+	}
 	return true
+}
+
+// writeBy writes b, until a time if it has to wait. The caller holds writing.
+func (c *tcpConn) writeBy(until time.Time, b []byte) error {
+	if c.bare {
+		n, err := c.stream.TryWrite(b)
+		if err != nil || n == len(b) {
+			return err
+		}
+		b = b[n:]
+	}
+	if !c.hastens { // else the deadline is set for what does not fit
+		if until.IsZero() {
+			until = time.Now().Add(c.patience())
+		}
+		if err := c.conn.SetWriteDeadline(until); err != nil {
+			return err
+		}
+	}
+	_, err := c.conn.Write(b)
+	return err
 }

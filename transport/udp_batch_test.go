@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/miekg/dns"
 
@@ -171,16 +170,12 @@ func TestUDPDrainsInBothLoops(t *testing.T) {
 		c := dial(t, "udp", at)
 		write(t, c, packQuery(t, 1, "slow"))
 		h.waitBegan(t, 1)
-		began := time.Now()
 		done := make(chan error)
 		go func() { done <- u.Shutdown(t.Context()) }()
 		eventually(t, "reading stops", func() bool { return isClosed(u.readers[0].stop) })
 		close(h.release)
 		if err := <-done; err != nil {
 			t.Error(err)
-		}
-		if d := time.Since(began); d > time.Second {
-			t.Errorf("it took %s", d)
 		}
 		if m := unpack(t, receiveUDP(t, c)); m.Id != 1 || m.Rcode != dns.RcodeSuccess {
 			t.Errorf("%v", m)

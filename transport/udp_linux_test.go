@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"shirube/internal/netx"
+	"shirube/internal/porttest"
 )
 
 // TestUDPReaderSurvivesICMP makes the socket report what ICMP says about
@@ -68,13 +69,12 @@ func count(t *testing.T, dir string) int {
 func TestUDPRestartsLeakNothing(t *testing.T) {
 	const restarts = 1000
 	eachLoop(t, func(t *testing.T, loop netx.Loop) {
-		at := netip.MustParseAddrPort("127.0.0.1:0")
+		at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), porttest.Take(t))
 		restart := func() {
 			conns, err := netx.ListenUDP(t.Context(), at, 2)
 			if err != nil {
 				t.Fatal(err)
 			}
-			at = conns[0].LocalAddr().(*net.UDPAddr).AddrPort()
 			u := NewUDP(UDPOptions{Handler: newScripted(), Loop: loop, Batch: 4}, conns...)
 			u.Start(context.Background())
 			c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(at))

@@ -352,10 +352,10 @@ func TestUDPReaderDoesNotSpinOnErrors(t *testing.T) {
 	u, at := startUDP(t, UDPOptions{Handler: newScripted()}, "127.0.0.1:0")
 	c := dial(t, "udp", at)
 	conn := u.readers[0].conn
+	start := time.Now()
 	if err := conn.SetReadDeadline(longAgo); err != nil {
 		t.Fatal(err)
 	}
-	start := time.Now()
 	eventually(t, "errors are counted", func() bool { return u.Stats().ReadErrors > 20 })
 	time.Sleep(100 * time.Millisecond)
 	if n, d := u.Stats().ReadErrors, time.Since(start); n > 16+uint64(d/time.Millisecond) {

@@ -93,8 +93,7 @@ func (n *webCounters) counts() (c WebCounts) {
 	return c
 }
 
-// web answers DNS queries in requests of HTTP, of whatever version (RFC 8484). It
-// runs on the goroutine that its server has for each request.
+// web answers DNS queries in requests of HTTP, of whatever version (RFC 8484).
 type web struct {
 	service
 	n         webCounters
@@ -171,7 +170,6 @@ type webConn struct {
 	cut   func() // closes the connection
 
 	inner *admitted // the connection of TCP; nil: it is QUIC
-	held  held      // of QUIC; on TCP, there is one request at a time, or see [h2Conn]
 
 	once sync.Once
 	webEnds
@@ -201,9 +199,9 @@ func (c *webConn) reset(now time.Time) bool {
 	return c.resets > maxResets
 }
 
-// ServeHTTP implements [http.Handler]. Whatever a DNS response says, its HTTP
-// status is 200 (RFC 8484 §4.2.1). Where on another transport nothing would be
-// sent, the request is aborted.
+// ServeHTTP implements [http.Handler], for HTTP/1.1; [h2Conn] and [DoH3] have their
+// own ways. Whatever a DNS response says, its HTTP status is 200 (RFC 8484 §4.2.1).
+// Where on another transport nothing would be sent, the request is aborted.
 func (h *web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := r.Context().Value(webConnKey{}).(*webConn)
 	h.n.requests.Add(1)
@@ -233,12 +231,8 @@ func (h *web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, failure)
 	case rsp == nil:
 		panic(http.ErrAbortHandler)
-	case !c.held.take(len(rsp)):
-		h.n.untaken.Add(1)
-		panic(http.ErrAbortHandler)
 	default:
-		defer c.held.give(len(rsp))
-		if r.ProtoMajor == 1 && (h.draining.Load() || h.short()) {
+		if h.draining.Load() || h.short() {
 			w.Header()["Connection"] = goAway
 		}
 		if at := h.rules.Load().altSvc; r.TLS != nil && at != "" { // a proxy's clients do not come here
@@ -270,7 +264,7 @@ func (h *web) fail(w http.ResponseWriter, e WebError) {
 	http.Error(w, http.StatusText(status), status)
 }
 
-// goAway has a connection end after the response; to HTTP/2 it is GOAWAY.
+// goAway has a connection end after the response.
 var goAway = []string{"close"}
 
 // contentType is the field of every response. It is shared, and not written to.
