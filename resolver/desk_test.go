@@ -147,6 +147,23 @@ func TestDeskThatWasLeftIsEmpty(t *testing.T) {
 	})
 }
 
+func TestSearchThatHadManyServersIsNotHeld(t *testing.T) {
+	for _, tt := range []struct {
+		servers int
+		held    bool
+	}{{mostTries, true}, {mostTries + 1, false}} {
+		w := &work{desk: &desk{}}
+		s := &search{tries: make([]try, tt.servers)}
+		w.returnSearch(s)
+		if held := w.desk.search == s; held != tt.held {
+			t.Errorf("after %d servers it is held: %v", tt.servers, held)
+		}
+		if len(s.tries) != 0 && tt.held {
+			t.Errorf("%d servers are left in it", len(s.tries))
+		}
+	}
+}
+
 // TestPairThatOthersHaveSeenIsNotUsedAgain: its timer may have gone off just now, or
 // somebody may wait for its context.
 func TestPairThatOthersHaveSeenIsNotUsedAgain(t *testing.T) {

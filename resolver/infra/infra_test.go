@@ -50,6 +50,18 @@ func shares(tab *Table, candidates []netip.AddrPort, now time.Time) []float64 {
 	return share
 }
 
+func TestFirstEightyAreChosenFrom(t *testing.T) {
+	chosen := make(map[int]bool)
+	for i, share := range shares(New(Options{}), addrs(maxCandidates+20), start) {
+		if share > 0 {
+			chosen[i] = true
+		}
+	}
+	if len(chosen) != maxCandidates || chosen[maxCandidates] {
+		t.Errorf("%d are chosen", len(chosen))
+	}
+}
+
 // timeOut lets n questions time out one after the other, each sent when the
 // last one had, and returns when the last one did.
 func timeOut(tab *Table, a netip.AddrPort, n int, now time.Time) time.Time {

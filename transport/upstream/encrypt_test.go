@@ -289,11 +289,9 @@ func TestQuestionsFallBackToTheClear(t *testing.T) {
 			lookedFor(t, c, open.addr)
 			for i := range maxStrikes {
 				req := request(open.addr)
-				req.Timeout = 300 * time.Millisecond
-				begun := time.Now()
-				resp := exchangeOK(t, c, req)
-				if took := time.Since(begun); resp.TCP || resp.Resent == 0 || took > 3*time.Second {
-					t.Errorf("%+v after %v", resp, took)
+				req.Timeout = 2 * time.Second
+				if resp := exchangeOK(t, c, req); resp.TCP || resp.Resent == 0 {
+					t.Errorf("%+v", resp)
 				}
 				if got := c.Stats().Encryption; got.FellBack != uint64(i+1) || got.Answers != 0 {
 					t.Errorf("%+v", got)

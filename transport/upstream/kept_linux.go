@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -29,9 +28,9 @@ const (
 	// foreignFor is how long a port that another process has is not asked for
 	// again in a way that costs a millisecond.
 	foreignFor = time.Minute
-	// maxForeign is how many of them there may be before no port is: one part in
-	// 500 of a processor's time at most.
-	maxForeign = 64
+	// maxSearches is how often that may be found out so dearly meanwhile, before no
+	// port is asked for in that way: one part in 500 of a processor's time at most.
+	maxSearches = 64
 )
 
 // kept are sockets between queries: without a port, without a server, and
@@ -48,14 +47,13 @@ const (
 // every socket is kept, and by default 44 % are.
 //
 // That the drawn port is taken by another process the kernel finds out by looking
-// at every other one first, for a millisecond. So it is asked that once a minute
-// for each of these, and not at all while there are many.
+// at every other one first, for a millisecond, in which nobody else has the
+// processor. So it is asked that once a minute for each of these, its list is read
+// when there is one (see foreign), and it is not asked at all after many.
 type kept struct {
 	ports [2]portRange // that the sockets kept can have, by family
 
-	foreign    portSet // ports that others were found to have
-	numForeign atomic.Int64
-	forgetAt   atomic.Int64 // when foreign is cleared, in Unix nanoseconds
+	foreign foreign
 
 	mu     sync.Mutex
 	idle   [2][]int // descriptors, by family
@@ -94,19 +92,7 @@ func (k *kept) find() {
 
 // keeps reports whether a socket for a query from port is one to be kept.
 func (k *kept) keeps(family int, port uint16) bool {
-	if at := k.forgetAt.Load(); at != 0 && time.Now().UnixNano() >= at && k.forgetAt.CompareAndSwap(at, 0) {
-		k.foreign.clear()
-		k.numForeign.Store(0)
-	}
-	return k.ports[family].has(port) && k.numForeign.Load() < maxForeign && !k.foreign.has(port)
-}
-
-// isForeign notes that port is taken by another process.
-func (k *kept) isForeign(port uint16, now time.Time) {
-	if k.foreign.add(port) {
-		k.numForeign.Add(1)
-	}
-	k.forgetAt.CompareAndSwap(0, now.Add(foreignFor).UnixNano())
+	return k.ports[family].has(port) && !k.foreign.has(port)
 }
 
 // get returns a socket that was kept, if there is one.

@@ -215,24 +215,27 @@ func TestPortOfAQueryUnderWayIsNotAskedForAgain(t *testing.T) {
 }
 
 // The kernel takes a millisecond to say that a port is another's.
-func TestPortsOfOthersAreAskedForSeldom(t *testing.T) {
+func TestPortsOfOthersAreSearchedForSeldom(t *testing.T) {
 	var k kept
+	f := &k.foreign
 	k.ports[0] = portRange{1024, 65535}
 	start := time.Now()
-	k.isForeign(4000, start)
-	k.isForeign(4000, start)
-	if k.keeps(0, 4000) || !k.keeps(0, 4001) || k.numForeign.Load() != 1 {
-		t.Errorf("%d foreign ports", k.numForeign.Load())
+	f.found(4000, start)
+	for i := range 2 * maxSearches { // in the list: they cost no search
+		f.note(uint16(5000+i), start)
 	}
-	for i := range maxForeign - 1 {
-		k.isForeign(uint16(5000+i), start)
+	if k.keeps(0, 4000) || !k.keeps(0, 4001) || k.keeps(0, 5000) || f.searches.Load() != 1 {
+		t.Errorf("%d searches", f.searches.Load())
+	}
+	for i := range maxSearches - 1 {
+		f.found(uint16(6000+i), start)
 	}
 	if k.keeps(0, 4001) {
-		t.Error("a port is asked for so when many are others'")
+		t.Error("a port is asked for so after many searches")
 	}
-	k.forgetAt.Store(start.Add(-time.Second).UnixNano()) // a minute later
-	if !k.keeps(0, 4000) || !k.keeps(0, 4001) || k.numForeign.Load() != 0 {
-		t.Errorf("%d foreign ports are remembered for longer", k.numForeign.Load())
+	f.forgetAt.Store(start.Add(-time.Second).UnixNano()) // a minute later
+	if !k.keeps(0, 4000) || !k.keeps(0, 4001) || !k.keeps(0, 5000) || f.searches.Load() != 0 {
+		t.Errorf("%d searches are remembered for longer", f.searches.Load())
 	}
 }
 

@@ -26,7 +26,7 @@ func descriptors(t *testing.T) int {
 // settles waits until count, of what takes a moment to go away, is down to most.
 func settles(t *testing.T, what string, most int, count func() int) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); count() > most; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(patience); count() > most; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Errorf("%d %s, %d before", count(), what, most)
 			return

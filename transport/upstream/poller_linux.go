@@ -8,7 +8,15 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"shirube/internal/netx"
 )
+
+// mostWoken is how many sockets are told in a round that something has come. Answers
+// come many at a time, as whoever sends them gets a processor for a while, and each
+// has its resolution go on for some ten microseconds. Go would run them all, before it
+// looks for clients' packets again.
+const mostWoken = 8
 
 // poller tells sockets when there is something to be read from them.
 //
@@ -23,7 +31,8 @@ import (
 type poller struct {
 	epoll  *os.File // under the runtime's poller
 	raw    syscall.RawConn
-	events [64]unix.EpollEvent // of the last look
+	events [mostWoken]unix.EpollEvent // of the last look
+	yield  *netx.Yield                // between two looks
 
 	// By descriptor, in blocks that are made when they are needed and never
 	// go away.
@@ -59,16 +68,19 @@ func newPoller() (*poller, error) {
 		return nil, err
 	}
 	p.kept.find()
+	p.yield = netx.NewYield()
 	// Owner: the Client. End: close. Bound: one.
 	go func() {
 		defer close(p.done)
+		defer p.yield.Close()
 		p.raw.Read(p.wakeAll) //nolint:errcheck // it ends when the file is closed, and only then
 	}()
 	return p, nil
 }
 
-// wakeAll wakes all sockets that have something. It never says that it is done:
-// the runtime calls it again when there is more.
+// wakeAll wakes all sockets that have something, few at a time: those who wait for
+// them run, and packets are looked for, before the next ones are woken. It never says
+// that it is done: the runtime calls it again when there is more.
 func (p *poller) wakeAll(fd uintptr) (done bool) {
 	for {
 		n := epollNow(int(fd), p.events[:])
@@ -80,6 +92,7 @@ func (p *poller) wakeAll(fd uintptr) (done bool) {
 		if n < len(p.events) { // whatever comes after this makes the runtime call again
 			return false
 		}
+		p.yield.Wait()
 	}
 }
 
@@ -125,6 +138,7 @@ func (p *poller) close() {
 	p.closed.Store(true)
 	p.epoll.Close()
 	<-p.done
+	p.kept.foreign.close()
 	p.kept.close()
 	for i := range p.sockets {
 		block := p.sockets[i].Load()

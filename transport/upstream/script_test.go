@@ -125,11 +125,17 @@ func serveUDPScript(t testing.TB, script func(asked) []byte) *authority {
 	return s
 }
 
-// lowered is f by a server that folds the question.
+// lowered is f by a server that folds the question: to capital letters if it came, by
+// chance, in small ones.
 func lowered(f func([]byte) []byte) func([]byte) []byte {
 	return func(q []byte) []byte {
 		b := f(q)
-		copy(b[12:], bytes.ToLower(b[12:12+len(question.Name)]))
+		asked := b[12 : 12+len(question.Name)]
+		folded := bytes.ToLower(asked)
+		if bytes.Equal(folded, asked) {
+			folded = bytes.ToUpper(asked)
+		}
+		copy(asked, folded)
 		return b
 	}
 }

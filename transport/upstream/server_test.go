@@ -16,6 +16,10 @@ import (
 	"shirube/internal/wire"
 )
 
+// patience is how long a test waits for what has to happen: it is never waited out by
+// a test that passes.
+const patience = 30 * time.Second
+
 // datagram is one query as a test's server got it, and the way back.
 type datagram struct {
 	query []byte
@@ -198,7 +202,7 @@ var question = wire.Question{Name: wire.MustParseName("www.example."), Type: wir
 // request returns a request to server that waits long enough for a loaded
 // machine.
 func request(server netip.AddrPort) exchange.Request {
-	return exchange.Request{Server: server, Question: question, Timeout: 5 * time.Second}
+	return exchange.Request{Server: server, Question: question, Timeout: patience}
 }
 
 // exchangeOK asks, and fails the test unless the good answer comes back.

@@ -105,7 +105,8 @@ func (s *socket) connectFrom(port uint16) (op string, err error) {
 	}
 	err = connect(s.fd, &s.remote)
 	if errors.Is(err, unix.EAGAIN) { // no port is free of the one that it may have
-		s.poller.kept.isForeign(port, time.Now())
+		s.poller.kept.foreign.found(port, time.Now())
+		s.poller.kept.foreign.look(&s.poller.inUse)
 		return "bind", unix.EADDRINUSE
 	}
 	return "connect", err

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"runtime"
 	"syscall"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/miekg/dns"
 
 	"shirube/internal/exchange"
+	"shirube/internal/porttest"
 )
 
 func TestExchangeOverTCPReturnsTheAnswerOverBothFamilies(t *testing.T) {
@@ -102,13 +104,8 @@ func TestExchangeOverTCPReportsAConnectionClosedWithoutAnAnswer(t *testing.T) {
 }
 
 func TestExchangeOverTCPReportsARefusedConnection(t *testing.T) {
-	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	req := request(l.Addr().(*net.TCPAddr).AddrPort())
+	req := request(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), porttest.Take(t))) // where nobody listens
 	req.TCP = true
-	l.Close()
 	c := newClient(t, Options{})
 	if _, err := c.Exchange(context.Background(), req); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("error is %v", err)
@@ -133,7 +130,7 @@ func TestExchangeOverTCPTimesOutToConnect(t *testing.T) {
 		t.Fatal(err)
 	}
 	server := (&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: sa.(*syscall.SockaddrInet4).Port}).AddrPort()
-	queued, err := net.DialTimeout("tcp", server.String(), time.Second)
+	queued, err := net.DialTimeout("tcp", server.String(), patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +142,7 @@ func TestExchangeOverTCPTimesOutToConnect(t *testing.T) {
 	start := time.Now()
 	_, err = c.Exchange(context.Background(), req)
 	e, _ := errors.AsType[*Error](err)
-	if !errors.Is(err, exchange.ErrTimeout) || e.Op != "connect" || time.Since(start) > 2*time.Second {
+	if !errors.Is(err, exchange.ErrTimeout) || e.Op != "connect" || time.Since(start) > patience/2 {
 		t.Errorf("%v after %v", err, time.Since(start))
 	}
 	if got := c.Stats(); got.Timeouts != 1 || got.TCP != (Sent{}) {
@@ -173,7 +170,7 @@ func TestExchangeOverTCPIsBoundedInTime(t *testing.T) {
 		req.TCP = true
 		start := time.Now()
 		_, err := c.Exchange(context.Background(), req)
-		if took := time.Since(start); !errors.Is(err, exchange.ErrTimeout) || took < 90*time.Millisecond || took > 2*time.Second {
+		if took := time.Since(start); !errors.Is(err, exchange.ErrTimeout) || took < 90*time.Millisecond || took > patience {
 			t.Errorf("%s: %v after %v", name, err, took)
 		}
 		if got := c.Stats(); got.Timeouts != 1 {
