@@ -10,9 +10,13 @@ import (
 
 // The bounds of what is known of how often questions are asked.
 const (
-	// maxPopular is how many questions are counted. One more has all counts
-	// halved, and those that come to nothing forgotten: the rare ones.
+	// maxPopular is how many questions are counted. One more has the counts of others
+	// halved, until one comes to nothing, which is forgotten: a rare one.
 	maxPopular = 32 << 10
+	// mostHalved is how many are halved for a new one at most: who asks for it is
+	// waited for by nobody else, but to halve all takes 6 ms of a processor's time, in
+	// which it answers no one. Where none comes to nothing, the new one is not counted.
+	mostHalved = 16
 	// popularSample is of how many answers from memory one is counted, as so many.
 	// A power of two.
 	popularSample = 64
@@ -27,8 +31,18 @@ type popularity struct {
 	salt uint16 // so that nobody can pick the queries that are counted; does not change
 
 	mu     sync.Mutex
-	counts map[wire.Question]*uint32
-	halved time.Time
+	places map[wire.Question]int // in counts
+	counts []counted             // up to maxPopular
+	hand   int                   // whose turn it is to be halved, in counts
+	begun  time.Time
+	period uint32 // that is now, of popularPeriod each since begun
+}
+
+// counted is a question that is counted.
+type counted struct {
+	q      wire.Question
+	n      uint32 // as of period: see popularity.at
+	period uint32
 }
 
 // hit counts a query that was answered from memory, if it is in the sample, and
@@ -41,8 +55,8 @@ func (p *popularity) hit(q *wire.Query) {
 	defer p.mu.Unlock()
 	var b [wire.MaxNameLen]byte
 	name := wire.AppendFolded(b[:0], q.RawName())
-	if n := p.counts[wire.Question{Name: wire.Name(name), Type: q.Type}]; n != nil { // else it was forgotten, being rare
-		*n += popularSample
+	if i, ok := p.places[wire.Question{Name: wire.Name(name), Type: q.Type}]; ok { // else it was forgotten, being rare
+		p.at(i).n += popularSample
 	}
 }
 
@@ -50,29 +64,44 @@ func (p *popularity) hit(q *wire.Query) {
 func (p *popularity) flight(q wire.Question, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.counts == nil {
-		p.counts = make(map[wire.Question]*uint32)
-		p.halved = now
+	if p.places == nil {
+		p.places, p.begun = make(map[wire.Question]int), now
 	}
-	n := p.counts[q]
-	if n == nil {
-		for len(p.counts) >= maxPopular || now.Sub(p.halved) >= popularPeriod {
-			p.halve(now)
+	p.period = max(p.period, uint32(now.Sub(p.begun)/popularPeriod))
+	i, ok := p.places[q]
+	if !ok {
+		if i = p.place(); i < 0 {
+			return
 		}
-		n = new(uint32)
-		p.counts[q] = n
+		p.places[q], p.counts[i] = i, counted{q: q, period: p.period}
 	}
-	*n++
+	p.at(i).n++
 }
 
-// halve has what was asked so far count half as much.
-func (p *popularity) halve(now time.Time) {
-	p.halved = now
-	for key, n := range p.counts {
-		if *n /= 2; *n == 0 {
-			delete(p.counts, key)
+// at returns what is counted at i, by what it counts for now.
+func (p *popularity) at(i int) *counted {
+	c := &p.counts[i]
+	c.n >>= min(p.period-c.period, 32)
+	c.period = p.period
+	return c
+}
+
+// place returns where in counts a new question is counted; -1: nowhere.
+func (p *popularity) place() int {
+	if i := len(p.counts); i < maxPopular {
+		p.counts = append(p.counts, counted{})
+		return i
+	}
+	for range mostHalved {
+		i := p.hand
+		p.hand = (p.hand + 1) % maxPopular
+		c := p.at(i)
+		if c.n /= 2; c.n == 0 {
+			delete(p.places, c.q)
+			return i
 		}
 	}
+	return -1
 }
 
 // Popular is a question, and about how often it was asked lately.
@@ -102,8 +131,10 @@ func (p *popularity) all() []Popular {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	list := make([]Popular, 0, len(p.counts))
-	for q, n := range p.counts {
-		list = append(list, Popular{q, *n})
+	for i := range p.counts {
+		if c := p.at(i); c.n > 0 {
+			list = append(list, Popular{c.q, c.n})
+		}
 	}
 	return list
 }

@@ -43,6 +43,38 @@ func TestPopularQuestionsAreBounded(t *testing.T) {
 	})
 }
 
+// TestNewQuestionHalvesFewCounts: to count one more takes no longer when there is no
+// room.
+func TestNewQuestionHalvesFewCounts(t *testing.T) {
+	var p popularity
+	now := time.Now()
+	const each = 4
+	for i := range maxPopular {
+		for range each {
+			p.flight(questionOf(fmt.Sprintf("n%d.example.", i)), now)
+		}
+	}
+	sum := func() (sum int) {
+		for _, c := range p.all() {
+			sum += int(c.Count)
+		}
+		return sum
+	}
+	before := sum()
+	for i := range 3 { // none of those whose turn it is comes to nothing
+		p.flight(questionOf(fmt.Sprintf("new%d.example.", i)), now)
+		if halved := (before - sum()) / (each / 2); halved != (i+1)*mostHalved || len(p.all()) != maxPopular {
+			t.Errorf("%d are halved, %d are left", halved, len(p.all()))
+		}
+	}
+	for i := range 3 * maxPopular / mostHalved {
+		p.flight(questionOf(fmt.Sprintf("newer%d.example.", i)), now)
+	}
+	if n := len(p.all()); n != maxPopular || sum() >= before/2 {
+		t.Errorf("%d are counted, of %d in all, which were %d", n, sum(), before)
+	}
+}
+
 func TestHitsAreCountedByASample(t *testing.T) {
 	f := newFrontend(t, nil, nil)
 	const name = "www.example.com."

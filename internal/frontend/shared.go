@@ -100,6 +100,9 @@ func (f *Frontend) take(e *shared.Entry, out *outcome, until time.Time) (ok bool
 		return true, nil
 	}
 	got := &outcome{f: f, k: out.k, at: when(e.Stored, now), expired: when(e.Expires(), now)}
+	if got.at.After(now) { // clocks differ: no TTL is longer for it
+		got.at = now
+	}
 	ans, err := unpack(e, got.at, when(e.Deadline, now))
 	if err != nil {
 		f.opt.Log.Warn("cannot read an answer of the shared cache", "question", out.k.q.String(), "error", err)
@@ -130,7 +133,7 @@ func failureOf(e *shared.Entry) *ede.Error {
 }
 
 // when returns t, a time of another server's clock, as one of ours that goes on
-// by the monotonic clock. What is to come is now: clocks differ.
+// by the monotonic clock.
 func when(t, now time.Time) time.Time {
 	if t.IsZero() {
 		return t

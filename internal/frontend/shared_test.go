@@ -342,6 +342,59 @@ func TestSharedAnswersEndWithTheirDelegation(t *testing.T) {
 	})
 }
 
+// A server whose clock is ahead, as far as that is borne, gives nobody a TTL that
+// the zone did not give.
+func TestClockThatIsAheadMakesNoTTLLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newFleet()
+		resolve := stub(func(context.Context, wire.Question) (*resolver.Answer, error) {
+			return &resolver.Answer{Records: []rrset.Set{set(t, "www.example.com. 1 A 192.0.2.1", 300*time.Second, rrset.Secure)}, Trust: rrset.Secure}, nil
+		})
+		answer(t, newFrontend(t, resolve, sharingWith(m, nil)), query(t, "www.example.com.", dns.TypeA, nil))
+		for k, e := range m.entries {
+			e.Stored = e.Stored.Add(2 * time.Second)
+			m.entries[k] = e
+		}
+		b := newFrontend(t, resolve, sharingWith(m, nil))
+		if ttl := answer(t, b, query(t, "www.example.com.", dns.TypeA, nil)).Answer[0].Header().Ttl; ttl != 300 || b.Stats().Shared.Hits != 1 {
+			t.Errorf("a TTL of %d; the zone has 300: %+v", ttl, b.Stats().Shared)
+		}
+	})
+}
+
+// What a server finds by options that do not hold any more is told nobody.
+func TestSupersededAnswersAreNotShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newFleet()
+		var f *Frontend
+		resolve := stub(func(context.Context, wire.Question) (*resolver.Answer, error) {
+			f.current.Store(f.generation + 1) // as if another one began now
+			return &resolver.Answer{Records: []rrset.Set{set(t, "www.example.com. 1 A 192.0.2.1", 300*time.Second, rrset.Secure)}, Trust: rrset.Secure}, nil
+		})
+		f = newFrontend(t, resolve, sharingWith(m, nil))
+		if rsp := answer(t, f, query(t, "www.example.com.", dns.TypeA, nil)); len(rsp.Answer) != 1 || len(m.entries) != 0 {
+			t.Errorf("%d entries are shared, and the client has\n%v", len(m.entries), rsp)
+		}
+	})
+}
+
+// An answer that is good is not given up because another server has failed to
+// renew it.
+func TestFailureOfAnotherDoesNotReplaceAGoodAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Now()
+		f := newFrontend(t, nil, sharingWith(newFleet(), nil))
+		e := shared.Entry{Stored: now, Life: 10 * time.Second, Note: &ede.Error{Code: ede.NoReachableAuthority}}
+		q := wire.Question{Name: wire.MustParseName("www.example.com."), Type: wire.TypeA}
+		for until, want := range map[time.Time]bool{{}: true, now.Add(20 * time.Second): false} {
+			out := &outcome{f: f, k: flightKey{q: q}}
+			if ok, stale := f.take(&e, out, until); ok != want || stale != nil || (out.err != nil) != want {
+				t.Errorf("until %v: %v, %v, %v", until, ok, stale, out.err)
+			}
+		}
+	})
+}
+
 func TestFailuresAreSharedByWhoIsWell(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newFleet()
