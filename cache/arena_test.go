@@ -459,6 +459,26 @@ func TestOnePutMovesSoManyAnswersAtMost(t *testing.T) {
 	checkArenas(t, c)
 }
 
+func TestNoAnswerTakesMoreThanAQuarter(t *testing.T) {
+	c := NewAnswers(AnswersOptions{Bytes: 64 << 10})
+	a := &c.table.Load().arenas[0]
+	for _, tt := range []struct {
+		octets int
+		kept   bool
+	}{{a.main.size()/maxShare - 1000, true}, {a.main.size()/maxShare + 1, false}} {
+		if tt.octets > MaxAnswer {
+			t.Fatalf("an arena of %d octets is too large to tell", a.main.size())
+		}
+		q := question("www.example.", wire.TypeA)
+		c.Put(q, false, false, sized(t, q.Name, tt.octets, 3600, 1, epoch))
+		if got := c.Stats().Answers.Entries == 1; got != tt.kept {
+			t.Errorf("%d octets of %d: kept %v", tt.octets, a.main.size(), got)
+		}
+		checkArenas(t, c)
+		c.Flush(Everything)
+	}
+}
+
 func TestSmallAnswersShareTheIndexWhenItIsFull(t *testing.T) {
 	c := NewAnswers(AnswersOptions{Bytes: 1 << 20})
 	for i := range 60_000 {

@@ -30,13 +30,16 @@ func (s *store[K, V]) flush(goes func(K) bool) (forgotten int) {
 func (sh *shard[K, V]) flush(goes func(K) bool) int {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	before, e := sh.count, sh.hand
-	for range before {
-		next := e.next
-		if goes(e.key) {
-			sh.remove(e)
+	before := sh.count()
+	for i := range sh.rings {
+		e := sh.rings[i].hand
+		for range sh.rings[i].count {
+			next := e.next
+			if goes(e.key) {
+				sh.remove(e)
+			}
+			e = next
 		}
-		e = next
 	}
-	return before - sh.count
+	return before - sh.count()
 }

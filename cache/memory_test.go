@@ -419,6 +419,70 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
+// TestDenialsDriveNothingElseOut floods a memory with names that do not exist.
+func TestDenialsDriveNothingElseOut(t *testing.T) {
+	const limit = 1 << 20
+	m := NewMemory(MemoryOptions{Bytes: limit})
+	until := time.Now().Add(time.Hour)
+	host := func(i int) wire.Name { return name(fmt.Sprintf("host%d.example.", i)) }
+	const hosts = 500
+	for i := range hosts {
+		n := host(i)
+		m.PutSet(rrset.Set{Name: n, Type: wire.TypeA, RRs: rrs(t, n.String()+" 300 IN A 192.0.2.1"), Until: until, Rank: rrset.AuthAnswer})
+	}
+	denial := func(i int) rrset.Set {
+		soa := rrset.Set{Name: name("example."), Type: wire.TypeSOA, RRs: rrs(t, "example. 300 IN SOA ns. host. 1 7200 3600 1209600 300"), Until: until}
+		return rrset.Set{
+			Name: name(fmt.Sprintf("random%d.example.", i)), Type: rrset.AnyType, Until: until, Rank: rrset.AuthAnswer,
+			Denial: &rrset.Denial{Rcode: wire.NXDomain, Sets: []rrset.Set{soa}},
+		}
+	}
+	const denials = 10_000
+	for i := range denials {
+		m.PutSet(denial(i))
+		if i == 0 {
+			check(t, m.sets)
+		}
+	}
+	check(t, m.sets)
+	for i := range hosts {
+		if _, ok := m.Set(host(i), wire.TypeA); !ok {
+			t.Fatalf("%v was driven out", host(i))
+		}
+	}
+	last := denial(denials - 1)
+	if s, ok := m.Set(last.Name, last.Type); !ok || s.Denial == nil {
+		t.Error("the last denial is not remembered: its name is asked for with other types at once")
+	}
+	if st := m.Stats().Sets; st.Entries == hosts || st.Evicted < denials/2 {
+		t.Errorf("the statistics are %+v", st)
+	}
+
+	// What there is comes in the place of its denial, and the other way round.
+	there := rrset.Set{Name: last.Name, Type: rrset.AnyType, RRs: rrs(t, last.Name.String()+" 300 IN A 192.0.2.1"), Until: until, Rank: rrset.AuthAnswer}
+	m.PutSet(there)
+	check(t, m.sets)
+	m.PutSet(last)
+	check(t, m.sets)
+	if s, ok := m.Set(last.Name, last.Type); !ok || s.Denial == nil {
+		t.Errorf("what is remembered is %+v", s)
+	}
+	m.Resize(limit / 4)
+	check(t, m.sets)
+	m.Resize(1 << 30)
+	for i := range 3 * denials {
+		m.PutSet(denial(i))
+	}
+	check(t, m.sets)
+	if st := m.Stats().Sets; st.Bytes > mostYielding+mostYielding/2 { // with the table
+		t.Errorf("in memory without end denials take %d bytes, want %d at most", st.Bytes, mostYielding)
+	}
+	if got := m.Flush(Everything); got.Sets == 0 || m.Stats().Sets.Entries != 0 {
+		t.Errorf("after %+v were forgotten there are %+v", got, m.Stats().Sets)
+	}
+	check(t, m.sets)
+}
+
 func TestMemoryServesWhileItIsFilled(t *testing.T) {
 	m := NewMemory(MemoryOptions{Bytes: 256 << 10})
 	var sets []rrset.Set

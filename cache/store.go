@@ -20,6 +20,7 @@ type store[K comparable, V any] struct {
 	limit    int64        // bytes a shard, its table excepted when it is as large as it gets; guarded by all shards' locks
 	most     int          // buckets a shard; a power of two; guarded as limit is
 	overhead int64        // bytes an entry, beside its key and value
+	yields   func(V) bool // whether a value is one that yields; nil: none is
 	shards   [shardCount]shard[K, V]
 }
 
@@ -41,6 +42,15 @@ const bucketBytes = 512
 // page was faulted in twice.
 const leastBuckets = 16
 
+// What those values have who yield: one part in so many, and no more than so many
+// bytes in all. Of them there may be any number that nobody asks for again. They do
+// not take the place of others, and what the garbage collector has to read does not
+// grow with them.
+const (
+	yieldingShare = 8
+	mostYielding  = 4 << 20
+)
+
 // maxChances bounds how many used entries one eviction passes over, so that a
 // put into a shard where all are used costs no more than another.
 const maxChances = 64
@@ -49,13 +59,30 @@ const maxChances = 64
 // neighbours do not write the same one, wherever the array begins.
 type shard[K comparable, V any] struct {
 	mu      sync.RWMutex
-	buckets []*entry[K, V] // heads of chains; a power of two, doubled when there are more entries
-	hand    *entry[K, V]   // the next to be judged; nil: the ring is empty
-	count   int
-	bytes   int64 // of all entries
+	buckets []*entry[K, V]  // heads of chains; a power of two, doubled when there are more entries
+	rings   [2]circle[K, V] // of those who stay and of those who yield
 	evicted uint64
-	_       [48]byte
+	_       [24]byte
 }
+
+// circle has entries in the order of arrival.
+type circle[K comparable, V any] struct {
+	hand  *entry[K, V] // the next to be judged; nil: the ring is empty
+	count int
+	bytes int64 // of all entries
+}
+
+// The rings of a shard.
+const (
+	staying = iota
+	yielding
+)
+
+// count returns how many entries there are.
+func (sh *shard[K, V]) count() int { return sh.rings[staying].count + sh.rings[yielding].count }
+
+// bytes returns how many bytes all entries take.
+func (sh *shard[K, V]) bytes() int64 { return sh.rings[staying].bytes + sh.rings[yielding].bytes }
 
 // entry is one value. Its key and value never change: a new value is a new
 // entry. Its places in chain and ring are guarded by the shard's lock.
@@ -63,10 +90,11 @@ type entry[K comparable, V any] struct {
 	key        K
 	val        V
 	link       *entry[K, V] // the next in the bucket's chain
-	prev, next *entry[K, V] // in the ring, which is in the order of arrival
+	prev, next *entry[K, V] // in its ring
 	hash       uint32       // the bits of the key's hash that did not pick the shard
 	size       int32        // bytes, overhead included
 	used       atomic.Bool
+	ring       uint8 // that it is in
 }
 
 // touch notes that e was of use. What is found dead is not: it is to go first.
@@ -104,12 +132,18 @@ func (s *store[K, V]) resize(limit int64) {
 	s.divide(limit)
 	for i := range s.shards {
 		sh := &s.shards[i]
-		sh.evict(max(s.limit, 0))
+		sh.evict(yielding, s.mostYielding())
+		sh.makeRoom(max(s.limit, 0))
 		if len(sh.buckets) > s.most {
 			sh.rehash(s.most)
 		}
 		sh.mu.Unlock()
 	}
+}
+
+// mostYielding returns how many bytes of a shard those may have who yield.
+func (s *store[K, V]) mostYielding() int64 {
+	return min(max(s.limit, 0)/yieldingShare, mostYielding/shardCount)
 }
 
 // shard returns the shard for a key with hash h.
@@ -160,11 +194,15 @@ func (s *store[K, V]) put(h uint64, k K, v V, size int64, keep func(old V) bool)
 	if size > min(s.limit, math.MaxInt32) {
 		return
 	}
-	sh.evict(s.limit - size)
-	if sh.count == len(sh.buckets) && sh.count < s.most {
+	e := &entry[K, V]{key: k, val: v, size: int32(size)}
+	if s.yields != nil && s.yields(v) {
+		e.ring = yielding
+		sh.evict(yielding, max(s.mostYielding()-size, 0))
+	}
+	sh.makeRoom(s.limit - size)
+	if n := sh.count(); n == len(sh.buckets) && n < s.most {
 		sh.grow()
 	}
-	e := &entry[K, V]{key: k, val: v, size: int32(size)}
 	e.used.Store(used)
 	sh.insert(h, e)
 }
@@ -179,12 +217,20 @@ func (s *store[K, V]) drop(h uint64, k K, goes func(V) bool) {
 	}
 }
 
-// evict makes the shard fit into limit bytes, which is not negative.
-func (sh *shard[K, V]) evict(limit int64) {
-	for chances := maxChances; sh.bytes > limit; {
-		e := sh.hand
+// makeRoom makes the shard fit into limit bytes, which is not negative. Those who yield
+// have a part that is small: it is enough to have the others go.
+func (sh *shard[K, V]) makeRoom(limit int64) {
+	sh.evict(staying, max(limit-sh.rings[yielding].bytes, 0))
+	sh.evict(yielding, limit-sh.rings[staying].bytes)
+}
+
+// evict makes a ring fit into limit bytes, which is not negative.
+func (sh *shard[K, V]) evict(ring int, limit int64) {
+	r := &sh.rings[ring]
+	for chances := maxChances; r.bytes > limit; {
+		e := r.hand
 		if chances > 0 && e.used.Swap(false) {
-			sh.hand = e.next
+			r.hand = e.next
 			chances--
 			continue
 		}
@@ -212,30 +258,32 @@ func (sh *shard[K, V]) rehash(buckets int) {
 	}
 }
 
-// insert adds e, whose key has hash h, just behind the hand, which comes to it
-// last.
+// insert adds e, whose key has hash h, just behind the hand of its ring, which comes
+// to it last.
 func (sh *shard[K, V]) insert(h uint64, e *entry[K, V]) {
-	if sh.hand == nil {
+	r := &sh.rings[e.ring]
+	if r.hand == nil {
 		e.prev, e.next = e, e
-		sh.hand = e
+		r.hand = e
 	} else {
-		e.prev, e.next = sh.hand.prev, sh.hand
+		e.prev, e.next = r.hand.prev, r.hand
 		e.prev.next, e.next.prev = e, e
 	}
 	bucket, hash := sh.slot(h)
 	e.hash, e.link = hash, *bucket
 	*bucket = e
-	sh.count++
-	sh.bytes += int64(e.size)
+	r.count++
+	r.bytes += int64(e.size)
 }
 
 // remove forgets e.
 func (sh *shard[K, V]) remove(e *entry[K, V]) {
-	if sh.hand == e {
-		sh.hand = e.next
+	r := &sh.rings[e.ring]
+	if r.hand == e {
+		r.hand = e.next
 	}
-	if sh.hand == e { // the only one
-		sh.hand = nil
+	if r.hand == e { // the only one
+		r.hand = nil
 	}
 	e.prev.next, e.next.prev = e.next, e.prev
 	at := &sh.buckets[e.hash&uint32(len(sh.buckets)-1)]
@@ -244,8 +292,8 @@ func (sh *shard[K, V]) remove(e *entry[K, V]) {
 	}
 	*at = e.link
 	e.prev, e.next, e.link = nil, nil, nil // a reader that holds on to e holds on to nothing else
-	sh.count--
-	sh.bytes -= int64(e.size)
+	r.count--
+	r.bytes -= int64(e.size)
 }
 
 // StoreStats is a snapshot of one store.
@@ -260,8 +308,8 @@ func (s *store[K, V]) stats() StoreStats {
 	for i := range s.shards {
 		sh := &s.shards[i]
 		sh.mu.RLock()
-		st.Entries += sh.count
-		st.Bytes += sh.bytes + 8*int64(len(sh.buckets))
+		st.Entries += sh.count()
+		st.Bytes += sh.bytes() + 8*int64(len(sh.buckets))
 		st.Evicted += sh.evicted
 		sh.mu.RUnlock()
 	}

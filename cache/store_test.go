@@ -34,32 +34,48 @@ func check[K comparable, V any](tb testing.TB, s *store[K, V]) {
 				in[e], keys[e.key] = true, true
 			}
 		}
-		n, sum := 0, int64(0)
-		for e := sh.hand; e != nil; {
-			if !in[e] {
-				tb.Fatalf("shard %d: %v is in the ring, but not in the table", i, e.key)
-			}
-			if e.next.prev != e || e.prev.next != e {
-				tb.Fatalf("shard %d: the ring is broken at %v", i, e.key)
-			}
-			if int64(e.size) < s.overhead {
-				tb.Fatalf("shard %d: %v takes %d bytes, less than its overhead", i, e.key, e.size)
-			}
-			sum += int64(e.size)
-			if n++; n > len(in) {
-				tb.Fatalf("shard %d: the ring is longer than the table, which has %d entries", i, len(in))
-			}
-			if e = e.next; e == sh.hand {
-				break
-			}
+		n := 0
+		for ring := range sh.rings {
+			n += checkRing(tb, s, sh, ring, in)
 		}
-		if n != len(in) || n != sh.count {
-			tb.Fatalf("shard %d has %d entries in the ring, %d in the table, and counts %d", i, n, len(in), sh.count)
+		if n != len(in) || n != sh.count() {
+			tb.Fatalf("shard %d has %d entries in the rings, %d in the table, and counts %d", i, n, len(in), sh.count())
 		}
-		if sum != sh.bytes || sum > max(s.limit, 0) {
-			tb.Fatalf("shard %d has %d bytes, accounts for %d, and may have %d", i, sum, sh.bytes, s.limit)
+		if sum := sh.bytes(); sum > max(s.limit, 0) {
+			tb.Fatalf("shard %d has %d bytes, and may have %d", i, sum, s.limit)
 		}
 	}
+}
+
+// checkRing is check for one ring, whose number of entries it returns.
+func checkRing[K comparable, V any](tb testing.TB, s *store[K, V], sh *shard[K, V], ring int, in map[*entry[K, V]]bool) (n int) {
+	tb.Helper()
+	r, sum := &sh.rings[ring], int64(0)
+	for e := r.hand; e != nil; {
+		if !in[e] || int(e.ring) != ring {
+			tb.Fatalf("%v is in ring %d, but not in the table, or belongs to ring %d", e.key, ring, e.ring)
+		}
+		if e.next.prev != e || e.prev.next != e {
+			tb.Fatalf("ring %d is broken at %v", ring, e.key)
+		}
+		if int64(e.size) < s.overhead {
+			tb.Fatalf("%v takes %d bytes, less than its overhead", e.key, e.size)
+		}
+		sum += int64(e.size)
+		if n++; n > len(in) {
+			tb.Fatalf("ring %d is longer than the table, which has %d entries", ring, len(in))
+		}
+		if e = e.next; e == r.hand {
+			break
+		}
+	}
+	if sum != r.bytes {
+		tb.Fatalf("ring %d has %d bytes, and accounts for %d", ring, sum, r.bytes)
+	}
+	if most := s.mostYielding(); ring == yielding && n > 1 && sum > most {
+		tb.Fatalf("those who yield have %d bytes, and may have %d", sum, most)
+	}
+	return n
 }
 
 // keysIn returns the keys in sh, sorted and in a row.
@@ -326,8 +342,8 @@ func TestStoreGrowsItsTableWithItsEntries(t *testing.T) {
 	check(t, s)
 	for i := range s.shards {
 		sh := &s.shards[i]
-		if n := len(sh.buckets); n < sh.count || n >= 2*sh.count {
-			t.Errorf("shard %d has %d buckets for %d entries", i, n, sh.count)
+		if n := len(sh.buckets); n < sh.count() || n >= 2*sh.count() {
+			t.Errorf("shard %d has %d buckets for %d entries", i, n, sh.count())
 		}
 	}
 	small := newStore[string, int](shardCount * 4 * bucketBytes)

@@ -9,6 +9,7 @@ import (
 // When a server is out, and for how long.
 const (
 	tripBad    = 8                      // look-ups that went wrong: in a row, or lately and no fewer than went well
+	tripTime   = 100 * time.Millisecond // that they have to be late: what holds up all of them for a moment is this machine
 	badPeriod  = 250 * time.Millisecond // in which what went wrong counts half as much
 	minOut     = 200 * time.Millisecond // the first time
 	maxOut     = 5 * time.Second        // twice as long each time it comes soon again, to this
@@ -17,6 +18,15 @@ const (
 	rampStart  = 10                     // per cent that it gets at once
 	probes     = 3                      // answered in a row before it is in again
 	probeLimit = 20 * time.Millisecond  // for each of them
+)
+
+// verdict is how a look-up ended.
+type verdict uint8
+
+const (
+	well  verdict = iota
+	late          // without an answer in time
+	wrong         // with an error, or an answer that cannot be: nothing but the server, or the way to it, is at fault
 )
 
 // State is what a server is good for.
@@ -44,6 +54,8 @@ type breaker struct {
 	bad    float64
 	streak int // of bad ones
 	since  time.Time
+	begun  time.Time // the streak
+	worse  time.Time // since when bad is not what is left of earlier trouble
 	level  int       // times that it was out, without calm between
 	last   time.Time // when it went out
 	in     time.Time // when it was let in again
@@ -52,7 +64,7 @@ type breaker struct {
 
 // note counts one look-up. It reports true when the server is to be left alone
 // from now on: to one caller, who has to see to its return.
-func (b *breaker) note(ok bool, now time.Time) (tripped bool) {
+func (b *breaker) note(v verdict, now time.Time) (tripped bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for periods := now.Sub(b.since) / badPeriod; periods > 0; periods-- {
@@ -65,14 +77,20 @@ func (b *breaker) note(ok bool, now time.Time) (tripped bool) {
 	if now.Sub(b.since) >= badPeriod {
 		b.since = now
 	}
-	if ok {
+	if v == well {
 		b.good++
 		b.streak = 0
 		return false
 	}
+	if b.streak == 0 {
+		b.begun = now
+	}
+	if b.bad < 1 {
+		b.worse = now
+	}
 	b.bad++
 	b.streak++
-	if b.state == Out || b.streak < tripBad && (b.bad < tripBad || b.bad < b.good) {
+	if b.state == Out || !b.fails(v, now) {
 		return false
 	}
 	b.level = max(b.level-int(now.Sub(b.last)/calm), 0) + 1
@@ -81,6 +99,13 @@ func (b *breaker) note(ok bool, now time.Time) (tripped bool) {
 	b.good, b.bad, b.streak = 0, 0, 0
 	b.trips++
 	return true
+}
+
+// fails reports whether so much has gone wrong, for so long, that it is the server
+// that fails. The caller holds mu.
+func (b *breaker) fails(v verdict, now time.Time) bool {
+	lasted := func(since time.Time) bool { return v == wrong || now.Sub(since) >= tripTime }
+	return b.streak >= tripBad && lasted(b.begun) || b.bad >= tripBad && b.bad >= b.good && lasted(b.worse)
 }
 
 // pause returns how long the server is left alone, before it is tried again.

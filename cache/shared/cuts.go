@@ -74,7 +74,7 @@ func (c *Cache) Zones(ctx context.Context, names []wire.Name, scope uint64, with
 		if !c.waits(ctx, z.s, time.Until(end), z.l.done, &z.l.gone) {
 			continue // what others of them say may be there
 		}
-		z.s.judge(z.l.err == nil, time.Now())
+		z.s.judge(verdictOf(z.l.err), time.Now())
 		for j, name := range z.names {
 			if got, ok := c.openZone(z, name, j == 1); ok {
 				c.counts.zonesFound.Add(1)

@@ -163,6 +163,32 @@ func TestNoncesAreNotRepeatedWhenSecretsChange(t *testing.T) {
 	}
 }
 
+// All servers of a fleet count their nonces from 1, with the same secret: what
+// they seal with has to be each one's own.
+func TestServersSealWithKeysOfTheirOwn(t *testing.T) {
+	of := Secrets{Values: [][]byte{secret(1)}}
+	a, b := newTestRing(t, of), newTestRing(t, of)
+	one, two := a.seal("k", []byte("the same body")), b.seal("k", []byte("the same body"))
+	if !bytes.Equal(nonce(one), nonce(two)) {
+		t.Fatalf("the first nonces are %x and %x", nonce(one), nonce(two))
+	}
+	if bytes.Equal(one[headLen:headLen+13], two[headLen:headLen+13]) {
+		t.Error("two servers used one nonce under one key")
+	}
+}
+
+func TestValuesThatAreTooLongAreNotOpened(t *testing.T) {
+	for _, s := range []Secrets{{}, {Values: [][]byte{secret(1)}}} {
+		r := newTestRing(t, s)
+		overhead := len(r.seal("k", nil))
+		for length, want := range map[int]error{MaxValue: nil, MaxValue + 1: errSize} {
+			if _, err := r.open("k", r.seal("k", make([]byte, length-overhead))); !errors.Is(err, want) {
+				t.Errorf("%d octets: %v; expected %v", length, err, want)
+			}
+		}
+	}
+}
+
 func TestNamesOfKeysOutliveSecrets(t *testing.T) {
 	k := keyOf("www.example.com.")
 	names := func(s Secrets) string { return keyName(forAnswer, 0, newTestRing(t, s).digest(k)) }

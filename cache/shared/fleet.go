@@ -2,6 +2,8 @@ package shared
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -255,6 +257,7 @@ func (c *Cache) readCopies(ctx context.Context) (copies []listCopy) {
 	for _, s := range servers {
 		var l *lookup
 		if !s.breaker.out.Load() {
+			c.clear(s)
 			var names []string
 			for _, seal := range seals {
 				names = append(names, seal.name)
@@ -291,10 +294,25 @@ func (c *Cache) hear(s *server, err error) {
 	if err == nil {
 		return
 	}
+	if large, ok := errors.AsType[*largeError](err); ok && c.ring.keys.Load().isList(large.key) {
+		s.tooLong = large.key
+	}
 	s.counts.errors.Add(1)
-	s.judge(false, time.Now())
+	s.judge(wrong, time.Now())
 	if !errors.Is(err, errPace) && !errors.Is(err, errConnections) {
 		c.fleet.trouble = fmt.Errorf("%s: %w", s.Name, err)
+	}
+}
+
+// clear removes what is in place of a list and too long to be read, which ends
+// every connection that it is read on, so that nothing could be written over it.
+// The caller holds fleet.syncing.
+func (c *Cache) clear(s *server) {
+	if s.tooLong == "" {
+		return
+	}
+	if err := s.client.Delete(s.tooLong); err == nil || isCacheError(err) {
+		s.tooLong = ""
 	}
 }
 
@@ -313,8 +331,10 @@ func copyServers(all []*server) []*server {
 }
 
 // readCopy reads what a server has in place of the list. What cannot be opened
-// is as good as nothing, and will be written over; but what a later version has
-// written stays.
+// is as good as nothing, and will be written over: the name of the key is made
+// from the secret and holds the version, so that nobody who may write there
+// writes anything else. But what a later version has written stays. The caller
+// holds fleet.syncing.
 func (c *Cache) readCopy(at *listCopy, item *memcache.Item) {
 	at.known, at.item = true, item
 	if item == nil || len(item.Value) == 0 {
@@ -322,14 +342,19 @@ func (c *Cache) readCopy(at *listCopy, item *memcache.Item) {
 	}
 	body, err := c.ring.open(at.seal.name, item.Value)
 	if err == nil {
-		at.list, err = parseFlushList(body)
+		if at.list, err = parseFlushList(body); errors.Is(err, errVersion) {
+			at.known = false
+			c.fleet.trouble = fmt.Errorf("%s: %w", at.s.Name, errLater)
+		}
 	}
 	if err != nil {
 		at.s.counts.rejected.Add(1)
 		c.reject(at.s, err)
-		at.known = !errors.Is(err, errVersion) && !errors.Is(err, errSecret)
 	}
 }
+
+// errLater says why a list that is in order is not read.
+var errLater = errors.New("its list of flushes was written by a later version of this server")
 
 // obey takes up what is new in copies.
 func (c *Cache) obey(copies []listCopy) {
@@ -474,8 +499,20 @@ func (c *Cache) ofEpoch(at time.Time) bool {
 	return !at.Before(c.fleet.bumped)
 }
 
-// FleetStats is a snapshot of what a server knows of the flushes of its fleet.
+// FleetID returns a number that servers have in common if, and only if, they find
+// what the others tell of a scope: it is made of all that the names of keys are
+// made of, but for the epoch, and says nothing about the secret. It is not 0.
+func (c *Cache) FleetID(scope uint64) uint32 {
+	names := c.ring.keys.Load().names
+	buf := append([]byte("fleet"), names[:]...)
+	buf = binary.BigEndian.AppendUint64(append(buf, version), c.opt.Generation)
+	sum := sha256.Sum256(binary.BigEndian.AppendUint64(buf, scope))
+	return max(binary.BigEndian.Uint32(sum[:]), 1)
+}
+
+// FleetStats is a snapshot of what a server knows of its fleet.
 type FleetStats struct {
+	ID     uint32        // see [Cache.FleetID]; set by who knows the scope
 	Orders int           // in the list
 	Octets int           // that it takes
 	Epoch  uint64        // milliseconds since 1970 when everything was flushed last, about; 0: never

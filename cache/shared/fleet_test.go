@@ -229,16 +229,26 @@ func TestReplayAcrossAFlushIsAMiss(t *testing.T) {
 	}
 }
 
-// raw returns the value of a key.
+// raw returns the value of a key, which has one.
 func raw(t *testing.T, s *realServer, name string) string {
 	t.Helper()
-	text := s.Tell(t, "get "+name+"\r\n")
-	head, rest, ok := strings.Cut(text, "\r\n")
-	var flags, size int
-	if n, _ := fmt.Sscanf(strings.TrimPrefix(head, "VALUE "+name), "%d %d", &flags, &size); !ok || n != 2 || len(rest) < size {
-		t.Fatalf("%q", text)
+	value, ok := rawIfAny(t, s, name)
+	if !ok {
+		t.Fatalf("%s has no value", name)
 	}
-	return rest[:size]
+	return value
+}
+
+// rawIfAny returns the value of a key, and whether it has one.
+func rawIfAny(t *testing.T, s *realServer, name string) (value string, ok bool) {
+	t.Helper()
+	head, rest, ok := strings.Cut(s.Tell(t, "get "+name+"\r\n"), "\r\n")
+	var flags, size int
+	n, _ := fmt.Sscanf(strings.TrimPrefix(head, "VALUE "+name), "%d %d", &flags, &size)
+	if !ok || n != 2 || len(rest) < size {
+		return "", false
+	}
+	return rest[:size], true
 }
 
 // replay writes a value.
@@ -280,6 +290,50 @@ func TestOrdersOfLaterVersionsAreKept(t *testing.T) {
 	eventually(t, "nothing is taken", func() bool { return a.behind(time.Now()) })
 	if body, err := a.ring.open(seal.name, []byte(raw(t, m, seal.name))); err != nil || body[1] != listForm+1 {
 		t.Errorf("%v, %v", body, err)
+	}
+}
+
+// Whatever somebody puts in place of the list, on all memcached at once, it is
+// written over, and the fleet goes on as before: what is no list says nothing, be
+// it with the version or the secret of others.
+func TestWhatIsNoListIsWrittenOver(t *testing.T) {
+	servers := threeMemcached(t)
+	a, _ := member(t, nil, servers...)
+	k := keyOf("www.example.com.")
+	set(t, a, k, fresh(t, k))
+	flush(t, a, Flush{Name: wire.MustParseName("before.example.")})
+	name := a.ring.keys.Load().lists[0].name
+	other := newTestRing(t, Secrets{Values: [][]byte{secret(9)}})
+	for what, value := range map[string]string{
+		"noise":             "\xffnoise",
+		"one octet":         string(rune(version)),
+		"of another secret": string(other.seal(name, new(flushList).appendBody(nil))),
+		"unsealed":          string(newTestRing(t, Secrets{}).seal(name, new(flushList).appendBody(nil))),
+		"of another key":    string(a.ring.seal("other", new(flushList).appendBody(nil))),
+		"too long":          strings.Repeat("x", MaxValue+1),
+		"an entry":          string(a.ring.seal(name, (&Entry{Stored: noon, Life: time.Second}).appendBody(nil))),
+	} {
+		for _, s := range servers {
+			replay(t, s, name, value)
+		}
+		for _, s := range servers {
+			eventually(t, what+" is written over", func() bool {
+				value, ok := rawIfAny(t, s, name) // it may have been removed a moment ago
+				if !ok {
+					return false
+				}
+				body, err := a.ring.open(name, []byte(value))
+				return err == nil && body[0] == bodyFlushes
+			})
+		}
+		eventually(t, what+" keeps nobody from what is shared", func() bool {
+			_, ok := a.Get(t.Context(), k)
+			return ok
+		})
+	}
+	late, _ := member(t, nil, servers...)
+	if _, ok := get(t, late, k); !ok || late.Stats().Fleet.Orders != 1 {
+		t.Errorf("a hit is %v, and there are %d orders", ok, late.Stats().Fleet.Orders)
 	}
 }
 

@@ -54,8 +54,14 @@ const maxLine = 512
 var (
 	errForeign = errors.New("shared cache: the server sent what it was not asked for")
 	errLine    = errors.New("shared cache: the server sent a line that is too long or no reply")
-	errLarge   = errors.New("shared cache: the server announced a value that is too large")
 )
+
+// largeError is the end of a connection on which the value of key was too large.
+type largeError struct{ key string }
+
+func (*largeError) Error() string {
+	return "shared cache: the server announced a value that is too large"
+}
 
 // SetDeadline implements [net.Conn]. During an operation the deadline stays
 // that of its beginning.
@@ -172,7 +178,7 @@ func (g *guard) reply(line []byte) error {
 	}
 	size, err := strconv.ParseUint(string(fields[2]), 10, 32)
 	if err != nil || size > MaxValue {
-		return errLarge
+		return &largeError{string(fields[0])}
 	}
 	g.left, g.state = int(size)+len("\r\n"), guardData
 	return nil

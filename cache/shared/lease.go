@@ -107,7 +107,7 @@ func (c *Cache) waits(ctx context.Context, s *server, within time.Duration, done
 func (c *Cache) tardy(s *server, within time.Duration) {
 	if within > c.opt.Budget/2 {
 		s.counts.late.Add(1)
-		s.judge(false, time.Now())
+		s.judge(late, time.Now())
 	}
 }
 

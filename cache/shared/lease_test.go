@@ -82,7 +82,7 @@ func TestWhoWaitsHasWhatTheHolderFinds(t *testing.T) {
 }
 
 // patience is what tests have with things that are going to happen.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // A holder that has died costs as long as who waits has patience, and less when
 // there is nothing to wait for.

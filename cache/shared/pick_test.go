@@ -108,17 +108,18 @@ func TestBreakerTripsAndReturns(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	var b breaker
 	for range 100 {
-		b.note(true, now)
+		b.note(well, now)
 	}
 	for i := range tripBad - 1 {
-		if b.note(false, now) {
+		if b.note(late, now) {
 			t.Fatalf("out after %d of 107", i+1)
 		}
 	}
-	if !b.note(false, now) || !b.out.Load() || b.admits(0, now) {
+	now = now.Add(tripTime)
+	if !b.note(late, now) || !b.out.Load() || b.admits(0, now) {
 		t.Fatal("eight in a row, and still in")
 	}
-	if b.note(false, now) {
+	if b.note(late, now) {
 		t.Error("out twice")
 	}
 	if b.pause() != minOut {
@@ -149,7 +150,7 @@ func TestBreakerTripsAndReturns(t *testing.T) {
 	b = breaker{}
 	tripped := false
 	for i := range 2 * tripBad {
-		tripped = b.note(i%2 == 0, now) || tripped
+		tripped = b.note([]verdict{well, late}[i%2], now.Add(time.Duration(i)*tripTime/tripBad)) || tripped
 	}
 	if !tripped {
 		t.Error("every second fails, and it is in")
@@ -157,8 +158,44 @@ func TestBreakerTripsAndReturns(t *testing.T) {
 	// The same number, spread over a long time.
 	b = breaker{}
 	for i := range 100 {
-		if b.note(i%2 == 0, now.Add(time.Duration(i)*time.Second)) {
+		if b.note([]verdict{wrong, well}[i%2], now.Add(time.Duration(i)*time.Second)) {
 			t.Fatal("what is long past counts")
+		}
+	}
+}
+
+// What is under way when the machine, or this process, stops for a moment is late all
+// at once; that is not the server's fault, and a second time soon after is.
+func TestMomentThatHoldsUpAllLookupsTripsNothing(t *testing.T) {
+	var b breaker
+	now := time.Unix(1_000_000, 0)
+	hold := func() (tripped bool) {
+		for range 10 * tripBad {
+			tripped = b.note(late, now) || tripped
+		}
+		return tripped
+	}
+	if hold() {
+		t.Error("a moment, and it is out")
+	}
+	if now = now.Add(tripTime / 2); hold() {
+		t.Error("half of the time, and it is out")
+	}
+	b.note(well, now)
+	for range 20 { // one that answers in between, and it is long past
+		now = now.Add(badPeriod)
+		b.note(well, now)
+	}
+	if hold() {
+		t.Error("another moment, and it is out")
+	}
+	if now = now.Add(tripTime); !b.note(late, now) {
+		t.Error("no good look-up for the whole time, and it is in")
+	}
+	b = breaker{}
+	for i := range tripBad {
+		if b.note(wrong, now) != (i == tripBad-1) {
+			t.Errorf("after %d wrong answers at once", i+1)
 		}
 	}
 }

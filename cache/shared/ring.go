@@ -172,6 +172,11 @@ func (k *keys) addList(secret []byte, id uint32, own cipher.AEAD) error {
 	return err
 }
 
+// isList reports whether name is that of a copy of the list of flushes.
+func (k *keys) isList(name string) bool {
+	return slices.ContainsFunc(k.lists, func(l listSeal) bool { return l.name == name })
+}
+
 // name derives what keys are named with.
 func (k *keys) name(s Secrets) error {
 	from := s.Names

@@ -45,6 +45,8 @@ type server struct {
 	stores  []store
 	setting int
 
+	tooLong string // key of what is in place of a list of flushes, and has to go; held by Cache.fleet.syncing
+
 	counts serverCounts
 }
 
@@ -361,12 +363,20 @@ func (s *server) answered(err error) {
 	if err != nil {
 		s.counts.errors.Add(1)
 	}
-	s.judge(err == nil, time.Now())
+	s.judge(verdictOf(err), time.Now())
 }
 
-// judge counts a look-up that ended well or not.
-func (s *server) judge(ok bool, now time.Time) {
-	if !s.breaker.note(ok, now) {
+// verdictOf is that of a look-up that was answered in time.
+func verdictOf(err error) verdict {
+	if err != nil {
+		return wrong
+	}
+	return well
+}
+
+// judge counts a look-up.
+func (s *server) judge(v verdict, now time.Time) {
+	if !s.breaker.note(v, now) {
 		return
 	}
 	s.mu.Lock()

@@ -83,7 +83,7 @@ type counters struct {
 	awaited, inVain               atomic.Uint64 // waits for who has one
 	zonesTold, zonesFound         atomic.Uint64
 	rejected                      [NumReasons]atomic.Uint64
-	skew                          atomic.Int64 // nanoseconds: the most that a writer was ahead
+	skew                          skew
 }
 
 // standInLife bounds how long an entry lies with a server that stands in for
@@ -212,9 +212,7 @@ func (c *Cache) read(k Key, name string, value []byte) (Entry, error) {
 		return Entry{}, err
 	}
 	now := c.opt.Clock.Now()
-	if ahead := int64(e.Stored.Sub(now)); ahead > c.counts.skew.Load() {
-		c.counts.skew.Store(ahead)
-	}
+	c.counts.skew.note(e.Stored.Sub(now), time.Since(c.begun))
 	if err := e.check(k, now); err != nil {
 		return e, err
 	}
@@ -299,7 +297,7 @@ func (c *Cache) reject(s *server, err error) {
 		}
 	}
 	if errors.Is(err, errTag) {
-		s.judge(false, time.Now())
+		s.judge(wrong, time.Now())
 		c.opt.Log.Debug("a value in the shared cache is forged or damaged", "server", s.Name)
 	}
 }

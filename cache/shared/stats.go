@@ -1,6 +1,7 @@
 package shared
 
 import (
+	"sync"
 	"time"
 
 	"shirube/internal/hist"
@@ -52,7 +53,7 @@ type Stats struct {
 
 	StandIns uint64        // entries written to another server than their own
 	TooLarge uint64        // entries not written for their size
-	Skew     time.Duration // the most that a writer's clock was ahead of ours
+	Skew     time.Duration // the most that a writer's clock was ahead of ours, in the last five to ten minutes
 
 	Fleet FleetStats
 
@@ -92,7 +93,7 @@ func (c *Cache) Stats() Stats {
 		Awaited: n.awaited.Load(), InVain: n.inVain.Load(),
 		ZonesTold: n.zonesTold.Load(), ZonesFound: n.zonesFound.Load(),
 		Skipped: n.skipped.Load(), StandIns: n.standIns.Load(), TooLarge: n.tooLarge.Load(),
-		Skew:    time.Duration(n.skew.Load()),
+		Skew:    n.skew.most(time.Since(c.begun)),
 		Fleet:   c.fleetStats(),
 		Servers: make(map[string]ServerStats),
 	}
@@ -116,4 +117,44 @@ func (s *server) stats() ServerStats {
 	st.State, st.Trips = s.breaker.stats()
 	st.Connections, st.Dials = s.dialer.stats()
 	return st
+}
+
+// skewPeriod is how long it is remembered at least that a clock was ahead. It is
+// twice as long at most: a clock that was set right is no trouble any more.
+const skewPeriod = 5 * time.Minute
+
+// skew is the most that the clock of a writer was ahead, lately. Times are since
+// any one moment. The zero value has seen none.
+type skew struct {
+	mu          sync.Mutex
+	period      int64 // that is under way
+	now, before time.Duration
+}
+
+// note takes note of a writer's clock.
+func (s *skew) note(ahead, at time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.turn(at)
+	s.now = max(s.now, ahead)
+}
+
+// most returns the most of this period and the one before.
+func (s *skew) most(at time.Duration) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.turn(at)
+	return max(s.now, s.before)
+}
+
+// turn begins the period of a time. The caller holds mu.
+func (s *skew) turn(at time.Duration) {
+	switch period := int64(at / skewPeriod); {
+	case period <= s.period:
+		return
+	case period == s.period+1:
+		s.period, s.now, s.before = period, 0, s.now
+	default:
+		s.period, s.now, s.before = period, 0, 0
+	}
 }

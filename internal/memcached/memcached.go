@@ -18,7 +18,12 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"shirube/internal/porttest"
 )
+
+// patience is how long something may take that takes a moment on a quiet machine.
+const patience = 30 * time.Second
 
 // Process is a memcached under way.
 type Process struct {
@@ -27,25 +32,25 @@ type Process struct {
 	cmd  *exec.Cmd
 }
 
-// Start starts a memcached with the given arguments, with one thread and on any
-// port. It ends with the test.
+// Start starts a memcached with the given arguments, with one thread and on a port
+// that stays its own while it is down. It ends with the test.
 func Start(t testing.TB, args ...string) *Process {
 	t.Helper()
-	p := &Process{args: args}
-	p.start(t, "-1")
+	p := &Process{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), porttest.Take(t)), args: args}
+	p.start(t)
 	t.Cleanup(p.Kill)
 	return p
 }
 
-// start starts the process on a port; -1 is any.
-func (p *Process) start(t testing.TB, port string) {
+// start starts the process, and waits until it listens.
+func (p *Process) start(t testing.TB) {
 	t.Helper()
 	me, err := user.Current()
 	if err != nil {
 		t.Fatal(err)
 	}
 	where := filepath.Join(t.TempDir(), "port")
-	args := append([]string{"-l", "127.0.0.1", "-p", port, "-U", "0", "-u", me.Username, "-t", "1"}, p.args...)
+	args := append([]string{"-l", "127.0.0.1", "-p", strconv.Itoa(int(p.Addr.Port())), "-U", "0", "-u", me.Username, "-t", "1"}, p.args...)
 	p.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), "memcached", args...)
 	p.cmd.Env = append(os.Environ(), "MEMCACHED_PORT_FILENAME="+where)
 	var errors bytes.Buffer
@@ -54,26 +59,20 @@ func (p *Process) start(t testing.TB, port string) {
 		p.cmd = nil
 		t.Fatalf("memcached has to be installed (tools/install-test-deps): %v", err)
 	}
-	for range 500 {
-		if n, ok := portIn(where); ok {
-			p.Addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), n)
+	for until := time.Now().Add(patience); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
+		if isComplete(where) {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	p.Kill()
 	t.Fatalf("memcached %v does not start: %s", args, errors.String())
 }
 
-// portIn returns the port that memcached has written to file.
-func portIn(file string) (uint16, bool) {
+// isComplete reports whether memcached has written its port to file, which it does
+// when it listens.
+func isComplete(file string) bool {
 	text, err := os.ReadFile(file)
-	if err != nil || !strings.HasSuffix(string(text), "\n") {
-		return 0, false
-	}
-	_, number, _ := strings.Cut(strings.TrimSpace(string(text)), ": ")
-	n, err := strconv.ParseUint(number, 10, 16)
-	return uint16(n), err == nil
+	return err == nil && strings.HasSuffix(string(text), "\n")
 }
 
 // Kill ends it at once.
@@ -89,14 +88,14 @@ func (p *Process) Kill() {
 func (p *Process) Restart(t testing.TB) {
 	t.Helper()
 	p.Kill()
-	p.start(t, strconv.Itoa(int(p.Addr.Port())))
+	p.start(t)
 }
 
 // Signal sends it a signal, as a fault would. After SIGSTOP it has stopped when
 // Signal returns.
 func (p *Process) Signal(s syscall.Signal) {
 	_ = p.cmd.Process.Signal(s)
-	for until := time.Now().Add(5 * time.Second); s == syscall.SIGSTOP && !p.stopped() && time.Now().Before(until); {
+	for until := time.Now().Add(patience); s == syscall.SIGSTOP && !p.stopped() && time.Now().Before(until); {
 		time.Sleep(time.Millisecond)
 	}
 }
@@ -117,12 +116,12 @@ func (p *Process) stopped() bool {
 // Tell sends it text and returns its answer, up to a line that ends one.
 func (p *Process) Tell(t testing.TB, text string) string {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", p.Addr.String(), 5*time.Second) //nolint:noctx // it has a time-out
+	conn, err := net.DialTimeout("tcp", p.Addr.String(), patience) //nolint:noctx // it has a time-out
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(patience))
 	if _, err := conn.Write([]byte(text)); err != nil {
 		t.Fatal(err)
 	}
