@@ -286,6 +286,46 @@ func TestFilesAreFollowed(t *testing.T) {
 
 // TestDirectoryLinkIsFollowed replaces files as Kubernetes does: the directory
 // that they are in is a link, which is renamed over.
+// TestCertificateOfTomorrowIsShownTomorrow: one that is put in place before it is good
+// takes nothing away from the one that is.
+func TestCertificateOfTomorrowIsShownTomorrow(t *testing.T) {
+	a, dir := authority(t), t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		var log lockedBuffer
+		p := issue(t, a, dir, "a", ca.Leaf{Names: []string{"today.example"}, Life: 24 * time.Hour})
+		s := newStore(t, Options{Pairs: []Pair{p}, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		defer run(t, s)()
+		issue(t, a, dir, "a", ca.Leaf{Names: []string{"tomorrow.example"}, From: time.Now().Add(time.Minute), Life: 24 * time.Hour})
+		for _, step := range []struct {
+			after           time.Duration
+			shown           string
+			failing, failed int
+		}{
+			{50 * time.Second, "today.example", 1, 1},
+			{20 * time.Second, "tomorrow.example", 0, 1},
+		} {
+			time.Sleep(step.after)
+			st := s.Stats()
+			if got := s.Leaves()[0].Leaf.DNSNames[0]; got != step.shown || st.Failing != step.failing || st.Failed != uint64(step.failed) {
+				t.Errorf("%s is shown, want %s: %+v", got, step.shown, st)
+			}
+		}
+		if n := log.count("good from"); n != 1 {
+			t.Errorf("%d lines in the log, want one", n)
+		}
+
+		// Where nothing good is lost, it is shown at once: clients' clocks may be ahead.
+		issue(t, a, dir, "b", ca.Leaf{Names: []string{"expired.example"}, From: time.Now().Add(-time.Hour), Life: time.Minute})
+		expired := newStore(t, Options{Pairs: []Pair{{Certificate: strings.Replace(p.Certificate, "a.pem", "b.pem", 1), Key: strings.Replace(p.Key, "a.key", "b.key", 1)}}})
+		defer run(t, expired)()
+		issue(t, a, dir, "b", ca.Leaf{Names: []string{"soon.example"}, From: time.Now().Add(time.Minute)})
+		time.Sleep(3 * DefaultPoll)
+		if got := expired.Leaves()[0].Leaf.DNSNames[0]; got != "soon.example" {
+			t.Errorf("%s is shown in place of an expired one", got)
+		}
+	})
+}
+
 func TestDirectoryLinkIsFollowed(t *testing.T) {
 	a, dir := authority(t), t.TempDir()
 	swap := func(name string) {

@@ -24,6 +24,7 @@ type pair struct {
 	cert    *tls.Certificate
 	seen    files // when cert was read, or tried in vain
 	next    files // that were there at the last look
+	early   files // that have a certificate which is not good yet
 	failing bool  // seen was tried in vain
 
 	warned time.Time // the NotAfter that a warning was given for
@@ -80,11 +81,19 @@ func (p *pair) follow(now time.Time) (taken bool, err error) {
 	if found.same(p.seen) || !settled { // not while somebody writes one after the other
 		return false, nil
 	}
-	p.seen = found // even in vain: another try would find the same
 	cert, err := load(p.Pair)
-	if err == nil && now.After(cert.Leaf.NotAfter) {
+	switch {
+	case err != nil:
+	case now.After(cert.Leaf.NotAfter):
 		err = fmt.Errorf("%s: expired at %v", p.Certificate, cert.Leaf.NotAfter)
+	case now.Before(cert.Leaf.NotBefore) && now.Before(p.cert.Leaf.NotAfter):
+		if found.same(p.early) { // it is taken up when it is good
+			return false, nil
+		}
+		p.early, p.failing = found, true
+		return false, fmt.Errorf("%s: good from %v on", p.Certificate, cert.Leaf.NotBefore)
 	}
+	p.seen = found // even in vain: another try would find the same
 	p.failing = err != nil
 	if err != nil {
 		return false, err

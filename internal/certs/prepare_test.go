@@ -62,11 +62,11 @@ func TestPreparedChangesNothingUntilItIsTaken(t *testing.T) {
 // as it is when another is added, and is taken up when it is good again.
 func TestPreparedKeepsWhatStays(t *testing.T) {
 	a, dir := authority(t), t.TempDir()
-	one := issue(t, a, dir, "one", ca.Leaf{Names: []string{"one.example"}})
-	two := issue(t, a, dir, "two", ca.Leaf{Names: []string{"two.example"}})
 	secret := filepath.Join(dir, "secret")
 	write(t, secret, strings.Repeat("ab", minSecret))
 	synctest.Test(t, func(t *testing.T) {
+		one := issue(t, a, dir, "one", ca.Leaf{Names: []string{"one.example"}})
+		two := issue(t, a, dir, "two", ca.Leaf{Names: []string{"two.example"}})
 		s := newStore(t, Options{Pairs: []Pair{one}, SecretFile: secret})
 		defer run(t, s)()
 		good, err := os.ReadFile(one.Certificate)
