@@ -30,10 +30,10 @@ func TestChangesLoseAndDoubleNothing(t *testing.T) {
 	tap := start(t, conf(0))
 	var emitted atomic.Uint64
 	var emitters sync.WaitGroup
-	stop := make(chan struct{})
+	var stop atomic.Bool
 	for lane := range 4 {
 		emitters.Go(func() { // ends with stop
-			for !isClosed(stop) {
+			for !stop.Load() {
 				tap.Emit(lane, message(ClientQuery, uint16(lane)))
 				if emitted.Add(1)%64 == 0 {
 					time.Sleep(time.Millisecond) // leave something to the writers
@@ -47,7 +47,7 @@ func TestChangesLoseAndDoubleNothing(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	close(stop)
+	stop.Store(true)
 	emitters.Wait()
 	shut(t, tap)
 	s := stats(t, tap)

@@ -1,6 +1,7 @@
 package dnstap
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -58,7 +59,8 @@ type files struct {
 
 // begin begins a file. One that is there, from a process before, is put away.
 func (r *files) begin() error {
-	if old, err := os.Stat(r.conf.Path); err == nil && old.Mode().IsRegular() && old.Size() > 0 {
+	start := AppendControl(nil, ControlStart)
+	if old, err := os.Stat(r.conf.Path); err == nil && old.Mode().IsRegular() && !r.blank(old.Size()) {
 		if err := r.putAway(old.ModTime()); err != nil {
 			return err
 		}
@@ -67,13 +69,24 @@ func (r *files) begin() error {
 	if err != nil {
 		return err
 	}
-	start := AppendControl(nil, ControlStart)
 	if _, err := file.Write(start); err != nil {
 		_ = file.Close()
 		return err
 	}
 	r.file, r.size, r.begun = file, int64(len(start)), time.Now()
 	return nil
+}
+
+// blank reports whether the file that is there, of a size, has no frame: it is no
+// loss, and to put it away would cost one that has some, with each start of a
+// process that does not live for long.
+func (r *files) blank(size int64) bool {
+	whole := AppendControl(AppendControl(nil, ControlStart), ControlStop)
+	if size > int64(len(whole)) {
+		return false
+	}
+	b, err := os.ReadFile(r.conf.Path)
+	return err == nil && bytes.HasPrefix(whole, b)
 }
 
 func (r *files) write(b []byte) (int, error) {

@@ -97,6 +97,32 @@ func TestFileOfAProcessBeforeIsPutAway(t *testing.T) {
 	}
 }
 
+// A server that is started again and again, and tells nothing, leaves alone what
+// one before it has told.
+func TestFileWithoutFramesCostsNoOther(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "out.fstrm")
+	if err := os.WriteFile(path, []byte("a short text"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 {
+		tap := start(t, Options{Outputs: []Output{{File: &File{Path: path, Keep: 2}, Filter: all()}}})
+		if i == 0 {
+			tap.Emit(0, message(ClientQuery, 1))
+		}
+		shut(t, tap)
+	}
+	names, total := listing(t, dir), 0
+	for _, name := range names {
+		if text, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(text) != "a short text" {
+			total += len(readFile(t, filepath.Join(dir, name)))
+		}
+	}
+	if len(names) != 3 || total != 1 {
+		t.Errorf("%d frames in %q", total, names)
+	}
+}
+
 // TestFullDiskCutsNoFrame limits the size of files, which to a writer is much
 // like a full disk, and lifts the limit again.
 func TestFullDiskCutsNoFrame(t *testing.T) {

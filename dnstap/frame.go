@@ -1,6 +1,7 @@
 package dnstap
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -58,9 +59,22 @@ func ReadControl(r io.Reader) (uint32, error) {
 		return 0, err
 	}
 	if binary.BigEndian.Uint32(head[:]) != 0 {
-		return 0, errNoControl
+		return 0, noControl(head[:])
 	}
 	return ReadControlBody(r, binary.BigEndian.Uint32(head[lengthLen:]))
+}
+
+// noControl says what there is in place of a control frame.
+func noControl(head []byte) error {
+	for magic, program := range map[string]string{
+		"\x28\xb5\x2f\xfd": "zstd", // RFC 8878 §3.1.1
+		"\x1f\x8b":         "gzip", // RFC 1952 §2.3.1
+	} {
+		if bytes.HasPrefix(head, []byte(magic)) {
+			return fmt.Errorf("%w: it is compressed with %s", errNoControl, program)
+		}
+	}
+	return errNoControl
 }
 
 // ReadControlBody is [ReadControl] for a frame of which the escape and the

@@ -29,7 +29,7 @@ func golangDnstap(t *testing.T) string {
 // is sent, over each kind of connection. It speaks no TLS: that ends before it.
 func TestGolangDnstapTakesEveryFrame(t *testing.T) {
 	program, socket := golangDnstap(t), socketPath(t)
-	open, secure := "127.0.0.1:"+freePort(t), "127.0.0.1:"+freePort(t)
+	open, secure := listenAt(t).String(), listenAt(t).String()
 	front, conf := endTLS(t, secure)
 	for _, tt := range []struct {
 		name   string

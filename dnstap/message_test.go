@@ -222,9 +222,10 @@ func TestAddressesAreCutAndHashed(t *testing.T) {
 		{"hashed IPv6", Privacy{HashKey: key}, "2001:db8:1:2::3", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			m, upstream := message(ClientQuery, 1), message(ResolverQuery, 1)
+			m, answer, upstream := message(ClientQuery, 1), message(ClientResponse, 1), message(ResolverQuery, 1)
 			m.Query = netip.AddrPortFrom(netip.MustParseAddr(tt.from), 9)
-			frames := emitToFile(t, Options{}, Output{Filter: all(), Privacy: tt.privacy}, m, m, upstream)
+			answer.Query = m.Query
+			frames := emitToFile(t, Options{}, Output{Filter: all(), Privacy: tt.privacy}, m, answer, upstream)
 			seen := map[string]int{}
 			for _, f := range frames {
 				a, ok := netip.AddrFromSlice(f.GetMessage().GetQueryAddress())

@@ -241,21 +241,15 @@ func (o *output) run(end context.Context, drain <-chan struct{}) {
 			return
 		}
 		o.failed(err)
-		// At the end one failure is enough: nobody waits for a collector that is
-		// not there.
-		if isClosed(drain) || !o.pause(end, drain, delay) {
+		select {
+		case <-drain: // one failure is enough: nobody waits for a collector that is not there
+			return
+		default:
+		}
+		if !o.pause(end, drain, delay) {
 			return
 		}
 		delay = min(2*delay, maxBackoff)
-	}
-}
-
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
 	}
 }
 

@@ -3,16 +3,17 @@ package dnstap
 import (
 	"bytes"
 	"context"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"shirube/internal/porttest"
 	"shirube/internal/wire"
 )
 
@@ -50,26 +51,21 @@ func capture(t *testing.T, args ...string) (p *os.Process, end func() int) {
 	}
 }
 
-// freePort returns a TCP port of 127.0.0.1 that was free a moment ago.
-func freePort(t *testing.T) string {
+// listenAt returns an address of loopback where a program may listen.
+func listenAt(t *testing.T) netip.AddrPort {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return strings.TrimPrefix(ln.Addr().String(), "127.0.0.1:")
+	return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), porttest.Take(t))
 }
 
 func TestFstrmCaptureTakesEveryFrame(t *testing.T) {
-	socket, port := socketPath(t), freePort(t)
+	socket, at := socketPath(t), listenAt(t)
 	for _, tt := range []struct {
 		name   string
 		args   []string
 		stream Stream
 	}{
 		{"unix", []string{"-u", socket}, Stream{Network: "unix", Address: socket}},
-		{"TCP", []string{"-a", "127.0.0.1", "-p", port}, Stream{Network: "tcp", Address: "127.0.0.1:" + port}},
+		{"TCP", []string{"-a", at.Addr().String(), "-p", strconv.Itoa(int(at.Port()))}, Stream{Network: "tcp", Address: at.String()}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, end := capture(t, tt.args...)

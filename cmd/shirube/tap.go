@@ -65,7 +65,8 @@ YAML, or as JSON lines. Frames can be kept in files that are rotated, and sent o
 to other collectors, as they came.
 
 It ends when all FILEs are read (- is standard input), or, with listeners, at
-SIGTERM or SIGINT. SIGUSR1 writes the counts to standard error.`,
+SIGTERM or SIGINT. SIGUSR1 writes the counts to standard error. The exit code is 1
+if anything of a FILE could not be printed, kept or sent on.`,
 		Example: `  # See what a server is asked
   shirube tap --unix /run/dnstap.sock
 
@@ -220,7 +221,28 @@ func (f *tapFlags) run(ctx context.Context, files []string, live *collector.Live
 	if f.counts {
 		report()
 	}
-	return err
+	lost := lostFrames(c.Stats())
+	if len(f.unix)+len(f.tcp)+len(f.tls) > 0 { // what may be lost was counted and told of when it was
+		if lost != nil {
+			log.Warn("not all was handed on", "error", lost)
+		}
+		return err
+	}
+	return errors.Join(err, lost)
+}
+
+// lostFrames returns what of that which was read was not handed on; nil: all was.
+func lostFrames(s collector.Stats) error {
+	var errs []error
+	if s.Unwritten > 0 {
+		errs = append(errs, fmt.Errorf("%d messages could not be printed", s.Unwritten))
+	}
+	for i := range s.Output {
+		if o := &s.Output[i]; o.Dropped > 0 {
+			errs = append(errs, fmt.Errorf("%s: %d of %d frames were not taken", o.Name, o.Dropped, o.Emitted))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // serveMetrics has Prometheus and others ask for the counts, if they are to. What
@@ -381,11 +403,13 @@ func removeStale(ctx context.Context, path string) {
 }
 
 func (f *tapFlags) serverTLS() (*tls.Config, error) {
-	cert, err := tls.LoadX509KeyPair(f.cert, f.key)
+	load, err := certificate(f.cert, f.key)
 	if err != nil {
 		return nil, err
 	}
-	conf := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13}
+	conf := &tls.Config{
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return load() }, MinVersion: tls.VersionTLS13,
+	}
 	if f.clientCA != "" {
 		if conf.ClientCAs, err = readCA(f.clientCA); err != nil {
 			return nil, err
@@ -393,6 +417,18 @@ func (f *tapFlags) serverTLS() (*tls.Config, error) {
 		conf.ClientAuth = tls.RequireAndVerifyClientCert
 	}
 	return conf, nil
+}
+
+// certificate returns what reads a certificate and its key, for each connection
+// anew: they are renewed while this runs, and connections are few. What is there
+// now has to be good.
+func certificate(file, key string) (load func() (*tls.Certificate, error), err error) {
+	load = func() (*tls.Certificate, error) {
+		pair, err := tls.LoadX509KeyPair(file, key)
+		return &pair, err
+	}
+	_, err = load()
+	return load, err
 }
 
 func readCA(file string) (*x509.CertPool, error) {
@@ -456,11 +492,11 @@ func (f *tapFlags) stream(to string) (*dnstap.Stream, error) {
 		}
 	}
 	if f.forwardCert != "" {
-		cert, err := tls.LoadX509KeyPair(f.forwardCert, f.forwardKey)
+		load, err := certificate(f.forwardCert, f.forwardKey)
 		if err != nil {
 			return nil, err
 		}
-		conf.Certificates = []tls.Certificate{cert}
+		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
 	}
 	return &dnstap.Stream{Network: "tcp", Address: address, TLS: conf}, nil
 }

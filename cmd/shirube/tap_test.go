@@ -3,9 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -16,6 +17,8 @@ import (
 
 	"shirube/dnstap"
 	"shirube/dnstap/collector"
+	"shirube/internal/lab/ca"
+	"shirube/internal/porttest"
 )
 
 // tapFile writes a file of n queries and returns its path.
@@ -90,12 +93,7 @@ func TestTapPrintsWhatTheFilterTakes(t *testing.T) {
 
 // TestTapTellsPrometheus asks a collector for its counts while it collects.
 func TestTapTellsPrometheus(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := ln.Addr().String()
-	_ = ln.Close() // it is free now
+	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), porttest.Take(t)).String()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	socket, ended := filepath.Join(t.TempDir(), "s"), make(chan error, 1)
@@ -110,6 +108,9 @@ func TestTapTellsPrometheus(t *testing.T) {
 	}()
 	waitForSocket(t, socket)
 	emit(t, dnstap.Output{Stream: &dnstap.Stream{Network: "unix", Address: socket}}, 5)
+	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o660 { // a sender was served: it has its mode
+		t.Errorf("%v, %v: what clients ask is not everybody's business", info, err)
+	}
 	for path, want := range map[string]string{
 		"/metrics":     `shirube_tap_top_name_queries{name="www.example.com."} 5`,
 		"/status.json": `"top":{"names":[{"key":"www.example.com.","queries":5}],"clients":[{"key":"192.0.2.1","queries":5}]}`,
@@ -183,6 +184,96 @@ func TestTapCollectsKeepsAndSendsOn(t *testing.T) {
 	}
 	if out, _, err := runTap(t.Context(), kept); err != nil || strings.Count(out, "\n") != n {
 		t.Errorf("%v: %d lines are kept", err, strings.Count(out, "\n"))
+	}
+}
+
+// Who reads files wants all of them handed on, or to know of it.
+func TestTapFailsIfAFileIsNotHandedOn(t *testing.T) {
+	in, dir := tapFile(t, 3), t.TempDir()
+	for want, args := range map[string][]string{
+		"3 messages could not be printed":                  {"-o", "/dev/full"},
+		dir + "/nowhere/x: 3 of 3 frames were not taken":   {"-f", "none", "--write", dir + "/nowhere/x"},
+		"unix:" + dir + "/s: 3 of 3 frames were not taken": {"-f", "none", "--forward", "unix:" + dir + "/s"},
+	} {
+		_, _, err := runTap(t.Context(), append(args, in)...)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", args, err)
+		}
+	}
+}
+
+// TestTapOverTLSKnowsItsSenders has one without a certificate, and renews that of
+// the collector while it runs.
+func TestTapOverTLSKnowsItsSenders(t *testing.T) {
+	authority, err := ca.New("ours")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	issue := func(name string) (file, key string) {
+		leaf, err := authority.Issue(ca.Leaf{Names: []string{name}, Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, Client: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if file, key, err = leaf.Write(dir, "collector"); err != nil {
+			t.Fatal(err)
+		}
+		return file, key
+	}
+	file, key := issue("first.example")
+	clientCA := filepath.Join(dir, "ca.pem")
+	if err := os.WriteFile(clientCA, authority.PEM(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), porttest.Take(t)).String()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var stderr string
+	ended := make(chan error, 1)
+	go func() { // ends with ctx
+		var err error
+		_, stderr, err = runTap(ctx, "-f", "none", "--counts", "--tls", at, "--cert", file, "--key", key, "--client-ca", clientCA)
+		ended <- err
+	}()
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(authority.PEM())
+	dial := func(certs ...tls.Certificate) (*tls.Conn, error) {
+		return tls.Dial("tcp", at, &tls.Config{RootCAs: roots, Certificates: certs, MinVersion: tls.VersionTLS13})
+	}
+	served := func(name string) bool {
+		conn, err := dial()
+		if err != nil {
+			return false
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		if _, err := dnstap.ReadControl(conn); err == nil {
+			t.Error("a sender without a certificate is heard")
+		}
+		return conn.ConnectionState().PeerCertificates[0].DNSNames[0] == name
+	}
+	waitFor := func(what string, holds func() bool) {
+		t.Helper()
+		for until := time.Now().Add(20 * time.Second); !holds(); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(until) {
+				t.Fatalf("it has not come true: %s", what)
+			}
+		}
+	}
+	waitFor("the collector is there", func() bool { return served("first.example") })
+	issue("second.example")
+	waitFor("it shows its new certificate", func() bool { return served("second.example") })
+	pair, err := tls.LoadX509KeyPair(file, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	emit(t, dnstap.Output{Stream: &dnstap.Stream{
+		Network: "tcp", Address: at,
+		TLS: &tls.Config{RootCAs: roots, ServerName: "127.0.0.1", Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13},
+	}}, 5)
+	cancel()
+	if err := <-ended; err != nil || !strings.Contains(stderr, `"frames": 5,`) {
+		t.Errorf("%v\n%s", err, stderr)
 	}
 }
 

@@ -205,6 +205,11 @@ func (c *Collector) ReadFile(ctx context.Context, in io.Reader) error {
 		return nil
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		c.counts.lost.Add(1)
+		name := "-"
+		if named, ok := in.(interface{ Name() string }); ok {
+			name = named.Name()
+		}
+		c.opt.Log.Info("a file has no end: it is still being written, or was cut off", "file", name)
 		return nil
 	}
 	return err

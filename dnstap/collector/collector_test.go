@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http/httptest"
 	"net/netip"
@@ -371,13 +372,23 @@ var frame50 = func() func(t testing.TB) []byte {
 }()
 
 func TestUnfinishedFileIsRead(t *testing.T) {
-	c := New(Options{})
+	var log strings.Builder
+	c := New(Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
 	in := stream(frame50(t))
 	if err := c.ReadFile(t.Context(), bytes.NewReader(in[:len(in)-12])); err != nil || c.Stats().Frames != 1 || c.Stats().Lost != 1 {
 		t.Errorf("%v: %+v", err, c.Stats())
 	}
-	if err := c.ReadFile(t.Context(), strings.NewReader("not dnstap, and long enough for it")); err == nil {
-		t.Error("no error")
+	if !strings.Contains(log.String(), "a file has no end") {
+		t.Errorf("nobody is told that it has no end: %s", log.String())
+	}
+	for text, want := range map[string]string{
+		"not dnstap, and long enough for it":       "data where a control frame has to be",
+		"\x28\xb5\x2f\xfd, and long enough for it": "compressed with zstd",
+		"\x1f\x8b, and long enough for it":         "compressed with gzip",
+	} {
+		if err := c.ReadFile(t.Context(), strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v; expected %s", text, err, want)
+		}
 	}
 }
 

@@ -3,10 +3,12 @@ package dnstaptest
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"shirube/dnstap"
@@ -21,7 +23,8 @@ func All() (f dnstap.Filter) {
 }
 
 // Record returns a Tap that is told of everything, and a function that closes it
-// and says what it was told, in order.
+// and says what it was told, in the order of the messages' times: goroutines that
+// change processors tell it by several queues.
 func Record(t testing.TB) (tap *dnstap.Tap, end func() []dnstap.Record) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "tap")
@@ -35,7 +38,11 @@ func Record(t testing.TB) (tap *dnstap.Tap, end func() []dnstap.Record) {
 		if err := tap.Close(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		return Read(t, path)
+		records := Read(t, path)
+		slices.SortStableFunc(records, func(a, b dnstap.Record) int {
+			return cmp.Or(a.Time().Compare(b.Time()), int(a.Type&1^1)-int(b.Type&1^1)) // responses have even types
+		})
+		return records
 	}
 }
 
