@@ -14,6 +14,7 @@ import (
 	"github.com/miekg/dns"
 
 	"shirube/internal/config"
+	"shirube/internal/porttest"
 	"shirube/internal/wire"
 )
 
@@ -28,7 +29,7 @@ var accessClients = map[config.Action]string{
 // listens.
 func accessServer(t *testing.T) (*Daemon, netip.AddrPort) {
 	t.Helper()
-	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freePort(t))
+	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), porttest.Take(t))
 	cfg := scenarioConfig(t)
 	cfg.Resolver.RootHints, cfg.Resolver.DoNotQueryLocalhost = "testdata/nobody.hints", false // what is asked stays on this machine
 	cfg.Listen = []config.Listener{{Address: at, Protocols: []config.Protocol{config.ProtocolUDP, config.ProtocolTCP}}}

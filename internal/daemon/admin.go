@@ -215,7 +215,7 @@ func streams(s *Stats) []metrics.Stream {
 	return []metrics.Stream{
 		{Proto: wire.TCP, TCPStats: s.TCP},
 		{Proto: wire.DoT, TCPStats: s.DoT},
-		{Proto: wire.DoH, TCPStats: transport.TCPStats{Counts: s.DoH.Counts}},
+		{Proto: wire.DoH, TCPStats: transport.TCPStats{Counts: s.DoH.Counts, AcceptErrors: s.DoH.AcceptErrors}},
 		{Proto: wire.DoH3, TCPStats: transport.TCPStats{Counts: s.DoH3.Counts}},
 		{Proto: wire.DoQ, TCPStats: transport.TCPStats{Counts: s.DoQ.Counts}},
 	}

@@ -25,6 +25,7 @@ import (
 
 	"shirube/internal/config"
 	"shirube/internal/health"
+	"shirube/internal/porttest"
 	"shirube/internal/simnet"
 )
 
@@ -50,7 +51,7 @@ func withAdmin(t *testing.T, change func(*config.Config)) (d *Daemon, at string)
 	t.Helper()
 	cfg := config.Default()
 	loopback := netip.MustParseAddrPort("127.0.0.1:0")
-	cfg.Listen = []config.Listener{{Address: netip.AddrPortFrom(loopback.Addr(), freePort(t)), Protocols: []config.Protocol{config.ProtocolUDP, config.ProtocolTCP}}}
+	cfg.Listen = []config.Listener{{Address: netip.AddrPortFrom(loopback.Addr(), porttest.Take(t)), Protocols: []config.Protocol{config.ProtocolUDP, config.ProtocolTCP}}}
 	cfg.Admin.Listen = []config.AdminListener{{Address: loopback, TokenFile: tokenFile(t)}}
 	cfg.Cache.AnswersSize, cfg.Resolver.PrimeRoot, cfg.DNSSEC.AutoTrustAnchor = 1<<20, false, false
 	if change != nil {
@@ -78,7 +79,7 @@ func withAdmin(t *testing.T, change func(*config.Config)) (d *Daemon, at string)
 func TestReloadChangesTheAdminListener(t *testing.T) {
 	token, socket := tokenFile(t), filepath.Join(t.TempDir(), "s")
 	listener := func() config.AdminListener {
-		return config.AdminListener{Address: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freePort(t)), TokenFile: token}
+		return config.AdminListener{Address: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), porttest.Take(t)), TokenFile: token}
 	}
 	stays, goes, comes := listener(), listener(), listener()
 	other := filepath.Join(t.TempDir(), "other")

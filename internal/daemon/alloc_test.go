@@ -19,6 +19,7 @@ import (
 	"shirube/cache"
 	"shirube/internal/config"
 	"shirube/internal/ede"
+	"shirube/internal/porttest"
 	"shirube/internal/wire"
 )
 
@@ -31,7 +32,11 @@ func serveLocal(t *testing.T, network, listen, ask string, edits ...func(*config
 	cfg.Resolver.RootHints, cfg.Resolver.DoNotQueryLocalhost = "testdata/nobody.hints", false
 	cfg.Cache.MinFailureTTL = cfg.Cache.MaxFailureTTL // it must not run out within a test
 	cfg.Identity.NSID = "tokyo-1"
-	port := freePort(t)
+	take := porttest.Take
+	if netip.MustParseAddr(listen).IsUnspecified() {
+		take = porttest.TakeWildcard
+	}
+	port := take(t)
 	cfg.Listen = []config.Listener{{
 		Address:   netip.AddrPortFrom(netip.MustParseAddr(listen), port),
 		Protocols: []config.Protocol{config.Protocol(network)},

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -46,7 +47,7 @@ func (d *Daemon) cacheLayers() control.CacheLayers {
 	if p.Shared == nil {
 		return out
 	}
-	s := p.Shared.Stats()
+	s := p.sharedStats()
 	layer := &control.SharedLayer{
 		Hits: s.Hits, Stale: s.Stale, Failures: s.Failures, Misses: s.Misses, Skipped: s.Skipped,
 		Rejected: make(map[string]uint64), SkewMS: s.Skew.Milliseconds(), Servers: []control.SharedServer{},
@@ -74,6 +75,7 @@ func (d *Daemon) cacheLayers() control.CacheLayers {
 // fleetFlushes translates what is known of the flushes of the fleet.
 func fleetFlushes(s shared.FleetStats) *control.FleetFlushes {
 	out := &control.FleetFlushes{
+		ID:     fmt.Sprintf("%08x", s.ID),
 		Orders: s.Orders, Octets: s.Octets, AgeMillis: s.Age.Milliseconds(), Read: s.Read, Copies: s.Copies,
 	}
 	if s.Epoch > 0 {

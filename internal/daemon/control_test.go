@@ -21,6 +21,7 @@ import (
 
 	"shirube/internal/config"
 	"shirube/internal/control"
+	"shirube/internal/porttest"
 	"shirube/internal/simnet"
 	"shirube/internal/wire"
 	"shirube/resolver"
@@ -347,7 +348,7 @@ func TestControlSocketIsWhereItIsConfigured(t *testing.T) {
 // TestDaemonServesItsControlSocket starts a whole server and asks it.
 func TestDaemonServesItsControlSocket(t *testing.T) {
 	cfg := scenarioConfig(t)
-	cfg.Listen = []config.Listener{{Address: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freePort(t)), Protocols: []config.Protocol{config.ProtocolUDP}}}
+	cfg.Listen = []config.Listener{{Address: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), porttest.Take(t)), Protocols: []config.Protocol{config.ProtocolUDP}}}
 	cfg.Control.Socket = filepath.Join(t.TempDir(), "s")
 	var out lockedBuffer
 	level := new(slog.LevelVar)
@@ -401,7 +402,7 @@ func TestDaemonServesItsControlSocket(t *testing.T) {
 // out when he needs it.
 func TestStartFailsWithoutTheSocketThatIsAskedFor(t *testing.T) {
 	cfg := scenarioConfig(t)
-	cfg.Listen = []config.Listener{{Address: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freePort(t)), Protocols: []config.Protocol{config.ProtocolUDP}}}
+	cfg.Listen = []config.Listener{{Address: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), porttest.Take(t)), Protocols: []config.Protocol{config.ProtocolUDP}}}
 	cfg.Control.Socket = filepath.Join(t.TempDir(), "none", "s")
 	d, err := New(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {

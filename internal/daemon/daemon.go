@@ -5,6 +5,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os/exec"
 	"sync"
@@ -100,6 +101,33 @@ func New(cfg config.Config, log *slog.Logger) (*Daemon, error) {
 	return d, nil
 }
 
+// Check reads the files that cfg names, as a server does that is started with it, and
+// returns what it could not start with. It binds nothing, starts nothing and leaves
+// nothing behind.
+func Check(cfg config.Config, log *slog.Logger) error {
+	cfg.Cache.AnswersSize = leastAnswers // there may be a server with all that memory
+	d, err := New(cfg, log)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if _, err := groupID(cfg.Control.Group); err != nil {
+		return fmt.Errorf("control.group: %w", err)
+	}
+	if _, err := groupID(cfg.DoH.Group); err != nil {
+		return fmt.Errorf("doh.group: %w", err)
+	}
+	opt, err := d.adminOptions(cfg.Admin)
+	if opt == nil || err != nil {
+		return err
+	}
+	s, err := admin.New(*opt)
+	if err != nil {
+		return err
+	}
+	return s.Close()
+}
+
 // Pipeline returns what queries go through now. A reload puts another one in its
 // place.
 func (d *Daemon) Pipeline() *Pipeline { return d.current.Load() }
@@ -162,7 +190,9 @@ func (d *Daemon) Start() error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	p := d.Pipeline()
-	checkDescriptors(d.log, descriptorsNeeded(&p.Config))
+	need := descriptorsNeeded(&p.Config)
+	checkDescriptors(d.log, need)
+	makeRoom(need)
 	d.limitMemory()
 	d.dropPassed(&p.Config)
 	opened, err := d.open(d.ctx, &p.Config, nil)

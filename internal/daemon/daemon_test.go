@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"shirube/internal/config"
+	"shirube/internal/porttest"
 )
 
 // TestLogStatsAtAnyTime asks for counters while the server starts: the signal
@@ -77,7 +77,8 @@ func TestShutdownAbandonsWhatIsBeingResolved(t *testing.T) {
 	cfg := scenarioConfig(t)
 	cfg.Resolver.RootHints, cfg.Resolver.DoNotQueryLocalhost, cfg.Resolver.PrimeRoot = "testdata/nobody.hints", false, false
 	cfg.Resolver.Port = silent.LocalAddr().(*net.UDPAddr).AddrPort().Port()
-	port := freePort(t)
+	cfg.Resolver.Timeout = time.Minute
+	port := porttest.Take(t)
 	cfg.Listen = []config.Listener{{
 		Address:   netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port),
 		Protocols: []config.Protocol{config.ProtocolUDP, config.ProtocolTCP},
@@ -110,29 +111,6 @@ func TestShutdownAbandonsWhatIsBeingResolved(t *testing.T) {
 	if took := time.Since(begun); took > cfg.Resolver.Timeout/2 {
 		t.Errorf("took %v", took)
 	}
-}
-
-// freePort returns a port that nobody has right now, neither for UDP nor for TCP,
-// and that the kernel gives to nobody who wants just any: the port of a
-// connection that another test makes would not be free a moment later.
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	for range 100 {
-		at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(20_000+rand.IntN(12_000))).String() // below ip_local_port_range
-		u, err := net.ListenPacket("udp", at)
-		if err != nil {
-			continue
-		}
-		l, err := net.Listen("tcp", at)
-		_ = u.Close()
-		if err != nil {
-			continue
-		}
-		_ = l.Close()
-		return netip.MustParseAddrPort(at).Port()
-	}
-	t.Fatal("no port is free")
-	return 0
 }
 
 // lockedBuffer is a buffer for several writers.

@@ -17,6 +17,7 @@ import (
 	"shirube/dnstap/dnstaptest"
 	"shirube/internal/config"
 	"shirube/internal/control"
+	"shirube/internal/porttest"
 	"shirube/internal/wire"
 	"shirube/transport/clients"
 )
@@ -36,7 +37,7 @@ func tapConfig(t *testing.T) (config.Config, string) {
 // each in its own way.
 func TestTapKnowsWhichPolicyActed(t *testing.T) {
 	cfg, file := tapConfig(t)
-	port := freePort(t)
+	port := porttest.TakeWildcard(t)
 	cfg.Listen = []config.Listener{{
 		Address:   netip.AddrPortFrom(netip.MustParseAddr("0.0.0.0"), port),
 		Protocols: []config.Protocol{config.ProtocolUDP},

@@ -79,8 +79,13 @@ func fetchHeap(n uint64) {
 // then less of the memory is in one.
 const hugePage = 2 << 20
 
-// garbagePercent returns how much garbage there may be beside live octets, of
-// which there are 1 MiB at least, in percent of them.
+// leastLive is what Go takes for live when less is: it collects nothing before the
+// heap has 4 MiB, or so many more as the percentage is more than 100 (runtime/mgcpacer.go,
+// heapMinimum).
+const leastLive = 4 << 20
+
+// garbagePercent returns how much garbage there may be beside live octets, in
+// percent of what Go takes for that.
 func garbagePercent(live, least uint64) int {
-	return int(max(100, least*100/max(live, 1<<20)))
+	return int(max(100, least*100/max(live, leastLive)))
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"shirube/internal/config"
+	"shirube/internal/porttest"
 )
 
 // TestServerWhoseAddressIsElsewhereIsAlive listens on an address that no interface
@@ -17,7 +18,7 @@ func TestServerWhoseAddressIsElsewhereIsAlive(t *testing.T) {
 		cfg := scenarioConfig(t)
 		cfg.Resolver.RootHints, cfg.Resolver.DoNotQueryLocalhost, cfg.Resolver.PrimeRoot = "testdata/nobody.hints", false, false
 		cfg.Listen = []config.Listener{{
-			Address: netip.AddrPortFrom(netip.MustParseAddr(at), freePort(t)), Protocols: []config.Protocol{config.ProtocolUDP}, Freebind: true,
+			Address: netip.AddrPortFrom(netip.MustParseAddr(at), porttest.Take(t)), Protocols: []config.Protocol{config.ProtocolUDP}, Freebind: true,
 		}}
 		d, err := New(cfg, slog.New(slog.DiscardHandler))
 		if err != nil {

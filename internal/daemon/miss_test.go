@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -196,5 +197,39 @@ func TestMissTakesFewAllocations(t *testing.T) {
 				t.Errorf("%.1f allocations, want %g at most", got, k.most)
 			}
 		})
+	}
+}
+
+// TestHeapComesBackAfterAFlood asks for fifty thousand names that do not exist:
+// what Go has in the end is little more than before, however many they were.
+func TestHeapComesBackAfterAFlood(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	for _, zones := range []int{1, 100} {
+		m := newMisses(t, &canned{denies: true}, zones, 0)
+		var kept wire.Query
+		flood := func(names int) uint64 {
+			for ; names > 0; names -= 1000 {
+				m.prepare(1000)
+				for range 1000 {
+					m.ask(t, &kept, wire.NXDomain)
+				}
+			}
+			runtime.GC()
+			runtime.GC() // pools are emptied in two
+			var s runtime.MemStats
+			runtime.ReadMemStats(&s)
+			return s.HeapAlloc
+		}
+		const most = 8 << 20 // an eighth of half of cache.rrsets_size, and what counts how popular names are
+		before, after := flood(1000), flood(50_000)
+		if after > before+most {
+			t.Errorf("%d zones: %d KiB before, %d KiB after the flood, want at most %d more", zones, before>>10, after>>10, most>>10)
+		}
+		if st := m.p.Memory.Stats().Sets; st.Entries < 1000 || st.Evicted < 30_000 {
+			t.Errorf("%d zones: what is remembered is %+v", zones, st)
+		}
+		t.Logf("%d zones: %d KiB before, %d KiB after", zones, before>>10, after>>10)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"shirube/internal/config"
 	"shirube/internal/lab/ca"
+	"shirube/internal/porttest"
 	"shirube/internal/wire"
 )
 
@@ -47,7 +48,7 @@ func otherValues(t *testing.T, d *reloadable) map[string]any {
 		return []config.Zone{{Name: wire.MustParseName(name), Servers: server}}
 	}
 	return map[string]any{
-		"listen":                            append(slices.Clone(d.cfg.Listen), listenOn(freePort(t))),
+		"listen":                            append(slices.Clone(d.cfg.Listen), listenOn(porttest.Take(t))),
 		"tls.certificates":                  []config.Certificate{{CertFile: cert, KeyFile: certKey}},
 		"tls.ticket_secret_file":            write("tickets", strings.Repeat("0f", 32)+"\n"),
 		"doh.path":                          "/query",

@@ -18,6 +18,7 @@ import (
 
 	"shirube/internal/config"
 	"shirube/internal/lab"
+	"shirube/internal/porttest"
 	"shirube/internal/wire"
 )
 
@@ -128,7 +129,7 @@ func TestReloadUnderLoadLosesNothing(t *testing.T) {
 	cfg.DNSSEC.Validation, cfg.DNSSEC.RootTrustAnchor, cfg.DNSSEC.AutoTrustAnchor = true, false, false
 	cfg.DNSSEC.TrustAnchors = []config.TrustAnchor{config.TrustAnchor(l.Anchor())}
 	cfg.Limits.InFlightPerNetwork, cfg.Limits.InFlightPerZone = cfg.Limits.InFlight, cfg.Limits.InFlight
-	first, second := listenOn(freePort(t)), listenOn(freePort(t))
+	first, second := listenOn(porttest.Take(t)), listenOn(porttest.Take(t))
 	cfg.Listen = []config.Listener{first}
 	d, err := New(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/miekg/dns"
 
 	"shirube/internal/config"
+	"shirube/internal/porttest"
 )
 
 // reloadable is a started server whose next configuration is in cfg.
@@ -28,7 +29,7 @@ func startReloadable(t *testing.T, change func(*config.Config)) *reloadable {
 	t.Helper()
 	r := &reloadable{cfg: scenarioConfig(t)}
 	r.cfg.Resolver.RootHints, r.cfg.Resolver.DoNotQueryLocalhost, r.cfg.Resolver.PrimeRoot = "testdata/nobody.hints", false, false
-	r.cfg.Listen = []config.Listener{listenOn(freePort(t))}
+	r.cfg.Listen = []config.Listener{listenOn(porttest.Take(t))}
 	if change != nil {
 		change(&r.cfg)
 	}
@@ -61,7 +62,7 @@ func listenOn(port uint16) config.Listener {
 
 // askListener asks the listener l for the builtin name localhost.
 func askListener(network string, l config.Listener) (*dns.Msg, error) {
-	c := dns.Client{Net: network, Timeout: 5 * time.Second}
+	c := dns.Client{Net: network, Timeout: 30 * time.Second}
 	m, _, err := c.Exchange(new(dns.Msg).SetQuestion("localhost.", dns.TypeA), l.Address.String())
 	return m, err
 }
@@ -89,7 +90,7 @@ func TestReloadPutsPolicyInForceAtOnce(t *testing.T) {
 
 func TestReloadAddsAndRemovesListeners(t *testing.T) {
 	r := startReloadable(t, nil)
-	first, second := r.cfg.Listen[0], listenOn(freePort(t))
+	first, second := r.cfg.Listen[0], listenOn(porttest.Take(t))
 	conn, err := net.Dial("tcp", first.Address.String())
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +146,7 @@ func TestReloadThatFailsChangesNothing(t *testing.T) {
 	}
 	defer func() { _ = taken.Close() }()
 	busy := listenOn(taken.Addr().(*net.TCPAddr).AddrPort().Port())
-	free := listenOn(freePort(t))
+	free := listenOn(porttest.Take(t))
 	for _, tt := range []struct {
 		what   string
 		change func(*config.Config) error

@@ -169,6 +169,16 @@ func reloadShared(r *reload) error {
 	return nil
 }
 
+// sharedStats returns what is counted of the shared cache; zero without one.
+func (p *Pipeline) sharedStats() shared.Stats {
+	if p.Shared == nil {
+		return shared.Stats{}
+	}
+	s := p.Shared.Stats()
+	s.Fleet.ID = p.Shared.FleetID(scopes(p.Config)(wire.Root))
+	return s
+}
+
 // sharedTLS returns how connections to memcached are encrypted; nil: not at all.
 func sharedTLS(cfg config.SharedTLS) (*tls.Config, error) {
 	if !cfg.Enabled {

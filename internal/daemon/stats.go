@@ -56,10 +56,6 @@ func (d *Daemon) Stats() Stats {
 	if p.LocalRoot != nil {
 		root = p.LocalRoot.Stats()
 	}
-	var fleet shared.Stats
-	if p.Shared != nil {
-		fleet = p.Shared.Stats()
-	}
 	return Stats{
 		Goroutines: runtime.NumGoroutine(),
 		UDP:        d.udp.Stats(),
@@ -73,7 +69,7 @@ func (d *Daemon) Stats() Stats {
 		Frontend:   p.Frontend.Stats(),
 		Discovery:  p.Self.Stats(),
 		Answers:    p.Answers.Stats(),
-		Shared:     fleet,
+		Shared:     p.sharedStats(),
 		WarmStart:  d.warmed.stats(),
 		Memory:     p.Memory.Stats(),
 		Resolver:   p.Resolver.Stats(),

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"shirube/dnstap"
 	"shirube/dnstap/collector"
 	"shirube/internal/admin"
 	"shirube/internal/metrics"
@@ -20,7 +21,17 @@ type statusDocument struct {
 	Trouble      []deadZone          `json:"trouble"` // zones none of whose servers answers, the first few
 	Servers      []troubledServer    `json:"servers"` // of other zones, that do not answer, or not usefully
 	Certificates []certificateStatus `json:"certificates"`
+	Collectors   []collectorStatus   `json:"collectors"`
 	Top          *topStatus          `json:"top"` // nil: nobody looks for who asks most
+}
+
+// collectorStatus is who is told of messages (dnstap) or of traces.
+type collectorStatus struct {
+	Name    string `json:"name"`
+	State   string `json:"state"`
+	Up      bool   `json:"up"`      // or it has not been needed yet
+	Sent    uint64 `json:"sent"`    // frames, or traces
+	Dropped uint64 `json:"dropped"` // likewise: that there was no room for, or that it did not take
 }
 
 // deadZone is a zone none of whose servers answers.
@@ -62,7 +73,8 @@ func (d *Daemon) statusPage() any {
 	s, p, now := d.snapshot(), d.Pipeline(), time.Now()
 	doc := statusDocument{
 		Status: s.Status(now), Causes: admin.Causes(s.Causes, now), Listeners: []string{},
-		Trouble: []deadZone{}, Servers: troubledServers(p), Certificates: d.secure.certificateStatus(), Top: d.tapped.Load().status(now),
+		Trouble: []deadZone{}, Servers: troubledServers(p), Certificates: d.secure.certificateStatus(),
+		Collectors: collectors(&s), Top: d.tapped.Load().status(now),
 	}
 	for _, e := range d.where() {
 		doc.Listeners = append(doc.Listeners, e.String())
@@ -71,6 +83,27 @@ func (d *Daemon) statusPage() any {
 		doc.Trouble = append(doc.Trouble, deadZone{Zone: z.Zone.String(), Until: z.Until, Why: z.Why.Error()})
 	}
 	return doc
+}
+
+// collectors lists who is told what s has counted.
+func collectors(s *metrics.Snapshot) []collectorStatus {
+	list := []collectorStatus{}
+	for i := range s.Dnstap {
+		if o := &s.Dnstap[i]; o.Name != topOutput {
+			list = append(list, collectorStatus{Name: o.Name, State: o.State.String(), Up: o.State == dnstap.Connected, Sent: o.Sent, Dropped: o.Dropped})
+		}
+	}
+	if t := s.Traces; t != nil {
+		c := collectorStatus{Name: "traces", State: "in use", Up: true, Sent: t.Sent, Dropped: t.Dropped + t.Failed}
+		switch {
+		case t.Requests == 0:
+			c.State = "not used yet"
+		case !t.Up:
+			c.State, c.Up = "failing", false
+		}
+		list = append(list, c)
+	}
+	return list
 }
 
 // troubledServers lists servers of p that are in trouble.

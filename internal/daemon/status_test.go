@@ -14,9 +14,11 @@ import (
 
 	"github.com/miekg/dns"
 
+	"shirube/dnstap"
 	"shirube/dnstap/collector"
 	"shirube/internal/config"
 	"shirube/internal/metrics"
+	"shirube/internal/otlp"
 	"shirube/internal/simnet"
 	"shirube/internal/wire"
 	"shirube/transport/clients"
@@ -98,6 +100,34 @@ func TestPageShowsWhoAsksMost(t *testing.T) {
 	reload(func(c *config.DnstapTop) { c.Enabled = false })
 	if doc := seePage(t, at); doc.Top != nil || len(d.Stats().Dnstap) != 0 {
 		t.Errorf("it was switched off, and there is %+v", doc.Top)
+	}
+}
+
+func TestPageShowsCollectorsAndWhetherTheyTakeWhatTheyAreTold(t *testing.T) {
+	s := metrics.Snapshot{
+		Dnstap: dnstap.Stats{
+			{Name: "unix:/run/tap.sock", State: dnstap.Connected, Sent: 7},
+			{Name: "tcp:192.0.2.1:6000", State: dnstap.Stalled, Sent: 3, Dropped: 2},
+			{Name: topOutput, State: dnstap.Connected, Sent: 9}, // tells nobody
+		},
+		Traces: &otlp.Stats{},
+	}
+	want := []collectorStatus{
+		{Name: "unix:/run/tap.sock", State: "connected", Up: true, Sent: 7},
+		{Name: "tcp:192.0.2.1:6000", State: "stalled", Sent: 3, Dropped: 2},
+		{Name: "traces", State: "not used yet", Up: true},
+	}
+	if got := collectors(&s); !slices.Equal(got, want) {
+		t.Errorf("found %+v", got)
+	}
+	s.Dnstap = nil
+	s.Traces = &otlp.Stats{Requests: 4, Failures: 4, Sent: 1, Dropped: 2, Failed: 3}
+	if got := collectors(&s); !slices.Equal(got, []collectorStatus{{Name: "traces", State: "failing", Sent: 1, Dropped: 5}}) {
+		t.Errorf("found %+v", got)
+	}
+	s.Traces.Up = true
+	if got := collectors(&s); !got[0].Up || got[0].State != "in use" {
+		t.Errorf("found %+v", got)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"shirube/internal/config"
 	"shirube/internal/lab"
 	"shirube/internal/otlp/otlptest"
+	"shirube/internal/porttest"
 	"shirube/internal/simnet"
 	"shirube/internal/wire"
 )
@@ -161,7 +162,7 @@ func TestDrainTellsTheCollectorOfTraces(t *testing.T) {
 	defer srv.Close()
 	cfg := scenarioConfig(t)
 	cfg.Resolver.RootHints, cfg.Resolver.DoNotQueryLocalhost, cfg.Identity.NSID = "testdata/nobody.hints", false, "tokyo-1"
-	cfg.Listen = []config.Listener{listenOn(freePort(t))}
+	cfg.Listen = []config.Listener{listenOn(porttest.Take(t))}
 	cfg.Tracing = tracingTo(srv.URL)
 	cfg.Tracing.Interval = time.Minute
 	d, err := New(cfg, slog.New(slog.DiscardHandler))

@@ -17,6 +17,7 @@ import (
 
 	"shirube/internal/config"
 	"shirube/internal/lab/ca"
+	"shirube/internal/porttest"
 	"shirube/internal/simnet"
 	"shirube/internal/wire"
 	"shirube/transport/clients"
@@ -35,7 +36,7 @@ type everywhere struct {
 // serveEverywhere starts one, after change.
 func serveEverywhere(t *testing.T, change func(*config.Config)) *everywhere {
 	t.Helper()
-	s := &everywhere{dir: t.TempDir(), dns: freePort(t), tls: freePort(t), web: freePort(t), gate: freePort(t)}
+	s := &everywhere{dir: t.TempDir(), dns: porttest.Take(t), tls: porttest.Take(t), web: porttest.Take(t), gate: porttest.Take(t)}
 	var err error
 	if s.authority, err = ca.New("Authority of this test"); err != nil {
 		t.Fatal(err)
@@ -199,7 +200,7 @@ func TestEveryTransportAnswersAlike(t *testing.T) {
 				if q.raw != nil {
 					msg = q.raw(msg)
 				}
-				asker, patience := c, 10*time.Second
+				asker, patience := c, 30*time.Second
 				if q.from != "" {
 					asker = s.dial(t, w, q.from)
 				}

@@ -13,6 +13,7 @@ import (
 
 	"shirube/internal/config"
 	"shirube/internal/netx"
+	"shirube/internal/porttest"
 )
 
 func TestEveryConfiguredLoopAndSteeringIsKnown(t *testing.T) {
@@ -67,7 +68,7 @@ func TestServerAnswersWithEveryLoopAndSteering(t *testing.T) {
 			cfg.Resolver.RootHints, cfg.Resolver.DoNotQueryLocalhost, cfg.Resolver.PrimeRoot = "testdata/nobody.hints", false, false
 			cfg.UDP = config.UDP{Loop: loop, Steering: steering, Batch: 2, ReceiveBuffer: 64 << 10}
 			cfg.Limits.UDPReaders = 3
-			at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freePort(t))
+			at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), porttest.Take(t))
 			cfg.Listen = []config.Listener{{Address: at, Protocols: []config.Protocol{config.ProtocolUDP}}}
 			d, err := New(cfg, slog.New(slog.DiscardHandler))
 			if err != nil {
