@@ -149,17 +149,15 @@ func (l *lab) run(name string, args ...string) string {
 // when it is configured anew meanwhile, which happens at every announcement.
 func (l *lab) birdRoutes(socket string) string {
 	l.t.Helper()
-	argv := []string{"-s", socket, "show", "route", "all"}
-	for range 10 {
-		text, err := exec.CommandContext(l.t.Context(), "birdc", argv...).CombinedOutput()
-		if err == nil {
+	for try := 1; ; try++ {
+		text, err := exec.CommandContext(l.t.Context(), "birdc", "-s", socket, "show", "route", "all").CombinedOutput()
+		switch {
+		case err == nil:
 			return string(text)
-		}
-		if !strings.Contains(string(text), "reconfiguration") {
-			break
+		case try == 10 || !strings.Contains(string(text), "reconfiguration"):
+			l.t.Fatalf("birdc: %v\n%s", err, text)
 		}
 	}
-	return l.run("birdc", argv...)
 }
 
 // write writes a file below the lab's directory, and returns its path.

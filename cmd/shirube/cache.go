@@ -159,9 +159,10 @@ func showCacheLayers(out *bytes.Buffer, l *control.CacheLayers, now time.Time) {
 			for _, why := range slices.Sorted(maps.Keys(s.Rejected)) {
 				fmt.Fprintf(w, "not used\t%d: %s\n", s.Rejected[why], why)
 			}
-			fmt.Fprintf(w, "clocks\tahead of ours by %d ms at most\n", s.SkewMS)
+			fmt.Fprintf(w, "clocks\tlately ahead of ours by %d ms at most\n", s.SkewMS)
 		}
 		if f := l.Fleet; f != nil {
+			fmt.Fprintf(w, "fleet\t%s, as on all servers that share with this one\n", f.ID)
 			fmt.Fprintf(w, "flushes\t%d orders, %d octets; read %d ms ago, %d of %d copies\n", f.Orders, f.Octets, f.AgeMillis, f.Read, f.Copies)
 			if f.Epoch != nil {
 				fmt.Fprintf(w, "all flushed\t%s, %s ago\n", f.Epoch.Format(time.RFC3339), since(*f.Epoch, now))

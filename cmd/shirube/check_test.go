@@ -80,6 +80,41 @@ func TestCheckReadsStandardInput(t *testing.T) {
 	}
 }
 
+// TestCheckReadsFilesWhenItIsToldTo: each is one that a server does not start without.
+func TestCheckReadsFilesWhenItIsToldTo(t *testing.T) {
+	t.Setenv("RUNTIME_DIRECTORY", "") // there is no control socket, and no admin socket
+	tests := map[string]string{
+		"": "",
+		"tls: {certificates: [{cert_file: /none/cert.pem, key_file: /none/key.pem}]}":                                    "tls: open /none/cert.pem: no such file or directory",
+		"cookies: {secret_file: /none/cookies}":                                                                          "/none/cookies",
+		"resolver: {root_hints: /none/hints}":                                                                            "/none/hints",
+		"dnssec: {trust_anchor_files: [/none/anchors]}":                                                                  "/none/anchors",
+		"shared_cache: {enabled: true, servers: [{name: one, address: \"127.0.0.1:11211\"}], secret_file: /none/secret}": "/none/secret",
+		"admin: {listen: [{address: 127.0.0.1:9153, token_file: /none/token}]}":                                          "/none/token",
+		"control: {group: no-such-group}":                                                                                "control.group",
+		"doh: {socket: /none/doh.sock, group: no-such-group}":                                                            "doh.group",
+	}
+	for text, want := range tests {
+		path := write(t, text+"\n")
+		if _, stderr, err := check("", path); err != nil {
+			t.Errorf("%s: without --files: %v, %s", text, err, stderr)
+		}
+		stdout, stderr, err := check("", "--files", path)
+		if want == "" {
+			if stdout != path+": ok\n" || stderr != "" || err != nil {
+				t.Errorf("nothing is named: %q, %q, %v", stdout, stderr, err)
+			}
+			continue
+		}
+		if _, bad := errors.AsType[*config.Error](err); !bad || stdout != "" || !strings.HasPrefix(stderr, path+": ") || !strings.Contains(stderr, want) {
+			t.Errorf("%s: %q, %q, %v; want %q", text, stdout, stderr, err, want)
+		}
+		if stdout, _, err := check("", "--files", "--json", path); err == nil || !strings.Contains(stdout, want) {
+			t.Errorf("%s: as JSON: %v, %s", text, err, stdout)
+		}
+	}
+}
+
 func TestCheckReportsAsJSON(t *testing.T) {
 	tests := []struct {
 		input string

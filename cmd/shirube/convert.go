@@ -25,7 +25,8 @@ func newConvertCommand() *cobra.Command {
 		Long: `Translate the configuration of Unbound or of BIND, with all files that it includes,
 and print it. Which of them it is shows at its first word; --from says it. What has no counterpart is listed on standard error by file and line: what is not
 needed here, and what is NOT CONVERTED and will be missed. What is printed passes
-'shirube check'. The exit code is 1 if something will be missed.`,
+'shirube check'. The exit code is 1 if something will be missed, and 2 if the file, or
+one that it includes, cannot be read.`,
 		Example: `  shirube convert /etc/unbound/unbound.conf > shirube.yaml
   shirube convert --from bind /etc/bind/named.conf > shirube.yaml`,
 		Args: func(c *cobra.Command, args []string) error {
@@ -38,7 +39,7 @@ needed here, and what is NOT CONVERTED and will be missed. What is printed passe
 			return convertFile(from, args[0], c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
-	c.Flags().StringVar(&from, "from", "", "whose configuration it is: `unbound` or `bind`; without it, the file shows it")
+	c.Flags().StringVar(&from, "from", "", "the `resolver` whose configuration it is: unbound or bind; without it, the file shows it")
 	return c
 }
 
@@ -56,7 +57,7 @@ func read(from, path string) (*convert.Result, error) {
 	}
 	reader, ok := readers[from]
 	if !ok {
-		return nil, &usageError{fmt.Errorf("--from: found %q; expected unbound or bind", from)}
+		return nil, fmt.Errorf("--from: found %q; expected unbound or bind", from)
 	}
 	return reader(path)
 }
@@ -66,7 +67,7 @@ func read(from, path string) (*convert.Result, error) {
 func convertFile(from, path string, stdout, stderr io.Writer) error {
 	r, err := read(from, path)
 	if err != nil {
-		return err
+		return &usageError{err}
 	}
 	for range maxConvertPasses {
 		text, _ := r.Text()

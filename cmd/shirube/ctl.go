@@ -77,6 +77,7 @@ type request struct {
 	query        url.Values
 	body         any
 	doc          any                     // that the answer is read into
+	narrow       func() error            // takes out of doc what is not wanted; nil: all is
 	show         func(out *bytes.Buffer) // doc
 }
 
@@ -90,6 +91,15 @@ func (c *ctl) do(cmd *cobra.Command, r request) error {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber() // counters are larger than what a float64 can tell apart
 	err = d.Decode(r.doc)
+	if err == nil && r.narrow != nil {
+		if err := r.narrow(); err != nil {
+			return err
+		}
+		if raw, err = json.MarshalIndent(r.doc, "", "  "); err != nil {
+			return err
+		}
+		raw = append(raw, '\n')
+	}
 	switch {
 	case c.json:
 		out.Write(raw)
@@ -144,7 +154,11 @@ grow while the server runs, except those of what is so now.`,
 		Example: "  shirube ctl stats\n  shirube ctl stats frontend. resolver.infra.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var s map[string]any
-			return c.do(cmd, request{method: http.MethodGet, path: "/v1/stats", doc: &s, show: func(out *bytes.Buffer) { showCounters(out, s, args) }})
+			return c.do(cmd, request{
+				method: http.MethodGet, path: "/v1/stats", doc: &s,
+				narrow: func() error { return narrow(s, args) },
+				show:   func(out *bytes.Buffer) { showCounters(out, s) },
+			})
 		},
 	}
 }

@@ -86,7 +86,7 @@ func startBackend(t *testing.T) string {
 					Hits: 7, Misses: 3, Rejected: map[string]uint64{"tag": 2}, SkewMS: 12,
 					Servers: []control.SharedServer{{Name: "memcached-0", Address: "192.0.2.10:11211", State: "ramping", Gets: 10, Hits: 7}},
 				},
-				Fleet: &control.FleetFlushes{Orders: 2, Octets: 80, Epoch: &soon, AgeMillis: 250, Read: 1, Copies: 1},
+				Fleet: &control.FleetFlushes{ID: "0badcafe", Orders: 2, Octets: 80, Epoch: &soon, AgeMillis: 250, Read: 1, Copies: 1},
 			}
 		},
 		Entry: func(_ context.Context, q wire.Question) control.CacheEntry {
@@ -213,6 +213,14 @@ func TestCtlPrintsJSON(t *testing.T) {
 	}
 	if out, err := runCtl("stats", "--json"); err != nil || !strings.Contains(out, "1152921504606846976") {
 		t.Errorf("%v: the number is not whole in %s", err, out)
+	}
+	if out, err := runCtl("stats", "udp.rec", "--json"); err != nil || strings.Join(strings.Fields(out), "") != `{"udp":{"received":1152921504606846976}}` {
+		t.Errorf("%v: found more or less than what begins with udp.rec in %s", err, out)
+	}
+	for _, how := range []string{"--json=false", "--json"} {
+		if out, err := runCtl("stats", "udp.", "upd.", how); err == nil || !strings.Contains(err.Error(), `"upd."`) || out != "" {
+			t.Errorf("%s: a prefix of nothing: %v, %s", how, err, out)
+		}
 	}
 	if out, err := runCtl("trace", "bad.example", "--json"); !errors.Is(err, errReported) || !strings.Contains(out, `{"step":"error","error":"no luck"}`) {
 		t.Errorf("a trace that fails: %v\n%s", err, out)

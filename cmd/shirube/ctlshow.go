@@ -85,17 +85,54 @@ func tags(list []uint16) string {
 	return strings.Trim(fmt.Sprint(list), "[]")
 }
 
-// showCounters writes the counters of s whose names begin with one of prefixes.
-func showCounters(out *bytes.Buffer, s map[string]any, prefixes []string) {
+// showCounters writes the counters of s.
+func showCounters(out *bytes.Buffer, s map[string]any) {
 	flat := make(map[string]string)
 	flatten(flat, "", s)
 	table(out, func(w io.Writer) {
 		for _, name := range slices.Sorted(maps.Keys(flat)) {
-			if len(prefixes) == 0 || slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(name, p) }) {
-				fmt.Fprintf(w, "%s\t%s\n", name, flat[name])
-			}
+			fmt.Fprintf(w, "%s\t%s\n", name, flat[name])
 		}
 	})
+}
+
+// narrow takes out of s the counters whose names begin with none of prefixes, of
+// which each has to be of use.
+func narrow(s map[string]any, prefixes []string) error {
+	if len(prefixes) == 0 {
+		return nil
+	}
+	used := make(map[string]bool)
+	keep(s, "", prefixes, used)
+	for _, p := range prefixes {
+		if !used[p] {
+			return fmt.Errorf("there is no counter whose name begins with %q", p)
+		}
+	}
+	return nil
+}
+
+// keep is narrow for the counters below path. It says in used which prefixes some
+// begin with.
+func keep(section map[string]any, path string, prefixes []string, used map[string]bool) {
+	for name, v := range section {
+		full := strings.TrimPrefix(path+"."+name, ".")
+		if inner, ok := v.(map[string]any); ok {
+			if keep(inner, full, prefixes, used); len(inner) == 0 {
+				delete(section, name)
+			}
+			continue
+		}
+		wanted := false
+		for _, p := range prefixes {
+			if strings.HasPrefix(full, p) {
+				wanted, used[p] = true, true
+			}
+		}
+		if !wanted {
+			delete(section, name)
+		}
+	}
 }
 
 // flatten adds the numbers below v to flat, by their path.

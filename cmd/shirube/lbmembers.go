@@ -65,7 +65,7 @@ an empty pool is worse than an old one.`,
 	c.Flags().StringVarP(&f.api.Selector, "selector", "l", "", "`labels` that pods have, as kubectl has them")
 	c.Flags().StringVar(&f.filter.Network, "network", "", "`name` of the network (NetworkAttachmentDefinition), or namespace/name")
 	c.Flags().StringVarP(&f.filter.Interface, "interface", "i", "", "`name` of the interface in the pods, as net1")
-	c.Flags().IntVar(&f.filter.Family, "family", 0, "`4` or 6: addresses of that family only")
+	c.Flags().IntVar(&f.filter.Family, "family", 0, "the only `family` of addresses that is wanted, 4 or 6")
 	c.Flags().StringVarP(&f.file, "file", "f", "", "`file` with what kubectl get pods -o json prints, in place of the API; -: standard input")
 	c.Flags().StringVarP(&f.form, "output", "o", "plain", "`form` of the list: plain (addresses), json or yaml")
 	c.Flags().StringVar(&f.template, "template", "", "`file` with a template of what is printed")

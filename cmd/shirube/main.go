@@ -66,11 +66,13 @@ own memory, and asks the authoritative servers of the Internet for the rest.`,
   shirube serve --config shirube.yaml
   shirube check shirube.yaml
   dig @127.0.0.1 -p 5353 example.com`,
+		Version:       version,
 		Args:          noArgs,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() }, // without it, Args is not looked at
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	root.SetVersionTemplate(ownVersion())
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w; see '%s --help'", err, c.CommandPath())}
 	})

@@ -8,6 +8,7 @@ func TestMistakesOnTheCommandLineHaveTheirExitCode(t *testing.T) {
 		want int
 	}{
 		{[]string{"version"}, 0},
+		{[]string{"--version"}, 0},
 		{[]string{"sreve"}, exitConfig},
 		{[]string{"--no-such-flag"}, exitConfig},
 		{[]string{"version", "surplus"}, exitConfig},
@@ -15,6 +16,11 @@ func TestMistakesOnTheCommandLineHaveTheirExitCode(t *testing.T) {
 		{[]string{"demo", "surplus"}, exitConfig},
 		{[]string{"check"}, exitConfig},
 		{[]string{"serve", "--config", "no-such-file.yaml"}, exitConfig},
+		{[]string{"convert", "no-such-file.conf"}, exitConfig},
+		{[]string{"verify", "192.0.2.53:53"}, exitConfig},
+		{[]string{"verify", "[2001:db8::53]"}, exitConfig},
+		{[]string{"verify", "--instance", "dns..example", "192.0.2.53"}, exitConfig},
+		{[]string{"verify", "https://dns.example/dns-query"}, exitConfig},
 		{[]string{"ctl", "sttaus"}, exitConfig},
 		{[]string{"ctl", "status", "surplus"}, exitConfig},
 		{[]string{"ctl", "trace"}, exitConfig},

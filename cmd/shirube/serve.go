@@ -61,6 +61,11 @@ func loadOwn(file string) (config.Config, error) {
 	if err != nil {
 		return cfg, err
 	}
+	return fillOwn(cfg)
+}
+
+// fillOwn fills in what this process says of itself.
+func fillOwn(cfg config.Config) (config.Config, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		return cfg, fmt.Errorf("the name of this host: %w", err)

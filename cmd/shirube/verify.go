@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -21,6 +22,7 @@ import (
 
 	"shirube/internal/config"
 	"shirube/internal/verify"
+	"shirube/internal/wire"
 )
 
 // errVerify is the error of a run that found something wrong.
@@ -50,7 +52,8 @@ the instances of a fleet. A TARGET is an address, or a name that has some. The
 profile says what to ask and what to expect; without one, names of the Internet are
 asked.
 
-The exit code is 0 if everything passed, and 1 if not. It ends within the profile's
+The exit code is 0 if everything passed, 1 if not, and 2 if the profile or the command
+line is wrong. It ends within the profile's
 timeout, whatever the servers do.`,
 		Example: `  shirube verify 192.0.2.53 2001:db8::53
   shirube verify --profile stage.yaml --expect-version v1.2.3 --junit report.xml 192.0.2.53
@@ -155,6 +158,17 @@ func listChecks(stdout io.Writer, o *verify.Options) error {
 	return t.Flush()
 }
 
+// checkTarget refuses what is neither an address nor a name, before it is asked for.
+func checkTarget(text string) error {
+	if _, err := netip.ParseAddrPort(text); err == nil {
+		return &usageError{fmt.Errorf("%q: expected an address without a port: the ports are those of the profile (ports.dns, ports.tls, ports.https)", text)}
+	}
+	if _, err := wire.ParseName(text); err != nil || strings.ContainsAny(text, ":/[] ") {
+		return &usageError{fmt.Errorf("%q: expected an address, or a name that has some", text)}
+	}
+	return nil
+}
+
 // addresses returns those that a list of addresses and names has, each once.
 func addresses(ctx context.Context, list []string) (found []netip.Addr, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTime)
@@ -163,6 +177,8 @@ func addresses(ctx context.Context, list []string) (found []netip.Addr, err erro
 		some := []netip.Addr{}
 		if a, err := netip.ParseAddr(text); err == nil {
 			some = append(some, a)
+		} else if err := checkTarget(text); err != nil {
+			return nil, err
 		} else if some, err = net.DefaultResolver.LookupNetIP(ctx, "ip", text); err != nil {
 			return nil, err
 		}

@@ -17,8 +17,13 @@ func newVersionCommand() *cobra.Command {
 		Example: "  shirube version",
 		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(c.OutOrStdout(), "shirube %s (%s, %s/%s)\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprint(c.OutOrStdout(), ownVersion())
 			return err
 		},
 	}
+}
+
+// ownVersion is what `shirube version` and `shirube --version` print.
+func ownVersion() string {
+	return fmt.Sprintf("shirube %s (%s, %s/%s)\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

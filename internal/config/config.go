@@ -185,7 +185,8 @@ type Cache struct {
 	// needed. Go's own memory is held to what is left, unless GOMEMLIMIT is set.
 	AnswersSize Size `yaml:"answers_size" range:"1MiB.." auto:"true"`
 	// Memory for the RRsets, zone cuts, chains of trust and proofs that resolution
-	// works with.
+	// works with. Denials have a sixteenth of it, 4 MiB at most, so that a flood of names that do
+	// not exist drives nothing else out.
 	RRsetsSize Size `yaml:"rrsets_size" range:"1MiB.."`
 	// Data is kept no longer than this, whatever its TTL. The upper bound is
 	// the one that RFC 8767 §4 recommends.

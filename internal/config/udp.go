@@ -11,7 +11,9 @@ type UDP struct {
 	Loop UDPLoop `yaml:"loop" reload:"restart"`
 	// Queries that are read, and answers that are sent, with one system call, if
 	// so many are there: nobody waits for a batch to be full. On other systems
-	// than Linux on amd64 and arm64 it is always 1.
+	// than Linux on amd64 and arm64 it is always 1. A reader's memory for so many
+	// is laid out when it begins, and the kernel writes to it while it reads: so a
+	// change needs a restart.
 	Batch int `yaml:"batch" range:"1..128" reload:"restart"`
 	// How the kernel picks one of the sockets of an address for a query (Linux
 	// only). `off`: by the client's address and port, so that a client stays with

@@ -31,7 +31,7 @@ type SharedLayer struct {
 	Misses   uint64            `json:"misses"`
 	Skipped  uint64            `json:"skipped"` // not looked up: servers are out, or the flushes of the fleet are not known
 	Rejected map[string]uint64 `json:"rejected"`
-	SkewMS   int64             `json:"skew_ms"` // the most that another server's clock was ahead
+	SkewMS   int64             `json:"skew_ms"` // the most that another server's clock was ahead, in the last five to ten minutes
 	Servers  []SharedServer    `json:"servers"`
 }
 
@@ -47,8 +47,9 @@ type SharedServer struct {
 	Stored  uint64 `json:"stored"`
 }
 
-// FleetFlushes is what is known of the flushes of the fleet.
+// FleetFlushes is what is known of the fleet, and of its flushes.
 type FleetFlushes struct {
+	ID        string     `json:"id"` // the same on all servers that find each other's answers, and no others
 	Orders    int        `json:"orders"`
 	Octets    int        `json:"octets"`
 	Epoch     *time.Time `json:"all_flushed,omitempty"` // when everything was flushed last, about; absent: never

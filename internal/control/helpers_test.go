@@ -16,6 +16,9 @@ import (
 	"shirube/internal/wire"
 )
 
+// patience is how long a test waits for what has to happen.
+const patience = 30 * time.Second
+
 // fake is a backend that answers with what the tests look for.
 func fake() Backend {
 	level := "info"
@@ -124,7 +127,7 @@ func dial(t *testing.T, s *Server) *net.UnixConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	return c.(*net.UnixConn)

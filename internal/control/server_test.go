@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -59,14 +60,14 @@ func TestSlowRequestsAreCut(t *testing.T) {
 	}
 	dribbled := dial(t, s)
 	begun := time.Now()
-	for time.Since(begun) < 5*time.Second { // an octet now and then wins no time
+	for sent := 0; ; sent++ { // an octet now and then wins no time
 		if _, err := io.WriteString(dribbled, "G"); err != nil {
 			break
 		}
+		if time.Since(begun) > patience {
+			t.Fatalf("an octet at a time keeps a connection for more than %v, and %d octets", patience, sent)
+		}
 		time.Sleep(limit / 10)
-	}
-	if took := time.Since(begun); took > 4*time.Second {
-		t.Errorf("an octet at a time keeps a connection for %v", took)
 	}
 	answers(t, s)
 }
@@ -155,22 +156,26 @@ func TestConnectionsAreBounded(t *testing.T) {
 	for range 1000 {
 		conns = append(conns, dial(t, s))
 	}
-	closed := 0
+	var closed atomic.Int64
 	var wg sync.WaitGroup
-	var mu sync.Mutex
 	for _, c := range conns {
 		wg.Go(func() { // one each, ends with its deadline
-			_ = c.SetReadDeadline(time.Now().Add(time.Second)) // a unix socket has one
+			_ = c.SetReadDeadline(time.Now().Add(patience)) // a unix socket has one
 			if _, err := c.Read(make([]byte, 1)); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-				mu.Lock()
-				closed++
-				mu.Unlock()
+				closed.Add(1)
 			}
 		})
 	}
+	want := int64(len(conns) - maxConnections)
+	for end := time.Now().Add(patience); closed.Load() < want && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	for _, c := range conns {
+		_ = c.SetReadDeadline(time.Now())
+	}
 	wg.Wait()
-	if want := len(conns) - maxConnections; closed != want {
-		t.Errorf("%d of 1000 connections were closed on arrival, want %d", closed, want)
+	if got := closed.Load(); got != want {
+		t.Errorf("%d of 1000 connections were closed on arrival, want %d", got, want)
 	}
 	if now := runtime.NumGoroutine(); now > before+2*maxConnections {
 		t.Errorf("%d goroutines, %d before", now, before)
@@ -258,7 +263,7 @@ func TestTraceEndsWhenItsClientGoes(t *testing.T) {
 	}
 	select {
 	case <-ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Error("it goes on")
 	}
 }
@@ -282,7 +287,7 @@ func TestTraceEndsWhenItsClientDoesNotRead(t *testing.T) {
 	}
 	select {
 	case <-ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Error("it goes on")
 	}
 }

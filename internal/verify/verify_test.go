@@ -11,18 +11,20 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"shirube/internal/porttest"
 )
 
 // silent returns the options to verify a server that takes everything and says
 // nothing.
 func silent(t *testing.T) Options {
 	t.Helper()
-	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	port := porttest.Take(t) // where nobody listens over TCP
+	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(port)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	port := c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
 	ask := Question{"www.example.com", dns.TypeA}
 	return Options{
 		Targets: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, Ports: Ports{port, port, port},

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"shirube/internal/config"
+	"shirube/internal/manual"
 )
 
 // packageDir is where package config is, seen from this one.
@@ -139,31 +140,11 @@ func inExample(t *testing.T, text, indent string, keys []config.Key) {
 	}
 }
 
-// examples returns the YAML blocks of a Markdown text, without their
-// indentation.
-func examples(text string) []string {
-	var blocks []string
-	indent, block, inside := "", "", false
-	for line := range strings.Lines(text) {
-		fence := strings.TrimSpace(line)
-		switch {
-		case !inside && fence == "```yaml":
-			indent, block, inside = line[:strings.Index(line, "`")], "", true
-		case inside && fence == "```":
-			blocks, inside = append(blocks, block), false
-		case inside:
-			block += strings.TrimPrefix(line, indent)
-		}
-	}
-	return blocks
-}
-
 func TestEveryExampleInTheReferenceIsGood(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(packageDir, referenceFile))
+	blocks, err := manual.Blocks(filepath.Join(packageDir, referenceFile), "", "yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	blocks := examples(string(text))
 	if len(blocks) < 5 {
 		t.Errorf("found %d examples", len(blocks))
 	}
