@@ -233,18 +233,12 @@ questions:
 // manual has before it.
 func verifies(t *testing.T, args []string) {
 	t.Helper()
-	page, err := os.ReadFile("../../docs/getting-started.md")
+	profiles, err := manual.Blocks("../../docs/getting-started.md", "As a container", "yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, _ := strings.Cut(string(page), "## As a container")
-	_, profile, found := strings.Cut(section, "```yaml\n")
-	profile, _, ended := strings.Cut(profile, "```")
-	if !found || !ended {
-		t.Fatal("the manual has no profile")
-	}
 	file := filepath.Join(t.TempDir(), "verify.yaml")
-	if err := os.WriteFile(file, []byte(profile+noInternet), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(profiles[0]+noInternet), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for i, arg := range args {

@@ -22,6 +22,7 @@ import (
 
 	"shirube/internal/config"
 	"shirube/internal/jsonschema"
+	"shirube/internal/manual"
 )
 
 //go:generate go run ./gen
@@ -166,14 +167,13 @@ func TestManifestsOfTheManualAreStrictlyValid(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, found := readSchemas(t), 0
-	block := regexp.MustCompile("(?ms)^```yaml\n(apiVersion:.*?)^```$")
 	for _, path := range paths {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range block.FindAllSubmatch(text, -1) {
-			for _, o := range decode(t, m[1]) {
+		blocks, _ := manual.Blocks(path, "", "yaml") // a page may have none
+		for _, block := range blocks {
+			if !strings.HasPrefix(block, "apiVersion:") {
+				continue
+			}
+			for _, o := range decode(t, []byte(block)) {
 				found++
 				for _, fault := range s.faults(o) {
 					t.Errorf("%s: %s %v%s", path, o["kind"], at(o, "metadata", "name"), fault)

@@ -197,8 +197,9 @@ func TestWhoListsMembersSeesPodsOnly(t *testing.T) {
 	}
 }
 
-// TestTemplatesMakeJSONOfMembers makes of some pods what load balancers are told.
-func TestTemplatesMakeJSONOfMembers(t *testing.T) {
+// somePods returns members for load balancers to be told of.
+func somePods(t *testing.T) []members.Member {
+	t.Helper()
 	file, err := os.Open("../../internal/members/testdata/pods.json")
 	if err != nil {
 		t.Fatal(err)
@@ -209,6 +210,12 @@ func TestTemplatesMakeJSONOfMembers(t *testing.T) {
 		t.Fatal(err)
 	}
 	some, _ := members.Of(pods, members.Filter{Network: "vlan100"})
+	return some
+}
+
+// TestTemplatesMakeJSONOfMembers makes of some pods what load balancers are told.
+func TestTemplatesMakeJSONOfMembers(t *testing.T) {
+	some := somePods(t)
 	templates, _ := at(find(t, build(t, "overlays/f5-a10"), "ConfigMap", "lb-members"), "data").(object)
 	if len(templates) != 4 {
 		t.Errorf("found the templates %v", templates)

@@ -4,12 +4,12 @@ package systemd_test
 
 import (
 	"fmt"
-	"os"
 	"regexp"
 	"strings"
 	"testing"
 
 	"shirube/internal/lab"
+	"shirube/internal/manual"
 )
 
 // verifies is how the command begins that each of the ways ends with.
@@ -29,17 +29,16 @@ questions:
 // verified has the service resolve in a small Internet, and types what the manual
 // ends with, with the profile that it gives.
 func verified(t *testing.T, m *machine) {
-	page, err := os.ReadFile("../../docs/getting-started.md")
+	profiles, err := manual.Blocks("../../docs/getting-started.md", "As a service of Debian", "yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	profile := regexp.MustCompile("(?s)```yaml\n(# verify\n.*?)```").FindSubmatch(page)
 	all := commands(t)
 	last := all[len(all)-1]
-	if profile == nil || !strings.HasPrefix(last, verifies) {
-		t.Fatalf("the manual ends with %q, and gives the profile %q", last, profile)
+	if !strings.HasPrefix(last, verifies) {
+		t.Fatalf("the manual ends with %q", last)
 	}
-	m.write(t, "etc/shirube/verify.yaml", string(profile[1])+world)
+	m.write(t, "etc/shirube/verify.yaml", profiles[0]+world)
 	before := m.inside(t)
 	if got := m.in(t, "sh", "-c", last); !strings.Contains(got, " 0 failed, 0 warned") || strings.Count(got, "\n  dnssec-bogus     passed") != 2 {
 		t.Errorf("%s:\n%s", last, got)

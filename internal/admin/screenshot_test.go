@@ -35,6 +35,15 @@ func TestScreenshots(t *testing.T) {
 		}
 		grow(doc, 1+grown)
 		doc["now"] = now.Add(time.Duration(asked) * 2 * time.Second)
+		for _, key := range []string{"servers", "trouble"} { // what was until a time goes on
+			for _, entry := range doc[key].([]any) {
+				until, err := time.Parse(time.RFC3339, entry.(map[string]any)["until"].(string))
+				if err != nil {
+					t.Error(err)
+				}
+				entry.(map[string]any)["until"] = until.Add(time.Duration(asked) * 2 * time.Second)
+			}
+		}
 		return doc
 	}
 	at := "http://any:" + secret + "@" + serve(t, func(opt *Options) {
@@ -42,7 +51,7 @@ func TestScreenshots(t *testing.T) {
 		opt.Backend.Metrics, opt.Backend.Status = http.NotFoundHandler(), busy
 	})[0] + "/"
 	browse := func(args ...string) ([]byte, error) {
-		args = append(args, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=120000",
+		args = append(args, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=250000",
 			"--user-data-dir="+t.TempDir(), "--enable-logging=stderr", at)
 		return exec.CommandContext(t.Context(), "chromium", args...).CombinedOutput()
 	}
@@ -53,16 +62,16 @@ func TestScreenshots(t *testing.T) {
 	for _, want := range []string{ // one of each part of the page
 		">ready<", "broken.example.", "expires in 9.", ">doh3<", ">resolution<", ">SERVFAIL<", "p99 ", "% of 1.0 GiB", ">HTTPS<",
 		"www.example.com.", "198.51.100.0", ">slow.example. does not answer<", ">secure<", ">memcached-2<", "ramping, 33.0 % hits",
-		">9 days left<", ">aliases per question<", "points=\"",
+		">9 days left<", ">aliases per question<", "points=\"", ">policy<", ">p90<", ">tls:taps.example.net:6000<", ">stalled, 1930 dropped<",
 	} {
 		if !strings.Contains(string(dom), want) {
 			t.Errorf("the page does not show %q", want)
 		}
 	}
 	for name, args := range map[string][]string{
-		"light": {"--window-size=1200,1680", "--blink-settings=preferredColorScheme=1"},
-		"dark":  {"--window-size=1200,1680", "--blink-settings=preferredColorScheme=0"},
-		"phone": {"--window-size=500,3640", "--blink-settings=preferredColorScheme=1"},
+		"light": {"--window-size=1200,1720", "--blink-settings=preferredColorScheme=1"},
+		"dark":  {"--window-size=1200,1720", "--blink-settings=preferredColorScheme=0"},
+		"phone": {"--window-size=500,4140", "--blink-settings=preferredColorScheme=1"},
 	} {
 		picture := "../../docs/status-" + name + ".png"
 		out, err := browse(append(args, "--screenshot="+picture)...)
@@ -77,10 +86,15 @@ func TestScreenshots(t *testing.T) {
 
 // grow makes all counters of doc so many times as large. What is now stays.
 func grow(doc map[string]any, times float64) {
-	for _, key := range []string{"responses", "rcodes", "types", "sources", "upstream", "server_failures", "dnssec", "shared"} {
+	for _, key := range []string{"responses", "rcodes", "types", "sources", "policy", "upstream", "server_failures", "dnssec", "shared"} {
 		section := doc[key].(map[string]any)
 		for k, v := range section {
 			section[k] = int64(v.(float64) * times)
+		}
+	}
+	for _, collector := range doc["collectors"].([]any) {
+		if c := collector.(map[string]any); c["up"].(bool) {
+			c["sent"] = int64(c["sent"].(float64) * times)
 		}
 	}
 	for _, buckets := range doc["latency"].(map[string]any) {

@@ -186,7 +186,7 @@ func TestScrapeSaysWhatTheSnapshotHolds(t *testing.T) {
 	s.Upstream.RTT.UDP = h.Snapshot()
 	s.Shared.Servers = map[string]shared.ServerStats{"memcached-0": {State: shared.Out, Late: 4, Took: h.Snapshot()}}
 	s.Shared.Rejected[2] = 11
-	s.Shared.Fleet = shared.FleetStats{Orders: 12, Octets: 512, Epoch: 1, Age: 250 * time.Millisecond, Read: 2, Copies: 3, Learned: 13, Behind: 14}
+	s.Shared.Fleet = shared.FleetStats{ID: 77, Orders: 12, Octets: 512, Epoch: 1, Age: 250 * time.Millisecond, Read: 2, Copies: 3, Learned: 13, Behind: 14}
 	s.WarmStart = WarmStart{Questions: 100, Loaded: 99, Took: 1500 * time.Millisecond, Done: true, TimedOut: true}
 	got := scrape(t, s)
 	for _, want := range []string{

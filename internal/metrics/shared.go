@@ -71,10 +71,10 @@ func sharedMetrics() []Metric {
 		},
 		{
 			"shirube_shared_skew_seconds", Gauge, nil,
-			"The most that the clock of a server that wrote an entry was ahead",
+			"The most that the clock of a server that wrote an entry was ahead, in the last five to ten minutes",
 			func(s *Snapshot, e *emitter) { e.add(s.Shared.Skew.Seconds()) },
 		},
-	}, slices.Concat(togetherMetrics(), fleetMetrics(), sharedServerMetrics())...)
+	}, slices.Concat(togetherMetrics(), fleetMetrics(), warmMetrics(), sharedServerMetrics())...)
 }
 
 // togetherMetrics are of what the fleet does together.
@@ -123,9 +123,18 @@ func togetherMetrics() []Metric {
 	}
 }
 
-// fleetMetrics are of the fleet's flushes, and of the warm start.
+// fleetMetrics are of the fleet and its flushes.
 func fleetMetrics() []Metric {
 	return []Metric{
+		{
+			"shirube_shared_fleet_id", Gauge, nil,
+			"A number without a meaning, the same on all servers that find each other's answers: made of the secret, `shared_cache.generation` and the settings that decide about answers",
+			func(s *Snapshot, e *emitter) {
+				if s.Shared.Fleet.ID != 0 {
+					e.add(float64(s.Shared.Fleet.ID))
+				}
+			},
+		},
 		{
 			"shirube_shared_flush_orders", Gauge, nil,
 			"Orders in the fleet's list of flushes; one more than 256 of them begin a new epoch",
@@ -171,6 +180,12 @@ func fleetMetrics() []Metric {
 			"Look-ups and entries let go, since the list was not known or too old",
 			func(s *Snapshot, e *emitter) { e.count(s.Shared.Fleet.Behind) },
 		},
+	}
+}
+
+// warmMetrics are of the warm start.
+func warmMetrics() []Metric {
+	return []Metric{
 		{
 			"shirube_warm_start", Gauge,
 			[]string{"outcome"},

@@ -53,7 +53,7 @@ var custom = map[string][]string{
 		"deploy/crds/apps.open-cluster-management.io_subscriptions_crd_v1.yaml",
 		"deploy/olm-catalog/multicluster-operators-subscription/manifests/apps.open-cluster-management.io_channels_crd_v1.yaml",
 	},
-	"github.com/openshift/api@v0.0.0-20231218131639-7a5aa77cc72d": {"security/v1/0000_03_security-openshift_01_scc.crd.yaml"},
+	"github.com/openshift/api@v0.0.0-20260813212709-d4bb0b443cb8": {"payload-manifests/crds/0000_03_config-operator_01_securitycontextconstraints.crd.yaml"},
 	"github.com/argoproj/argo-cd/v2@v2.14.11":                     {"manifests/crds/applicationset-crd.yaml"},
 }
 
