@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -24,9 +23,6 @@ type kind struct {
 	// prepare writes what the server reads, and returns a command for each of its
 	// processes.
 	prepare func(ctx context.Context, l *lab, c *contestant) ([][]string, error)
-	// started is called when the processes have been started; nil: there is nothing
-	// to do.
-	started func(c *contestant) error
 	// quic: it speaks DoQ and DoH3.
 	quic bool
 	// echo: it knows no names, and answers everything alike, over UDP only.
@@ -42,9 +38,6 @@ func kinds() []kind {
 		{name: "pdns", program: "pdns_recursor", version: pdnsVersion, prepare: preparePDNS},
 		{name: "sdns", program: "sdns", version: sdnsVersion, prepare: prepareSDNS, quic: true},
 		{name: "shirube", version: shirubeVersion, prepare: prepareShirube, quic: true},
-		{name: "shirube-tap", version: shirubeVersion, prepare: tapped("sample: {}")},
-		{name: "shirube-tap100", version: shirubeVersion, prepare: tapped("sample: {client_query: 100, client_response: 100}")},
-		{name: "shirube-tapstopped", version: shirubeVersion, prepare: tapped("sample: {}"), started: stopTap},
 		{name: "echo", version: echoVersion, prepare: prepareEcho, echo: true},
 	}
 }
@@ -68,9 +61,9 @@ type contestant struct {
 	threads int
 	cpus    string            // that it may run on, and
 	others  string            // those that its load may; empty: all (taskset(1))
+	first   bool              // the kernel is to run it rather than strangers (nice(1))
 	procs   []*process        // one, or as many as threads
 	proc    *process          // the first of them
-	tap     *process          // the collector of its dnstap; nil: none
 	files   map[string]string // its configuration, by the names of files
 	command string            // that started its first process
 	memory  memory
@@ -95,7 +88,7 @@ func newContestants(ctx context.Context, set settings) ([]*contestant, error) {
 		if seen[name]++; seen[name] > 1 {
 			name = fmt.Sprintf("%s-%d", name, seen[name])
 		}
-		c := &contestant{name: name, kind: k, program: program, addr: netip.AddrFrom4([4]byte{127, 0, 1, byte(i + 1)}), threads: set.threads}
+		c := &contestant{name: name, kind: k, program: program, addr: netip.AddrFrom4([4]byte{127, 0, 1, byte(i + 1)}), threads: set.threads, first: set.first}
 		c.place()
 		if c.program == "" {
 			c.program = k.program
@@ -216,20 +209,25 @@ func (c *contestant) start(ctx context.Context, l *lab) error {
 		if i > 0 {
 			name += "-process" + strconv.Itoa(i+1)
 		}
-		if c.cpus != "" {
-			argv = append([]string{"taskset", "-c", c.cpus}, argv...)
-		}
-		p, err := start(l.dir, name, argv)
+		p, err := start(l.dir, name, c.beside(argv))
 		if err != nil {
 			return err
 		}
 		c.procs = append(c.procs, p)
 	}
 	c.proc, c.command = c.procs[0], strings.Join(commands[0], " ")
-	if c.kind.started != nil {
-		return c.kind.started(c)
-	}
 	return nil
+}
+
+// beside returns the command that runs argv where the server runs, and as it does.
+func (c *contestant) beside(argv []string) []string {
+	if c.cpus != "" {
+		argv = append([]string{"taskset", "-c", c.cpus}, argv...)
+	}
+	if c.first {
+		argv = append([]string{"nice", "-n", "-20"}, argv...) // which goes on where that is not allowed
+	}
+	return argv
 }
 
 // stop stops what start has started.
@@ -238,11 +236,6 @@ func (c *contestant) stop() {
 		p.stop()
 	}
 	c.procs = nil
-	if c.tap != nil {
-		_ = c.tap.cmd.Process.Signal(syscall.SIGCONT) // or it could not be told to stop
-		c.tap.stop()
-		c.tap = nil
-	}
 }
 
 // alive returns an error if a process has ended.

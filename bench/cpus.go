@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -32,18 +33,33 @@ func partition() (server, others unix.CPUSet, err error) {
 	return server, others, nil
 }
 
+// threads returns the threads of this process, in the order of their numbers: as they
+// were started.
+func threads() ([]int, error) {
+	entries, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return nil, err
+	}
+	var all []int
+	for _, e := range entries {
+		tid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, tid)
+	}
+	slices.Sort(all)
+	return all, nil
+}
+
 // pinAll has all threads of this process, and those that they start, run on cpus.
 func pinAll(cpus *unix.CPUSet) error {
 	for range 2 { // those that were started meanwhile
-		threads, err := os.ReadDir("/proc/self/task")
+		all, err := threads()
 		if err != nil {
 			return err
 		}
-		for _, t := range threads {
-			tid, err := strconv.Atoi(t.Name())
-			if err != nil {
-				return err
-			}
+		for _, tid := range all {
 			if err := unix.SchedSetaffinity(tid, cpus); err != nil && err != unix.ESRCH {
 				return os.NewSyscallError("sched_setaffinity", err)
 			}

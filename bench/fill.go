@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -31,6 +30,8 @@ const (
 	fillOctets = 184
 	// fillTrees is how many subtrees the names lie in.
 	fillTrees = 10
+	// fillDigits is how many digits their numbers have.
+	fillDigits = 8
 	// fillSlot is what an answer may take of the memory that is set aside for
 	// answers, in octets.
 	fillSlot = 256
@@ -59,7 +60,9 @@ const (
 var flushedTree = fmt.Sprintf("t%d.%s", fillTrees-1, fillZone)
 
 // fillName returns the i-th name. All are of the same length.
-func fillName(i int) string { return fmt.Sprintf("h%08d.t%d.%s", i, i%fillTrees, fillZone) }
+func fillName(i int) string {
+	return fmt.Sprintf("h%0*d.t%d.%s", fillDigits, i, i%fillTrees, fillZone)
+}
 
 func fillFlags(fs *flag.FlagSet, set *settings) {
 	count(fs, &set.entries, "entries", 10_000_000, 1000, 99_000_000, "answers in memory, of some 250 octets each")
@@ -447,9 +450,5 @@ func parseMetrics(text string) map[string]float64 {
 
 // ctl tells the server to do something, and waits for it.
 func (f *filler) ctl(ctx context.Context, args ...string) error {
-	cmd := exec.CommandContext(ctx, f.set.shirube, append([]string{"ctl", "--socket", f.socket}, args...)...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("shirube ctl %s: %w: %s", strings.Join(args, " "), err, out)
-	}
-	return nil
+	return shirubeCtl(ctx, f.set.shirube, f.socket, args...)
 }

@@ -40,6 +40,7 @@ type settings struct {
 	times   int           // what is asked for by what can be resolved (flood)
 	load    int           // queries a second while memcached go (shared)
 	sizes   string        // comma-separated: servers of fleets (shared)
+	first   bool          // the kernel is to run servers rather than strangers (flood)
 
 	delegated map[string]string // records that the root and TLDs have besides, by their names
 }

@@ -29,6 +29,7 @@ type floodKind struct {
 	addr  netip.Addr
 	delay time.Duration
 	mute  bool
+	burns bool // no flood: another process takes all the time of the server's CPUs that it gets
 }
 
 var floodKinds = []floodKind{
@@ -37,6 +38,14 @@ var floodKinds = []floodKind{
 	{name: "answered after 0.5 s", zone: wire.MustParseName("flood-slow.com."), addr: netip.MustParseAddr("127.10.6.2"), delay: 500 * time.Millisecond},
 	{name: "never answered", zone: wire.MustParseName("flood-mute.com."), addr: netip.MustParseAddr("127.10.6.3"), mute: true},
 	{name: "none, a second later"},
+	{name: "none, CPU shared", burns: true},
+}
+
+// of reports whether k is something to measure c in. The echo, which resolves
+// nothing, shows how late the kernel itself has a server run whose CPUs are
+// in use: the floor of this machine.
+func (k floodKind) of(c *contestant) bool {
+	return k.zone == "" && k.burns == c.kind.echo || c.kind.echo && k.name == floodKinds[0].name || k.zone != "" && !c.kind.echo
 }
 
 const (
@@ -51,6 +60,7 @@ const (
 )
 
 func floodFlags(fs *flag.FlagSet, set *settings) {
+	set.peers = "unbound,shirube,echo"
 	comparisonFlags(fs, set)
 	timeFlag(fs, set, 5*time.Second)
 	count(fs, &set.rate, "rate", 1000, 1, 10_000, "questions a second for names in memory")
@@ -59,7 +69,7 @@ func floodFlags(fs *flag.FlagSet, set *settings) {
 
 // flood measures how long those wait who ask for what is in memory, while others
 // ask for many times more than the server can resolve. The server has half of the
-// CPUs to itself, and as many threads.
+// CPUs to itself, and as many threads; who else is on this machine has to wait for it.
 func flood(ctx context.Context, dir string, set settings) error {
 	runtime.GOMAXPROCS(max(16, runtime.NumCPU())) // threads that wait in the kernel keep no others waiting
 	server, others, err := partition()
@@ -69,7 +79,7 @@ func flood(ctx context.Context, dir string, set settings) error {
 	if err := pinAll(&others); err != nil {
 		return err
 	}
-	set.threads = min(set.threads, server.Count()) // which place them there
+	set.threads, set.first = min(set.threads, server.Count()), true // which place them there
 	small := set
 	small.names, small.zones = 2000, 50
 	small.delegated = map[string]string{}
@@ -106,46 +116,65 @@ func flood(ctx context.Context, dir string, set settings) error {
 	if err != nil {
 		return err
 	}
-	for _, c := range servers {
-		if err := rep.flood(ctx, l, c, set); err != nil {
-			return err
-		}
+	if err := rep.flood(ctx, l, servers, set); err != nil {
+		return err
 	}
 	return errors.Join(keep(set.out, rep.Date.Format(time.DateOnly)+"-flood", rep.markdown(), rep), rep.verdict())
 }
 
-// flood measures one server.
-func (r *floodReport) flood(ctx context.Context, l *lab, c *contestant, set settings) error {
-	if err := prime(ctx, l, c, l.all, true); err != nil {
-		return err
+// flood measures servers, in turn: what a minute does to one it does to all.
+func (r *floodReport) flood(ctx context.Context, l *lab, servers []*contestant, set settings) error {
+	for _, c := range servers {
+		s := floodServer{Server: c.name, Version: c.version}
+		if !c.kind.echo {
+			if err := prime(ctx, l, c, l.all, true); err != nil {
+				return err
+			}
+			var err error
+			if s.Capacity, err = missCapacity(ctx, l, c, set.run); err != nil {
+				return err
+			}
+			fmt.Fprintf(os.Stderr, "%s resolves %.0f names a second\n", c.name, s.Capacity)
+		}
+		r.Servers = append(r.Servers, s)
 	}
 	queries, err := buildQueries(l.net.questions)
 	if err != nil {
 		return err
 	}
-	capacity, err := missCapacity(ctx, l, c, set.run)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(os.Stderr, "%s resolves %.0f names a second\n", c.name, capacity)
-	s := floodServer{Server: c.name, Version: c.version, Capacity: capacity}
 	for round := range set.rounds {
 		for _, k := range floodKinds {
-			run, err := floodRun(ctx, c, k, queries, capacity*float64(set.times), set)
-			if err != nil {
-				return fmt.Errorf("%s, %s: %w", c.name, k.name, err)
-			}
-			run.Round = round + 1
-			s.Runs = append(s.Runs, *run)
-			fmt.Fprintf(os.Stderr, "round %d  %-9s %-20s %v\n    flood: %.0f q/s of %.0f meant, %.0f %% answered, %.0f %% with SERVFAIL; %d MiB\n", run.Round, c.name, k.name, run.Stream,
-				run.FloodRate, run.FloodMeant, 100*run.Answered, 100*run.ServFail, run.Resident>>20)
-			if err := sleep(ctx, floodRest); err != nil {
-				return err
+			for i, c := range servers {
+				if !k.of(c) {
+					continue
+				}
+				if err := r.round(ctx, l, c, &r.Servers[i], round+1, k, queries, set); err != nil {
+					return fmt.Errorf("%s, %s: %w", c.name, k.name, err)
+				}
 			}
 		}
 	}
-	r.Servers = append(r.Servers, s)
 	return nil
+}
+
+// round measures a server during one flood, and leaves it alone afterwards.
+func (r *floodReport) round(ctx context.Context, l *lab, c *contestant, s *floodServer, n int, k floodKind, queries [][]byte, set settings) error {
+	if k.burns {
+		p, err := start(l.dir, c.name+"-burner", c.beside([]string{"sh", "-c", "while :; do :; done"}))
+		if err != nil {
+			return err
+		}
+		defer p.stop()
+	}
+	run, err := floodRun(ctx, c, k, queries, s.Capacity*float64(set.times), set)
+	if err != nil {
+		return err
+	}
+	run.Round = n
+	s.Runs = append(s.Runs, *run)
+	fmt.Fprintf(os.Stderr, "round %d  %-9s %-20s %v\n    flood: %.0f q/s of %.0f meant, %.0f %% answered, %.0f %% with SERVFAIL; %d MiB\n", n, c.name, k.name, run.Stream,
+		run.FloodRate, run.FloodMeant, 100*run.Answered, 100*run.ServFail, run.Resident>>20)
+	return sleep(ctx, floodRest)
 }
 
 // missCapacity measures how many names that nobody has asked for yet a server

@@ -18,12 +18,25 @@ func TestFloodComparesWithPeaceInTheSameRound(t *testing.T) {
 			floodSample{Round: round + 1, Flood: floodKinds[1].name, Stream: &streamTally{Asked: 100, Lost: 1, P99: 3 * p99}})
 	}
 	rows := s.rows()
-	if len(rows) != len(floodKinds) || rows[0].ratio.Median != 1 || rows[1].ratio != (spread{Median: 3, Min: 3, Max: 3}) || rows[1].lost != 3 || rows[1].asked != 300 {
+	if len(rows) != 2 || rows[0].ratio.Median != 1 || rows[1].ratio != (spread{Median: 3, Min: 3, Max: 3}) || rows[1].lost != 3 || rows[1].asked != 300 {
 		t.Errorf("the rows are %+v", rows)
 	}
 	r := floodReport{Servers: []floodServer{s}}
 	if err := r.verdict(); err == nil || !strings.Contains(err.Error(), "3.0 times") {
 		t.Errorf("the verdict is %v", err)
+	}
+}
+
+func TestFloodsAreForServersThatResolve(t *testing.T) {
+	resolves, echoes := &contestant{}, &contestant{kind: kind{echo: true}}
+	for i, want := range []struct{ resolves, echoes bool }{{true, true}, {true, false}, {true, false}, {true, false}, {true, false}, {false, true}} {
+		k := floodKinds[i]
+		if got := k.of(resolves); got != want.resolves {
+			t.Errorf("%s, of a server that resolves: %v", k.name, got)
+		}
+		if got := k.of(echoes); got != want.echoes {
+			t.Errorf("%s, of the echo: %v", k.name, got)
+		}
 	}
 }
 

@@ -52,7 +52,7 @@ func newFloodReport(ctx context.Context, set settings, serverCPUs, otherCPUs int
 // floodRow is what all rounds of one kind of flood came to.
 type floodRow struct {
 	flood                        string
-	p50, p99, p999, ratio        spread
+	p50, p99, p999, ratio, late  spread
 	rate, answered, failed, lost float64
 	resident                     int64
 	asked                        int
@@ -68,20 +68,25 @@ func (s *floodServer) rows() (rows []floodRow) {
 	}
 	for _, k := range floodKinds {
 		w := floodRow{flood: k.name}
-		var p50, p99, p999, ratio, rate, answered, failed []float64
+		var p50, p99, p999, ratio, late, rate, answered, failed []float64
 		for _, run := range s.Runs {
 			if run.Flood != k.name {
 				continue
 			}
 			t := run.Stream
 			p50, p99, p999 = append(p50, t.P50), append(p99, t.P99), append(p999, t.P999)
+			late = append(late, t.Late)
 			ratio = append(ratio, t.P99/max(peace[run.Round], 0.001))
 			rate, answered, failed = append(rate, run.FloodRate), append(answered, run.Answered), append(failed, run.ServFail)
 			w.lost += float64(t.Lost + t.Failed)
 			w.asked += t.Asked
 			w.resident = max(w.resident, run.Resident)
 		}
+		if len(p50) == 0 {
+			continue // of other servers
+		}
 		w.p50, w.p99, w.p999, w.ratio = spreadOf(p50), spreadOf(p99), spreadOf(p999), spreadOf(ratio)
+		w.late = spreadOf(late)
 		w.rate, w.answered, w.failed = spreadOf(rate).Median, spreadOf(answered).Median, spreadOf(failed).Median
 		rows = append(rows, w)
 	}
@@ -110,24 +115,27 @@ func (r *floodReport) markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Hits during floods of misses, %s\n\n", r.Date.Format(time.DateOnly))
 	fmt.Fprintf(&b, "2000 names in memory, of which %d a second are asked for at a steady rate, while %d times as many names as the server can resolve in a second\n"+
-		"are asked for by clients of %d networks, each name once. Runs of %g s, in %d rounds: median (min–max). Each server has %d of %d CPUs to itself; the\n"+
-		"clients, the flood and the authorities have the others. Times are from the system call that sends a question to when the kernel has the answer.\n\n",
+		"are asked for by clients of %d networks, each name once. Runs of %g s, in %d rounds: median (min–max). Each server has %d of %d CPUs to itself, and nice -20; the\n"+
+		"clients, the flood and the authorities have the others. Times are from when a question was due to when the kernel has the answer.\n\n",
 		r.Rate, r.Times, floodNetworks, r.Seconds, r.Rounds, r.ServerCPUs, r.Cores)
-	b.WriteString("| Server | Flood, by its zone's servers | p50 ms | p99 ms | p99.9 ms | p99, none = 1 | hits lost or failed | flood q/s | of it answered | SERVFAIL | RSS MiB |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("| Server | Flood, by its zone's servers | p50 ms | p99 ms | p99.9 ms | p99, none = 1 | asked late, p99 ms | hits lost or failed | flood q/s | of it answered | SERVFAIL | RSS MiB |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	show := func(s spread, format string) string {
 		return fmt.Sprintf(format+" ("+format+"–"+format+")", s.Median, s.Min, s.Max)
 	}
 	for i := range r.Servers {
 		s := &r.Servers[i]
 		for _, w := range s.rows() {
-			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %.2f %% | %.0f | %.0f %% | %.0f %% | %d |\n", s.Server, w.flood, show(w.p50, "%.3f"), show(w.p99, "%.3f"), show(w.p999, "%.3f"),
-				show(w.ratio, "%.2f"), 100*w.lost/float64(max(w.asked, 1)), w.rate, 100*w.answered, 100*w.failed, w.resident>>20)
+			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %.2f %% | %.0f | %.0f %% | %.0f %% | %d |\n", s.Server, w.flood, show(w.p50, "%.3f"), show(w.p99, "%.3f"), show(w.p999, "%.3f"),
+				show(w.ratio, "%.2f"), show(w.late, "%.3f"), 100*w.lost/float64(max(w.asked, 1)), w.rate, 100*w.answered, 100*w.failed, w.resident>>20)
 		}
 	}
-	b.WriteString("\nWhat has no answer after two seconds counts as that.")
+	b.WriteString("\nThe echo resolves nothing: *CPU shared* is how late the kernel has a server run beside another process that takes all the CPU time it gets, and\n" +
+		"who else is on this machine: its floor for a server that is busy. What has no answer after two seconds counts as that.")
 	var versions []string
 	for i := range r.Servers {
-		fmt.Fprintf(&b, " %s resolves %.0f names a second.", r.Servers[i].Server, r.Servers[i].Capacity)
+		if r.Servers[i].Capacity > 0 {
+			fmt.Fprintf(&b, " %s resolves %.0f names a second.", r.Servers[i].Server, r.Servers[i].Capacity)
+		}
 		versions = append(versions, r.Servers[i].Version)
 	}
 	b.WriteString("\n\n" + r.describe("Load: dnsperf "+r.Dnsperf+". ", versions))

@@ -21,7 +21,7 @@ func fullFlags(fs *flag.FlagSet, set *settings) {
 	fs.DurationVar(&set.within, "within", 0, "`time` that it may take: runs are made shorter than -time where that is needed; 0: however long it takes")
 	fs.StringVar(&set.works, "works", knownWorks(), "`what` to measure")
 	count(fs, &set.hot, "hot", 10_000, 1, 1_000_000, "names that are asked for often, of -names")
-	count(fs, &set.rate, "rate", 20_000, 1, 1_000_000, "queries a second, where the rate is fixed")
+	count(fs, &set.rate, "rate", 1000, 1, 1_000_000, "queries a second, where the rate is fixed")
 	count(fs, &set.clients, "clients", 50, 1, 1000, "clients for cold names, each of which waits for its answer before it asks again")
 }
 
@@ -335,6 +335,7 @@ func fitting(chosen []work, set settings, servers []*contestant) (time.Duration,
 
 // seconds is what a run of w takes.
 func (w *work) seconds(set settings) float64 {
+	set.run = max(set.run, w.least)
 	switch {
 	case w.fresh && w.load != nil:
 		return set.run.Seconds() + mixOverhead

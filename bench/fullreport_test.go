@@ -119,6 +119,42 @@ func TestRatesThatTheLoadLimitsMeetNoAim(t *testing.T) {
 	}
 }
 
+// Latency that the load or the machine makes says nothing of servers.
+func TestLatencyOfOthersMeetsNoAim(t *testing.T) {
+	const aim = "| Fixed rate: 99th percentile at most every peer's | "
+	for _, tt := range []struct {
+		name        string
+		late        float64
+		ours, floor [2]float64 // in each of two rounds; the peer has 0.2
+		want        string
+	}{
+		{"faster", 0.02, [2]float64{0.16, 0.18}, [2]float64{0.14, 0.14}, "0.85 (0.80–0.90) | unbound | met | 0.70 |\n"},
+		{"slower", 0.02, [2]float64{0.22, 0.30}, [2]float64{0.14, 0.24}, "1.30 (1.10–1.50) | unbound | **not met** | 0.95 (0.70–1.20) |\n"},
+		{"perhaps slower, where the echo is faster", 0.02, [2]float64{0.16, 0.30}, [2]float64{0.14, 0.16}, "1.15 (0.80–1.50) | unbound | **not met** | 0.75 (0.70–0.80) |\n"},
+		{"perhaps slower, as the echo may be", 0.02, [2]float64{0.16, 0.30}, [2]float64{0.14, 0.24}, "1.15 (0.80–1.50) | unbound | not known: the echo may take as long | 0.95 (0.70–1.20) |\n"},
+		{"the load is late", 0.1, [2]float64{0.16, 0.18}, [2]float64{0.14, 0.14}, "0.85 (0.80–0.90) | unbound | not known: the load itself was late | 0.70 |\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := exampleFull(t)
+			r.Works = append(r.Works, &workResult{Name: "latency", Title: "Latency", Unit: "query", Threads: 1, Measures: []string{p99}})
+			met, known, all := r.aimsMet()
+			for name, took := range map[string][2]float64{"unbound": {0.2, 0.2}, "shirube": tt.ours, "echo": tt.floor} {
+				for i, ms := range took {
+					r.Runs = append(r.Runs, figures{Work: "latency", Server: name, Round: i + 1, Completed: 1000, Late: tt.late, Values: map[string]float64{p99: ms}})
+				}
+			}
+			r.summarise(r.result("latency"))
+			if text := r.aimsTable(); !strings.Contains(text, aim+tt.want) {
+				t.Errorf("no %q in\n%s", tt.want, text)
+			}
+			isMet, isKnown := strings.Contains(tt.want, "| met |"), !strings.Contains(tt.want, verdictUnknown)
+			if gotMet, gotKnown, gotAll := r.aimsMet(); gotMet > met != isMet || gotKnown > known != isKnown || gotAll != all+1 {
+				t.Errorf("%d of %d aims are met, of %d, and without this one %d of %d, of %d", gotMet, gotKnown, gotAll, met, known, all)
+			}
+		})
+	}
+}
+
 func TestPeersThatAreAheadAreNamed(t *testing.T) {
 	r := exampleFull(t)
 	if got, want := r.aheadList(), "- Cold names, unsigned, µs CPU: knot (Shirube's is 1.10 of it)\n"; got != want {

@@ -42,6 +42,7 @@ func subcommands() []subcommand {
 		{name: "fill", does: "ten million answers in Shirube's memory: what each costs, whom they keep waiting", own: fillFlags, run: fill},
 		{name: "flood", does: "names in memory while many more are asked for than can be resolved: latency", own: floodFlags, run: flood},
 		{name: "tap", does: "frames that the collector takes: its CPU for each, by what it does with them", own: tapFlags, run: collecting, bare: true},
+		{name: "dnstap", does: "names in memory, with dnstap and without: what it costs the server", own: dnstapFlags, run: dnstapCost},
 		{name: "shared", does: "fleets with a shared cache: where answers come from, what it costs, what is noticed when it goes", own: sharedFlags, run: shared},
 		{name: "soak", does: "a minute of load on Shirube without an error or a leak", own: soakFlags, run: soak},
 		{name: "echo", does: "a server of one answer for all, until it is stopped: the ceiling of the machine", own: echoFlags, run: echo, bare: true},

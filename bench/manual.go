@@ -119,17 +119,13 @@ func sharedDigest(dir string) (string, error) {
 func (r *fullReport) digest() string {
 	var b strings.Builder
 	path := "../bench/results/" + r.base()
-	met, known := 0, 0
-	for _, a := range aims {
-		if _, _, reached, ok := r.measured(a); ok {
-			known++
-			if reached {
-				met++
-			}
-		}
+	met, known, all := r.aimsMet()
+	unknown := ""
+	if known < all {
+		unknown = fmt.Sprintf(" Of %d more it is not known.", all-known)
 	}
 	fmt.Fprintf(&b, "Of %s ([all figures, noise and configurations](%s.md), [for programs](%s.json)), on %s with %d cores and Linux %s;\n"+
-		"medians of %d rounds of %g s. **%d of %d aims are met.**\n\n", r.Date.Format(time.DateOnly), path, path, r.CPU, r.Cores, r.Kernel, r.Rounds, r.Seconds, met, known)
+		"medians of %d rounds of %g s. **%d of %d aims are met.**%s\n\n", r.Date.Format(time.DateOnly), path, path, r.CPU, r.Cores, r.Kernel, r.Rounds, r.Seconds, met, known, unknown)
 	for _, p := range r.plots() {
 		if p.slug == "cpu" {
 			fmt.Fprintf(&b, "![%s](%s.svg)\n\n", p.title, filepath.ToSlash(filepath.Join("../bench/results", p.file(r.base()))))

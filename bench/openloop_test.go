@@ -2,8 +2,12 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"runtime/debug"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestOpenLoopAsksAtItsRateAndTimesEveryAnswer(t *testing.T) {
@@ -47,9 +51,121 @@ func TestOpenLoopOfNoQueriesIsRefused(t *testing.T) {
 	}
 }
 
+// A thread that runs before all others cannot wait for the collector of garbage, which
+// may have no CPU meanwhile.
+func TestNothingIsCollectedWhileAskingIsUrgent(t *testing.T) {
+	query := newQuery(0, "a.example.", 1)
+	var first, last debug.GCStats
+	var kept []byte
+	o := newOpenLoop(func(i int) []byte {
+		kept = make([]byte, 1<<20) // 200 MiB in all, many times what makes it collect otherwise
+		debug.ReadGCStats(&last)
+		if i == 0 {
+			first = last
+		}
+		return query
+	})
+	percent := gcPercent()
+	if err := o.run(t.Context(), loopback(t, 0), mostUrgent, o.atMost(100)); err != nil {
+		t.Fatal(err)
+	}
+	if last.NumGC != first.NumGC || len(kept) == 0 {
+		t.Errorf("%d collections while it asked", last.NumGC-first.NumGC)
+	}
+	if got := gcPercent(); got != percent {
+		t.Errorf("garbage is collected at %d %% afterwards, not at %d", got, percent)
+	}
+	if got := debug.SetMemoryLimit(-1); got == openHeap {
+		t.Errorf("memory is limited to %d octets afterwards", got)
+	}
+}
+
+// The thread that watches all others has to run when it is waited for.
+func TestWatcherRunsBeforeAllOthersWhileAskingIsUrgent(t *testing.T) {
+	all, err := threads()
+	if err != nil {
+		t.Fatal(err)
+	}
+	policies := func() (self, watcher uint32) {
+		for thread, at := range map[int]*uint32{0: &self, all[1]: &watcher} {
+			attr, err := unix.SchedGetAttr(thread, 0)
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			*at = attr.Policy
+		}
+		return self, watcher
+	}
+	_, before := policies()
+	var self, watcher uint32
+	query := newQuery(0, "a.example.", 1)
+	o := newOpenLoop(func(int) []byte {
+		self, watcher = policies()
+		return query
+	})
+	if err := o.run(t.Context(), loopback(t, 0), 1000, o.atMost(1)); err != nil {
+		t.Fatal(err)
+	}
+	if self != watcher { // both, or neither where it is not allowed
+		t.Errorf("policy %d asks, and %d watches", self, watcher)
+	}
+	if _, after := policies(); after != before {
+		t.Errorf("policy %d watches afterwards, not %d", after, before)
+	}
+}
+
+// gcPercent returns what [debug.SetGCPercent] was told last.
+func gcPercent() int {
+	percent := debug.SetGCPercent(100)
+	debug.SetGCPercent(percent)
+	return percent
+}
+
+func TestOpenLoopAsksFromTheCPUsItIsTold(t *testing.T) {
+	var mine, seen unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &mine); err != nil {
+		t.Fatal(err)
+	}
+	cpu := 0
+	for !mine.IsSet(cpu) {
+		cpu++
+	}
+	query := newQuery(0, "a.example.", 1)
+	o := newOpenLoop(func(int) []byte {
+		if err := unix.SchedGetaffinity(0, &seen); err != nil {
+			t.Error(err)
+		}
+		return query
+	})
+	o.cpus = fmt.Sprintf("%d-%d", cpu, cpu)
+	if err := o.run(t.Context(), loopback(t, 0), 1000, o.atMost(1)); err != nil {
+		t.Fatal(err)
+	}
+	if seen.Count() != 1 || !seen.IsSet(cpu) {
+		t.Errorf("asked from %d CPUs, not from %s alone", seen.Count(), o.cpus)
+	}
+	for _, wrong := range []string{"all", "3-2", "0-100000"} {
+		o.cpus = wrong
+		if err := o.run(t.Context(), loopback(t, 0), 1000, o.atMost(1)); err == nil {
+			t.Errorf("CPUs %q: no error", wrong)
+		}
+	}
+}
+
+func TestPausesEndNotBeforeTheyAreDue(t *testing.T) {
+	for _, spin := range []time.Duration{0, 20 * time.Microsecond, time.Second} {
+		began := time.Now()
+		late := pauseUntil(began, 200*time.Microsecond, spin)
+		if got := time.Since(began); late < 0 || got < 200*time.Microsecond+late {
+			t.Errorf("spin %v: it says that it is %v late, after %v", spin, late, got)
+		}
+	}
+}
+
 // IDs repeat after 65,536 queries of a socket: an answer is to the last of them.
 func TestAnswersAreToTheLastQueryOfAnID(t *testing.T) {
-	o := &openLoopRun{sockets: make([]int, 3), sent: make([]int64, 3*70_000+2)} // the last is of socket 1
+	o := &openLoopRun{sockets: make([]int, 3), due: make([]int64, 3*70_000+2)} // the last is of socket 1
 	for _, tt := range []struct {
 		socket int
 		id     uint16
@@ -65,7 +181,7 @@ func TestAnswersAreToTheLastQueryOfAnID(t *testing.T) {
 			t.Errorf("socket %d, ID %d: query %d, want %d", tt.socket, tt.id, got, tt.want)
 		}
 	}
-	o.sent = o.sent[:2]
+	o.due = o.due[:2]
 	if got := []int{o.numbered(2, 0), o.numbered(0, 1), o.numbered(0, 65_535), o.numbered(1, 0)}; got[0] != -1 || got[1] != -1 || got[2] != -1 || got[3] != 1 {
 		t.Errorf("of what nobody asked: %v", got)
 	}

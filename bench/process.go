@@ -97,3 +97,18 @@ func (p *process) await(ctx context.Context, server netip.Addr, name string) err
 		}
 	}
 }
+
+// awaitFile waits until the process has made a file.
+func (p *process) awaitFile(ctx context.Context, path string) error {
+	for { // ends with ctx, or the process
+		if _, err := os.Stat(path); err == nil {
+			return nil
+		}
+		if err := p.alive(); err != nil {
+			return err
+		}
+		if err := sleep(ctx, 10*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}

@@ -21,6 +21,9 @@ const (
 	sharedFleets = "fleets" // what several servers with one cache ask of the Internet
 	sharedCost   = "cost"   // what an answer costs that another has found
 	sharedPull   = "pull"   // all memcached go, under load
+	// sharedControl is the same load for as long, and nothing is done to memcached: what
+	// the machine itself does to clients. It is done only if it is named.
+	sharedControl = "control"
 )
 
 func sharedFlags(fs *flag.FlagSet, set *settings) {
@@ -28,7 +31,7 @@ func sharedFlags(fs *flag.FlagSet, set *settings) {
 	count(fs, &set.threads, "threads", 2, 1, 64, "threads of each server that answer queries")
 	count(fs, &set.rate, "rate", 500, 1, 100_000, "questions a second that each server of a fleet is asked")
 	count(fs, &set.load, "load", 20_000, 20, 100_000, "questions a second that a server is asked whose memcached go")
-	fs.StringVar(&set.works, "works", strings.Join([]string{sharedFleets, sharedCost, sharedPull}, ","), "`what` to measure")
+	fs.StringVar(&set.works, "works", strings.Join([]string{sharedFleets, sharedCost, sharedPull}, ","), "`what` to measure; "+sharedControl+": pull, but that nothing is done")
 	fs.StringVar(&set.sizes, "fleets", "2,4", "`servers` of the fleets")
 	fs.StringVar(&set.out, "out", resultsDir, "`directory` for the results")
 	timeFlag(fs, set, time.Minute)
@@ -72,8 +75,8 @@ func shared(ctx context.Context, dir string, set settings) error {
 			return fmt.Errorf("a fleet of %d: %w", n, err)
 		}
 	}
-	if slices.Contains(works, sharedPull) {
-		if err := rep.pull(ctx, l, set); err != nil {
+	if control := slices.Contains(works, sharedControl); control || slices.Contains(works, sharedPull) {
+		if err := rep.pull(ctx, l, set, control); err != nil {
 			return fmt.Errorf("without memcached: %w", err)
 		}
 	}

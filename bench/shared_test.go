@@ -82,7 +82,7 @@ func examplePull() (*openLoopRun, []int64) {
 	o := newOpenLoop(nil)
 	const begun = int64(1_000_000_000_000)
 	for i, out := range []string{outcomeNoError, outcomeServFail, outcomeNoError, ""} {
-		o.sent = append(o.sent, begun+int64(i)*int64(500*time.Millisecond))
+		o.due, o.late = append(o.due, begun+int64(i)*int64(500*time.Millisecond)), append(o.late, time.Duration(i)*time.Millisecond)
 		o.outcome, o.latency = append(o.outcome, out), append(o.latency, time.Duration(i+1)*time.Millisecond)
 	}
 	o.latency[3] = openPatience

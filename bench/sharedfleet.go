@@ -199,12 +199,13 @@ func (f *fleet) cacheTime() (time.Duration, error) { return sumOf(f.caches, cpuC
 
 // sources is where the answers of a server have come from.
 type sources struct {
-	misses   float64 // that its own memory did not have
-	shared   float64 // of them, that the fleet had
-	gets     float64 // look-ups at memcached
-	loaded   float64 // before it was ready
-	rejected float64 // values that were not as they should be
-	conns    float64 // connections to memcached now
+	misses   float64            // that its own memory did not have
+	shared   float64            // of them, that the fleet had
+	gets     float64            // look-ups at memcached
+	loaded   float64            // before it was ready
+	rejected float64            // values that were not as they should be
+	conns    float64            // connections to memcached now
+	why      map[string]float64 // limits that bit, and Extended DNS Errors of answers, by their metrics
 }
 
 // sourcesOf reads them.
@@ -214,6 +215,7 @@ func sourcesOf(ctx context.Context, c *contestant) (s sources, err error) {
 		return s, err
 	}
 	s.misses, s.shared = m["shirube_misses_total"], m[`shirube_shared_answers_total{kind="good"}`]
+	s.why = make(map[string]float64)
 	s.loaded = m[`shirube_warm_start_answers{state="loaded"}`]
 	for name, v := range m {
 		switch {
@@ -223,6 +225,8 @@ func sourcesOf(ctx context.Context, c *contestant) (s sources, err error) {
 			s.conns += v
 		case strings.HasPrefix(name, "shirube_shared_rejected_total{"):
 			s.rejected += v
+		case strings.HasPrefix(name, "shirube_limits_total{"), strings.HasPrefix(name, "shirube_extended_errors_total{"):
+			s.why[name] = v
 		}
 	}
 	return s, nil
@@ -230,8 +234,14 @@ func sourcesOf(ctx context.Context, c *contestant) (s sources, err error) {
 
 // minus returns what came since.
 func (s sources) minus(before sources) sources {
+	why := make(map[string]float64)
+	for name, v := range s.why {
+		if more := v - before.why[name]; more > 0 {
+			why[name] = more
+		}
+	}
 	return sources{
 		misses: s.misses - before.misses, shared: s.shared - before.shared, gets: s.gets - before.gets,
-		loaded: s.loaded, conns: s.conns, rejected: s.rejected - before.rejected,
+		loaded: s.loaded, conns: s.conns, rejected: s.rejected - before.rejected, why: why,
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -144,6 +145,7 @@ type phaseResult struct {
 	P999        float64 `json:"p99_9_ms"`
 	Max         float64 `json:"max_ms"`
 	P99Seconds  spread  `json:"p99_ms_of_seconds"` // of whole seconds
+	Late        float64 `json:"late_p99_ms"`       // of the questions: how much later than due they were sent
 	Missed      float64 `json:"not_in_memory"`     // share of the questions
 	Shared      float64 `json:"from_shared_cache"` // likewise
 	CPU         float64 `json:"server_cpu_us_per_query"`
@@ -152,14 +154,25 @@ type phaseResult struct {
 	Goroutines  int     `json:"goroutines"`
 	Strangers   float64 `json:"strangers_of_all"`
 
+	Why map[string]float64 `json:"limits_and_extended_errors,omitempty"` // by the server's metrics
+
 	used spent
 	from sources
 }
 
 // String returns p in a line.
 func (p *phaseResult) String() string {
-	return fmt.Sprintf("%-24s p50 %.3f  p99 %.3f (seconds: %.3f–%.3f)  p99.9 %.3f  most %.1f ms; shared %.1f %% of %.1f %% not in memory; %.1f µs; of %d %d SERVFAIL, %d other, %d lost; %d descriptors, %d goroutines",
-		p.Name, p.P50, p.P99, p.P99Seconds.Min, p.P99Seconds.Max, p.P999, p.Max, 100*p.Shared, 100*p.Missed, p.CPU, p.Asked, p.ServFail, p.Other, p.Lost, p.Descriptors, p.Goroutines)
+	return fmt.Sprintf("%-24s p50 %.3f  p99 %.3f (seconds: %.3f–%.3f)  p99.9 %.3f  most %.1f ms; shared %.1f %% of %.1f %% not in memory; %.1f µs; of %d %d SERVFAIL, %d other, %d lost%s; %d descriptors, %d goroutines; asked late p99 %.3f ms",
+		p.Name, p.P50, p.P99, p.P99Seconds.Min, p.P99Seconds.Max, p.P999, p.Max, 100*p.Shared, 100*p.Missed, p.CPU, p.Asked, p.ServFail, p.Other, p.Lost, p.why(), p.Descriptors, p.Goroutines, p.Late)
+}
+
+// why says which limits bit in p, and which Extended DNS Errors were told.
+func (p *phaseResult) why() string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(p.Why)) {
+		fmt.Fprintf(&b, ", %s %.0f", strings.TrimPrefix(name, "shirube_"), p.Why[name])
+	}
+	return b.String()
 }
 
 // secondSample is one second.
@@ -239,14 +252,14 @@ func (r *sharedReport) verdict() error {
 // verdict says what clients noticed of what happened to memcached.
 func (r *pullResult) verdict() error {
 	var errs []error
-	first := &r.Phases[0]
+	first := r.control()
 	if first.Shared < leastShared {
 		errs = append(errs, fmt.Errorf("%s: only %.1f %% came from the shared cache", first.Name, 100*first.Shared))
 	}
 	for i := range r.Phases {
 		p := &r.Phases[i]
 		if p.ServFail+p.Other > 0 {
-			errs = append(errs, fmt.Errorf("%s: %d answers SERVFAIL, %d with other rcodes", p.Name, p.ServFail, p.Other))
+			errs = append(errs, fmt.Errorf("%s: %d answers SERVFAIL, %d with other rcodes%s", p.Name, p.ServFail, p.Other, p.why()))
 		}
 		if float64(p.Lost) > aimLost*float64(p.Asked) {
 			errs = append(errs, fmt.Errorf("%s: %d of %d questions have no answer", p.Name, p.Lost, p.Asked))
@@ -260,6 +273,9 @@ func (r *pullResult) verdict() error {
 	}
 	return errors.Join(errs...)
 }
+
+// control is the phase in which nothing is done: the others are held against it.
+func (r *pullResult) control() *phaseResult { return &r.Phases[0] }
 
 // pullConnections is how many connections a server makes to a memcached at most:
 // shared_cache.in_flight, and 4.
@@ -411,17 +427,27 @@ func (r *pullResult) table(b *strings.Builder, plot string) {
 	fmt.Fprintf(b, "All memcached go, under %d questions a second to one server of two: of %d, %d are for names in its memory, %d for names that the other one has told of, and %d for\n"+
 		"a name that nobody has asked for. Clients, servers, memcached and authorities share the machine.\n\n", r.Rate, pullCycle, pullHot, told, pullNew)
 	fmt.Fprintf(b, "![Answers while all memcached go](%s)\n\n", plot)
-	b.WriteString("| Phase | s | p50 ms | p99 ms | p99 of its seconds | p99.9 ms | NOERROR | SERVFAIL, others | lost | from the shared cache | CPU µs/query | connections to memcached | goroutines |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("| Phase | s | p50 ms | p99 ms | more than at first | p99 of its seconds | p99.9 ms | NOERROR | SERVFAIL, others | lost | from the shared cache | CPU µs/query | connections to memcached | goroutines | asked late, p99 ms |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for i := range r.Phases {
 		p := &r.Phases[i]
 		end := float64(len(r.Seconds))
 		if i+1 < len(r.Phases) {
 			end = r.Phases[i+1].At
 		}
-		fmt.Fprintf(b, "| %s | %.0f | %.2f | %.2f | %.2f–%.2f | %.2f | %d | %d | %d | %.1f %% | %.1f | %d | %d |\n", p.Name, end-p.At, p.P50, p.P99, p.P99Seconds.Min, p.P99Seconds.Max,
-			p.P999, p.NoError, p.ServFail+p.Other, p.Lost, 100*p.Shared, p.CPU, p.Connections, p.Goroutines)
+		more := "–"
+		if p != r.control() {
+			more = fmt.Sprintf("%+.2f", p.P99-r.control().P99)
+		}
+		fmt.Fprintf(b, "| %s | %.0f | %.2f | %.2f | %s | %.2f–%.2f | %.2f | %d | %d | %d | %.1f %% | %.1f | %d | %d | %.2f |\n", p.Name, end-p.At, p.P50, p.P99, more, p.P99Seconds.Min, p.P99Seconds.Max,
+			p.P999, p.NoError, p.ServFail+p.Other, p.Lost, 100*p.Shared, p.CPU, p.Connections, p.Goroutines, p.Late)
 	}
-	fmt.Fprintf(b, "\nAimed at is a 99th percentile that is at most %g ms higher than before (`shared_cache.budget`), and no other rcode.\n\n", aimPulled)
+	b.WriteString("\nTimes run from when a question was due, so that what the asking itself was late is a part of them; it stands beside.\n")
+	for i := range r.Phases {
+		if p := &r.Phases[i]; p.ServFail+p.Other > 0 {
+			fmt.Fprintf(b, "\n%s: of the server's limits and errors in that time%s.\n", p.Name, p.why())
+		}
+	}
+	fmt.Fprintf(b, "\nAimed at is a 99th percentile that is at most %g ms higher than in the first phase, in which nothing is done (`shared_cache.budget`), and no other rcode.\n\n", aimPulled)
 }
 
 // plot draws r over time.

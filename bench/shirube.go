@@ -3,11 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
+	"os/exec"
 	"strings"
-	"syscall"
-	"time"
 )
 
 func shirubeVersion(ctx context.Context, program string) (string, error) {
@@ -24,41 +21,14 @@ func shirubeWith(l *lab, c *contestant, more string) ([][]string, error) {
 	return [][]string{{c.program, "serve", "--config", conf}}, err
 }
 
-// tapped is Shirube with dnstap to a collector on this machine, of the messages
-// that sample says.
-func tapped(sample string) func(context.Context, *lab, *contestant) ([][]string, error) {
-	return func(ctx context.Context, l *lab, c *contestant) ([][]string, error) {
-		more, err := c.startTap(ctx, l, sample)
-		if err != nil {
-			return nil, err
-		}
-		return shirubeWith(l, c, more)
+// shirubeCtl tells the server with that control socket to do something, and waits
+// for it.
+func shirubeCtl(ctx context.Context, program, socket string, args ...string) error {
+	cmd := exec.CommandContext(ctx, program, append([]string{"ctl", "--socket", socket}, args...)...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("shirube ctl %s: %w: %s", strings.Join(args, " "), err, out)
 	}
-}
-
-// stopTap stops the collector, which keeps its socket.
-func stopTap(c *contestant) error { return c.tap.cmd.Process.Signal(syscall.SIGSTOP) }
-
-// startTap starts a collector, and returns the part of the configuration that
-// sends it the messages of sample.
-func (c *contestant) startTap(ctx context.Context, l *lab, sample string) (conf string, err error) {
-	socket := filepath.Join(l.dir, c.name+".sock")
-	if c.tap, err = start(l.dir, c.name+"-collector", []string{c.program, "tap", "--unix", socket, "--format", "none", "--counts"}); err != nil {
-		return "", err
-	}
-	for { // ends with ctx, or the collector
-		if _, err := os.Stat(socket); err == nil {
-			return fmt.Sprintf("dnstap:\n  outputs:\n    - {socket: %q, %s}\n", socket, sample), nil
-		}
-		if err := c.tap.alive(); err != nil {
-			return "", err
-		}
-		select {
-		case <-ctx.Done():
-			return "", ctx.Err()
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
+	return nil
 }
 
 // shirubeConf changes only what the laboratory needs: its root, servers on

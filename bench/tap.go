@@ -191,18 +191,32 @@ var (
 // countedAll returns an error if a collector that has ended has not counted so many
 // frames, all of them good. Else it returns how many of them it could not keep.
 func countedAll(p *process, frames int) (dropped int, err error) {
+	counted, err := countedFrames(p)
+	if err != nil || counted != frames {
+		return 0, errors.Join(err, fmt.Errorf("%d frames were sent; the collector says\n%s", frames, p.logTail()))
+	}
 	log, err := os.ReadFile(p.log)
 	if err != nil {
 		return 0, err
-	}
-	m := tapCounted.FindSubmatch(log)
-	if m == nil || string(m[1]) != strconv.Itoa(frames) || string(m[2]) != "0" {
-		return 0, fmt.Errorf("%d frames were sent; the collector says\n%s", frames, p.logTail())
 	}
 	if m := tapDropped.FindSubmatch(log); m != nil { // of all outputs together, which come first
 		dropped, err = strconv.Atoi(string(m[1]))
 	}
 	return dropped, err
+}
+
+// countedFrames returns how many frames a collector that has ended has counted, all
+// of which have to be good.
+func countedFrames(p *process) (int, error) {
+	log, err := os.ReadFile(p.log)
+	if err != nil {
+		return 0, err
+	}
+	m := tapCounted.FindSubmatch(log)
+	if m == nil || string(m[2]) != "0" {
+		return 0, fmt.Errorf("no number of frames, or malformed ones; the collector says\n%s", p.logTail())
+	}
+	return strconv.Atoi(string(m[1]))
 }
 
 // freeTCPAddress returns an address over TCP that nobody listens on.
