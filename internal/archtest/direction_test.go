@@ -200,6 +200,7 @@ func TestRulesBite(t *testing.T) {
 		{"topk", "internal/topk/topk.go", "shirube/dnstap"},
 		{"health", "internal/health/health.go", "shirube/internal/clock"},
 		{"admin", "internal/admin/admin.go", "shirube/internal/metrics"},
+		{"porttest", "internal/porttest/porttest.go", "shirube/internal/netx"},
 		{"localsock", "internal/localsock/gate.go", "shirube/internal/control"},
 		{"netlink", "internal/netlink/netlink_linux.go", "shirube/internal/netx"},
 		{"netprep", "internal/netprep/netprep.go", "shirube/internal/config"},

@@ -21,6 +21,21 @@ var apart = []string{"bench", "internal/lab", "internal/simnet", "internal/rpl",
 func logged(t *testing.T) map[string][]string {
 	t.Helper()
 	out := make(map[string][]string)
+	eachFile(t, apart, func(rel string, fset *token.FileSet, f *ast.File) {
+		ast.Inspect(f, func(n ast.Node) bool {
+			if msg, ok := message(n, wrappers[filepath.Dir(rel)]); ok {
+				out[msg] = append(out[msg], rel+":"+strconv.Itoa(fset.Position(n.Pos()).Line))
+			}
+			return true
+		})
+	})
+	return out
+}
+
+// eachFile calls do with each Go file of the repository, tests apart, and with its
+// path there, but not with those below the directories apart.
+func eachFile(t *testing.T, apart []string, do func(rel string, fset *token.FileSet, f *ast.File)) {
+	t.Helper()
 	err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
 		rel, _ := filepath.Rel(root, path)
 		switch {
@@ -33,21 +48,14 @@ func logged(t *testing.T) map[string][]string {
 		}
 		fset := token.NewFileSet()
 		f, err := parser.ParseFile(fset, path, nil, parser.SkipObjectResolution)
-		if err != nil {
-			return err
+		if err == nil {
+			do(rel, fset, f)
 		}
-		ast.Inspect(f, func(n ast.Node) bool {
-			if msg, ok := message(n, wrappers[filepath.Dir(rel)]); ok {
-				out[msg] = append(out[msg], rel+":"+strconv.Itoa(fset.Position(n.Pos()).Line))
-			}
-			return true
-		})
-		return nil
+		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return out
 }
 
 // wrappers are methods that log what they are given as a warning, by the packages

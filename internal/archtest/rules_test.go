@@ -91,6 +91,10 @@ var rules = []rule{
 		reason: "jsonschema is a leaf, for tests: it holds values against schemas, whatever they are about",
 	},
 	{
+		name: "porttest", in: []string{"internal/porttest"}, deny: []string{ours, miekg},
+		reason: "porttest is a leaf, for tests: it gives ports, whatever listens on them",
+	},
+	{
 		name: "manual", in: []string{"internal/manual"}, deny: []string{ours, miekg},
 		reason: "manual is a leaf, for tests: it reads pages, whatever their commands are for",
 	},
@@ -314,10 +318,10 @@ var rules = []rule{
 		reason: "tests use the standard library: plain comparisons, and fakes written beside the interface",
 	},
 	{
-		name: "laboratory", in: []string{"..."}, not: []string{"cmd/...", "bench/...", "internal/lab/...", "internal/simnet/...", "internal/rpl/..."},
+		name: "laboratory", in: []string{"..."}, not: []string{"cmd/...", "bench/...", "internal/lab/...", "internal/memcached", "internal/simnet/...", "internal/rpl/..."},
 		deny: []string{
 			module + "/internal/lab/...", module + "/internal/simnet/...", module + "/internal/rpl/...", module + "/internal/memcached/...",
-			module + "/dnstap/dnstaptest",
+			module + "/internal/porttest", module + "/dnstap/dnstaptest",
 		},
 		reason: "laboratories are for tests and the demo: the server does not depend on them",
 	},
