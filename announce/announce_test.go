@@ -205,16 +205,18 @@ func TestAddressesAreJudgedEachByItself(t *testing.T) {
 
 func TestPrefixOfSeveralAddressesStaysWithTheBest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		opt := w.options()
-		prefix := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
-		opt.VIPs[0].Prefixes = prefix
-		opt.VIPs = append(opt.VIPs, VIP{Addr: vip4, Prefixes: prefix, Targets: []Target{{TCP, netip.AddrPortFrom(vip4, 53)}}})
-		got := w.play(t, opt, 12*time.Second, map[time.Duration]func(){
-			3*time.Second + half: func() { w.silent[UDP] = true },
-			7*time.Second + half: func() { w.silent[TCP] = true },
-		})
-		expect(t, got, "1s 192.0.2.0/24 announced", "10s 192.0.2.0/24 withdrawn")
+		for _, order := range [][2]Transport{{UDP, TCP}, {TCP, UDP}} { // whichever of the addresses is ill
+			w := newWorld()
+			opt := w.options()
+			prefix := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+			opt.VIPs[0].Prefixes = prefix
+			opt.VIPs = append(opt.VIPs, VIP{Addr: vip4, Prefixes: prefix, Targets: []Target{{TCP, netip.AddrPortFrom(vip4, 53)}}})
+			got := w.play(t, opt, 12*time.Second, map[time.Duration]func(){
+				3*time.Second + half: func() { w.silent[order[0]] = true },
+				7*time.Second + half: func() { w.silent[order[1]] = true },
+			})
+			expect(t, got, "1s 192.0.2.0/24 announced", "10s 192.0.2.0/24 withdrawn")
+		}
 	})
 }
 
@@ -319,6 +321,40 @@ func TestOthersThatWereNotAskedYetMayBeWell(t *testing.T) {
 		w.silent[UDP] = true // the resolver starts after the announcer
 		got := w.play(t, opt, 9*time.Second, map[time.Duration]func(){4*time.Second + half: func() { w.silent[UDP] = false }})
 		expect(t, got, "6s 192.0.2.53/32 announced")
+	})
+}
+
+// TestOthersThatCannotMakeUpTheirMindMayBeWell: a node that has just started, and
+// loses packets, is not the last.
+func TestOthersThatCannotMakeUpTheirMindMayBeWell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		opt := w.options()
+		const other = "198.51.100.1"
+		opt.Fleet.Members = []Target{memberAt(other)}
+		w.silent[UDP], w.dead[other] = true, true
+		got := w.play(t, opt, 9*time.Second, map[time.Duration]func(){
+			0*time.Second + half: func() { delete(w.dead, other) },
+			1*time.Second + half: func() { w.dead[other] = true },
+			2*time.Second + half: func() { delete(w.dead, other) },
+			4*time.Second + half: func() { w.silent[UDP] = false },
+		})
+		expect(t, got, "6s 192.0.2.53/32 announced")
+	})
+}
+
+// TestWhatHasJustStruckTheLastOtherKeepsTheRoute: it fell silent a second after this
+// one did, and is not taken to be down yet.
+func TestWhatHasJustStruckTheLastOtherKeepsTheRoute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		opt := w.options()
+		opt.Fleet.Members = []Target{memberAt("198.51.100.1")}
+		got := w.play(t, opt, 12*time.Second, map[time.Duration]func(){
+			3*time.Second + half: func() { w.silent[UDP] = true },
+			4*time.Second + half: func() { w.dead["198.51.100.1"] = true },
+		})
+		expect(t, got, "1s 192.0.2.53/32 announced", "6s 192.0.2.53/32 last_resort")
 	})
 }
 

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"shirube/internal/porttest"
 )
 
 // software is an authoritative server that can be installed.
@@ -316,5 +318,5 @@ func (w *world) zoneOf(name string, typ uint16) zone {
 // addresses that an interface has: of those of loopback, 127.0.0.1 and ::1.
 func freeAt(t *testing.T, addr string) netip.AddrPort {
 	t.Helper()
-	return netip.AddrPortFrom(netip.MustParseAddr(addr), uint16(freePort(t)))
+	return netip.AddrPortFrom(netip.MustParseAddr(addr), porttest.Take(t))
 }

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"shirube/internal/porttest"
 )
 
 // TestStubbyForwardsOverTLS has Stubby, which serves a machine, ask over TLS by name and
@@ -24,7 +26,7 @@ func TestStubbyForwardsOverTLS(t *testing.T) {
 		{"key", "tls_pubkey_pinset:\n      - digest: \"sha256\"\n        value: " + s.pin},
 	} {
 		t.Run(by.what, func(t *testing.T) {
-			port := freePort(t)
+			port := int(porttest.Take(t))
 			dir := t.TempDir()
 			conf := filepath.Join(dir, "stubby.yml")
 			writeFile(t, conf, fmt.Sprintf(`resolution_type: GETDNS_RESOLUTION_STUB

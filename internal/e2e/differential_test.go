@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"shirube/internal/porttest"
 )
 
 // Where the laboratory's servers are.
@@ -340,7 +342,7 @@ func TestVerdictsAreUnbounds(t *testing.T) {
 	if len(l.questions) < leastQuestions || len(kinds) < leastKinds {
 		t.Errorf("%d questions about %d kinds of zones, want %d and %d", len(l.questions), len(kinds), leastQuestions, leastKinds)
 	}
-	port := uint16(freePort(t))
+	port := porttest.Take(t)
 	parents := netip.AddrPortFrom(netip.MustParseAddr(addrLabParents), port)
 	zones := netip.AddrPortFrom(netip.MustParseAddr(addrLabZones), port)
 	startAuthority(t, softwares[0], l.parents, parents)

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"shirube/internal/porttest"
 )
 
 // TestDnstapTellsRealTools has a built server tell fstrm_capture of a cold
@@ -171,7 +173,7 @@ func TestCollectorsAreKilledFiftyTimesUnderLoad(t *testing.T) {
 	}}).run(t); code != 0 {
 		t.Fatal(out)
 	}
-	tcp, secure := strconv.Itoa(freePort(t)), strconv.Itoa(freePort(t))
+	tcp, secure := strconv.Itoa(int(porttest.Take(t))), strconv.Itoa(int(porttest.Take(t)))
 	sample := "sample: {resolver_query: 0, resolver_response: 0}, queue_size: 1MiB"
 	s := serve(t, settings{more: fmt.Sprintf("control: {socket: %q}\ndnstap:\n  outputs:\n"+
 		"    - {address: \"127.0.0.1:%s\", %s}\n    - {address: \"127.0.0.1:%s\", %s, tls: {enabled: true, ca_file: %q, cert_file: %q, key_file: %q}}\n",

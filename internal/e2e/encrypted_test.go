@@ -17,6 +17,7 @@ import (
 	"github.com/miekg/dns"
 
 	"shirube/internal/lab/ca"
+	"shirube/internal/porttest"
 )
 
 // encryptedListeners are the listeners of a server for encrypted transports, and its
@@ -49,7 +50,7 @@ func listenEncrypted(t *testing.T, addrs ...netip.Addr) (l encryptedListeners) {
 	}
 	l.trusted = filepath.Join(dir, "ca.pem")
 	writeFile(t, l.trusted, string(authority.PEM()))
-	l.dot, l.doh = freePort(t), freePort(t)
+	l.dot, l.doh = int(porttest.Take(t)), int(porttest.Take(t))
 	l.extra = fmt.Sprintf("  - {address: \"127.0.0.1:%d\", protocols: [dot, doq]}\n  - {address: \"127.0.0.1:%d\", protocols: [doh, doh3]}\n", l.dot, l.doh)
 	l.more = fmt.Sprintf("tls:\n  certificates: [{cert_file: %q, key_file: %q}]\n", l.cert, l.key)
 	return l

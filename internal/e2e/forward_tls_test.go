@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"shirube/internal/porttest"
 )
 
 // certified is a key with its certificate.
@@ -90,7 +92,7 @@ func TestForwardsEncryptedToWhomItKnows(t *testing.T) {
 	// The authority's certificate is sent too, so that a pin of its key finds it.
 	writeFile(t, filepath.Join(dir, "chain.pem"), upstream.pem()+authority.pem())
 	writeFile(t, filepath.Join(dir, "key.pem"), upstream.private(t))
-	port, web := uint16(freePort(t)), uint16(freePort(t))
+	port, web := porttest.Take(t), porttest.Take(t)
 	four, six := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port), netip.AddrPortFrom(netip.IPv6Loopback(), port)
 	startUnbound(t, fmt.Sprintf(`
   tls-port: %d

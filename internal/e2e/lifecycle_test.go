@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"shirube/internal/porttest"
 )
 
 // readyWithin is how soon after it was started the server has to be ready.
@@ -238,7 +240,7 @@ func TestBashCompletes(t *testing.T) {
 // TestTakenAddressIsReported starts the server where somebody listens already.
 func TestTakenAddressIsReported(t *testing.T) {
 	t.Parallel()
-	port := freePort(t)
+	port := int(porttest.Take(t))
 	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(port))
 	conf := filepath.Join(t.TempDir(), "shirube.yaml")
 	writeFile(t, conf, settings{listen: []string{"127.0.0.1"}, port: built.world.port}.yaml("", port))

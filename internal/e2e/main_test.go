@@ -45,6 +45,7 @@ var needs = []struct{ program, apt string }{
 	{"delv", "bind9-dnsutils"},
 	{"dnsdist", "dnsdist"},
 	{"haproxy", "haproxy"},
+	{"nginx", "nginx"},
 	{"dnstap-ldns", "dnstap-ldns"},
 	{"fstrm_capture", "fstrm-bin"},
 }

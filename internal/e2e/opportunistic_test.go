@@ -9,7 +9,7 @@ import (
 // and Knot in the clear (RFC 9539), and wants the same answers as ever.
 func TestAuthoritiesAreAskedOverTLSWhereTheyHaveIt(t *testing.T) {
 	t.Parallel()
-	s := serve(t, settings{resolver: fmt.Sprintf("opportunistic_encryption: [doq, dot]\nencrypted_port: %d", built.world.tlsPort())})
+	s := serve(t, settings{resolver: fmt.Sprintf("opportunistic_encryption: [doq, dot]\nencrypted_port: %d", built.world.tlsPort)})
 	client := s.ask("dig", "127.0.0.1")
 	for i := range 3 { // the first time in the clear
 		for _, a := range answered {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"shirube/internal/porttest"
 )
 
 // balancer is a program that takes queries for a server and tells it on whose
@@ -43,7 +45,7 @@ var balancers = []balancer{
 // startBalancer starts b in front of a server, and returns the port of it.
 func startBalancer(t *testing.T, b balancer, server netip.AddrPort) int {
 	t.Helper()
-	port := freePort(t)
+	port := int(porttest.Take(t))
 	b.start(t, b.write(port, server), netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(port)), netip.AddrPortFrom(netip.IPv6Loopback(), uint16(port)))
 	return port
 }

@@ -8,13 +8,14 @@ import (
 	"testing"
 
 	"shirube/internal/lab/ca"
+	"shirube/internal/porttest"
 )
 
 // inFront is a way through a proxy to a listener of the server.
 type inFront struct {
 	name    string
-	proxy   string // of balancers
-	conf    string // of HAProxy or dnsdist; {front} is where clients come, {between} another free address, {back} the listener, {socket} that of DoH
+	proxy   string // of balancers, or nginx
+	conf    string // of it; {front} is where clients come, {between} another free address, {back} the listener, {socket} that of DoH
 	listen  string // the listener, in YAML, without its address; "": it is the socket
 	clients []string
 }
@@ -33,7 +34,11 @@ func version(command, option string) string {
 	return strings.ReplaceAll(command, "{version}", option)
 }
 
-const haproxyDefaults = "defaults\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n"
+// before is what the configurations of a proxy begin with.
+var before = map[string]string{
+	"haproxy": "defaults\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n",
+	"dnsdist": "setLocal('{front}')\nsetSecurityPollSuffix('')\nsetACL({'0.0.0.0/0', '::/0'})\n",
+}
 
 // proxiesOfTLS are the ways.
 var proxiesOfTLS = []inFront{
@@ -105,6 +110,36 @@ var proxiesOfTLS = []inFront{
 		"",
 		[]string{viaDoH, version(viaWeb, "--http2")},
 	},
+	{
+		"HTTP/1.1 on a unix socket, connections kept", "nginx",
+		nginxWeb("upstream shirube { server unix:{socket}; keepalive 8; }", "proxy_pass http://shirube; proxy_http_version 1.1; proxy_set_header Connection ''; proxy_set_header X-Forwarded-For $remote_addr;"),
+		"",
+		[]string{viaDoH, version(viaWeb, "--http1.1"), version(viaWeb, "--http2")},
+	},
+	{
+		"HTTP/1.0, as nginx has it by default, on loopback", "nginx",
+		nginxWeb("", "proxy_pass http://{back}; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;"),
+		"protocols: [doh_cleartext]",
+		[]string{viaDoH, version(viaWeb, "--http1.1"), version(viaWeb, "--http2")},
+	},
+	{
+		"h2c on a unix socket", "nginx",
+		nginxWeb("", "grpc_pass grpc://unix:{socket}; grpc_set_header X-Forwarded-For $remote_addr;"),
+		"",
+		[]string{viaDoH, version(viaWeb, "--http1.1"), version(viaWeb, "--http2")},
+	},
+}
+
+// nginx speaks the first version of the PROXY protocol only, so it is no balancer
+// for what is not HTTP.
+var nginx = balancer{name: "nginx", argv: func(conf string) []string { return []string{"nginx", "-c", conf} }}
+
+// nginxWeb returns a configuration of nginx that terminates TLS, and passes on what
+// is for the path of DoH.
+func nginxWeb(upstream, pass string) string {
+	return "daemon off; master_process off; error_log stderr; pid {dir}/{free}.pid; events { }\n" +
+		"http {\n  access_log off; " + upstream +
+		"\n  server {\n    listen {front} ssl http2; ssl_certificate {crt}; ssl_certificate_key {crt};\n    location /dns-query { " + pass + " }\n  }\n}\n"
 }
 
 // TestClientsBehindARealProxyWithTLSAreKnown: of the clients in 127.0.0.0/8 one may
@@ -128,7 +163,7 @@ func TestClientsBehindARealProxyWithTLSAreKnown(t *testing.T) {
 	writeFile(t, trusted, string(authority.PEM()))
 	writeFile(t, both, string(issued.Certificate)+string(issued.Key))
 	at := func() netip.AddrPort {
-		return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(freePort(t)))
+		return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), porttest.Take(t))
 	}
 	var listeners strings.Builder
 	backs := make([]netip.AddrPort, len(proxiesOfTLS))
@@ -147,12 +182,9 @@ func TestClientsBehindARealProxyWithTLSAreKnown(t *testing.T) {
 		t.Run(f.name+", "+f.proxy, func(t *testing.T) {
 			front, between := at(), at()
 			words := strings.NewReplacer("{front}", front.String(), "{between}", between.String(), "{back}", backs[i].String(), "{socket}", socket,
-				"{crt}", both, "{ca}", trusted, "{addr}", front.Addr().String(), "{port}", fmt.Sprint(front.Port()), "{question}", "www.plain.west A")
-			conf := haproxyDefaults + f.conf
-			if f.proxy == "dnsdist" {
-				conf = "setLocal('{front}')\nsetSecurityPollSuffix('')\nsetACL({'0.0.0.0/0', '::/0'})\n" + f.conf
-			}
-			for _, b := range balancers {
+				"{crt}", both, "{ca}", trusted, "{dir}", dir, "{free}", fmt.Sprint(between.Port()), "{addr}", front.Addr().String(), "{port}", fmt.Sprint(front.Port()), "{question}", "www.plain.west A")
+			conf := before[f.proxy] + f.conf
+			for _, b := range append(balancers, nginx) {
 				if b.name == f.proxy {
 					b.start(t, words.Replace(conf), front)
 				}

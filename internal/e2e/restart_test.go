@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"shirube/internal/porttest"
 )
 
 // manager does for a service what systemd does: it listens to what the service
@@ -254,7 +256,7 @@ const restartRate = 5000
 // TestRestartLosesNoQuery restarts the service ten times under load, as
 // `systemctl restart` does.
 func TestRestartLosesNoQuery(t *testing.T) {
-	port := freePort(t)
+	port := int(porttest.Take(t))
 	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(port))
 	conf := filepath.Join(t.TempDir(), "shirube.yaml")
 	hints := filepath.Join(t.TempDir(), "root.hints")
@@ -306,7 +308,7 @@ func TestRestartLosesNoQuery(t *testing.T) {
 // TestRestartMovesToOtherAddresses: what the manager has kept is not in the way of
 // what cannot be bound beside it.
 func TestRestartMovesToOtherAddresses(t *testing.T) {
-	port := freePort(t)
+	port := int(porttest.TakeWildcard(t))
 	dir := t.TempDir()
 	conf, hints := filepath.Join(dir, "shirube.yaml"), filepath.Join(dir, "root.hints")
 	writeFile(t, hints, built.world.hints())
@@ -335,7 +337,7 @@ func TestRestartMovesToOtherAddresses(t *testing.T) {
 
 // TestReloadIsToldToTheManager, and what it keeps follows the listeners.
 func TestReloadIsToldToTheManager(t *testing.T) {
-	port := freePort(t)
+	port := int(porttest.Take(t))
 	dir := t.TempDir()
 	conf, hints := filepath.Join(dir, "shirube.yaml"), filepath.Join(dir, "root.hints")
 	writeFile(t, hints, built.world.hints())

@@ -5,11 +5,13 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"shirube/internal/porttest"
 )
 
 // raceEnv makes the race detector end the server at its first finding, with an
@@ -65,32 +67,6 @@ type server struct {
 	dir     string // its files
 }
 
-// The ports that servers listen on are below those that the kernel gives to
-// clients. Two runs of these tests begin at different ones.
-const (
-	firstServerPort = 15000
-	serverPorts     = 4000
-)
-
-var portsTaken atomic.Uint32
-
-// freePort returns a port that nobody listens on.
-func freePort(t *testing.T) int {
-	t.Helper()
-	for range serverPorts {
-		port := firstServerPort + (os.Getpid()*101+int(portsTaken.Add(1)))%serverPorts
-		taken := false
-		for _, a := range []string{"0.0.0.0", "::"} {
-			taken = taken || free(netip.AddrPortFrom(netip.MustParseAddr(a), uint16(port))) != nil
-		}
-		if !taken {
-			return port
-		}
-	}
-	t.Fatalf("no port from %d to %d is free", firstServerPort, firstServerPort+serverPorts)
-	return 0
-}
-
 // serve starts a server in the world, and waits until it is ready. At the end
 // of the test it is told to stop, and has to do so well.
 func serve(t *testing.T, c settings) *server {
@@ -104,10 +80,14 @@ func serve(t *testing.T, c settings) *server {
 	if c.listen == nil {
 		c.listen = []string{"127.0.0.1", "::1"}
 	}
-	// The server takes random ports to ask from, and now and then one that is
-	// about to be listened on.
+	take := porttest.Take
+	if slices.ContainsFunc(c.listen, func(a string) bool { return netip.MustParseAddr(a).IsUnspecified() }) {
+		take = porttest.TakeWildcard
+	}
+	// Servers take random ports to ask from, and now and then one that is about to
+	// be listened on at all addresses.
 	for try := range 3 {
-		s.port = freePort(t)
+		s.port = int(take(t))
 		conf := filepath.Join(s.dir, "shirube.yaml")
 		writeFile(t, conf, c.yaml(hints, s.port))
 		s.process = launch(t, launched{binary: c.binary, env: c.env}, "serve", "--config", conf)

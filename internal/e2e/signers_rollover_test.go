@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"shirube/internal/porttest"
 )
 
 // Where the zone is whose keys are rolled, and its parent.
@@ -192,7 +194,7 @@ func newName(n int) (q question, rcode int) {
 // kinds, and then its algorithm, in seconds, and asks all the while.
 func TestAnswersStayProvenWhileKeysAreRolled(t *testing.T) {
 	t.Parallel()
-	port := uint16(freePort(t))
+	port := porttest.Take(t)
 	at := netip.AddrPortFrom(netip.MustParseAddr(addrRolling), port)
 	knot := software{"knot", map[string]string{"rollover.knot.conf": "knot.conf"}, softwares[1].argv, nil}
 	k := &roller{at: at, authority: startAuthority(t, knot, []served{

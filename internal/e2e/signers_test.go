@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"shirube/internal/porttest"
 )
 
 // signer is a program that signs zones, and a server of what it signed.
@@ -170,7 +172,7 @@ const leastOfEach = 100
 // Unbound says; and a part of it with what delv makes of the server's data.
 func TestVerdictsOnRealSigners(t *testing.T) {
 	t.Parallel()
-	port := uint16(freePort(t))
+	port := porttest.Take(t)
 	place := func(addr string) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr(addr), port) }
 	byServer := make(map[string]*placed) // by the name of the software
 	for i := range signers {

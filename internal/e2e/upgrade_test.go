@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"shirube/internal/porttest"
 )
 
 // upgradable writes the configuration of a server on a port that has a control
@@ -46,7 +48,7 @@ func takingOver(t *testing.T, binary, conf string) *process {
 // Meanwhile there are always questions in flight that no name server answers, for
 // which a process that is stopped would wait.
 func TestTakeOverLosesNoQuery(t *testing.T) {
-	port := freePort(t)
+	port := int(porttest.Take(t))
 	conf, _ := upgradable(t, port)
 	p := takingOver(t, built.plain, conf)
 	queries, late := filepath.Join(t.TempDir(), "queries"), filepath.Join(t.TempDir(), "late")
@@ -99,7 +101,7 @@ func TestTakeOverLosesNoQuery(t *testing.T) {
 // TestCtlUpgradeStartsTheProgramAnew and ends only when that serves.
 func TestCtlUpgradeStartsTheProgramAnew(t *testing.T) {
 	t.Parallel()
-	port := freePort(t)
+	port := int(porttest.Take(t))
 	conf, socket := upgradable(t, port)
 	p := takingOver(t, built.race, conf)
 	ctl := func(args ...string) (stdout, stderr string, code int) {

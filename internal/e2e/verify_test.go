@@ -22,6 +22,7 @@ import (
 	"shirube/internal/lab"
 	"shirube/internal/lab/ca"
 	"shirube/internal/memcached"
+	"shirube/internal/porttest"
 )
 
 // verifiedConfig is the configuration of one of two instances.
@@ -96,7 +97,7 @@ func newVerified(t *testing.T) *verified {
 	t.Cleanup(l.Close)
 	v := &verified{
 		Dir: t.TempDir(), Binary: built.plain, Anchor: l.Anchor(), Lab: l.Port(), Memcached: memcached.Start(t).Addr.String(),
-		DNS: freePort(t), TLS: freePort(t), HTTPS: freePort(t), Tap: freePort(t),
+		DNS: int(porttest.Take(t)), TLS: int(porttest.Take(t)), HTTPS: int(porttest.Take(t)), Tap: int(porttest.Take(t)),
 	}
 	authority, err := ca.New("Authority of this test")
 	if err != nil {
@@ -507,7 +508,7 @@ func (b *breakage) run(t *testing.T) {
 // that goes over udp, or over tcp as the first or a second on a connection.
 func tamperer(t *testing.T, port int, tamper func(q, r *dns.Msg, over string) *dns.Msg) int {
 	t.Helper()
-	at := freePort(t)
+	at := int(porttest.Take(t))
 	for _, addr := range []string{"127.0.0.1", "127.0.0.2"} {
 		for _, network := range []string{"udp", "tcp"} {
 			seen := map[string]int{}

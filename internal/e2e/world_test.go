@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"text/template"
 	"time"
@@ -21,6 +20,7 @@ import (
 	"github.com/miekg/dns"
 
 	"shirube/internal/lab/ca"
+	"shirube/internal/porttest"
 )
 
 // Where the world's servers are. Each step down from the root leads to another
@@ -108,6 +108,8 @@ var testdata embed.FS
 type world struct {
 	dir     string
 	port    int
+	tlsPort int // on which NSD speaks TLS; Knot 3.2 does not
+	held    []*porttest.Port
 	servers []*process
 	silent  *net.UDPConn // at addrSilent
 
@@ -129,7 +131,7 @@ func startWorld(dir string) (w *world, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return w, err
 	}
-	if err := w.takePort(); err != nil {
+	if err := w.takePorts(); err != nil {
 		return w, err
 	}
 	if err := w.writeZones(); err != nil {
@@ -152,6 +154,9 @@ func (w *world) stop() {
 	if w.silent != nil {
 		_ = w.silent.Close()
 	}
+	for _, p := range w.held {
+		p.Release()
+	}
 }
 
 // logs returns the end of what each server wrote.
@@ -163,49 +168,25 @@ func (w *world) logs() string {
 	return b.String()
 }
 
-// The ports that are tried: above those of [lab], below those that the kernel
-// gives to clients.
-const (
-	firstPort = 5400
-	lastPort  = 5499
-)
-
-// takePort finds a port that is free at every address of the world, and opens
-// the silent server's socket there.
-func (w *world) takePort() error {
-	var errs []error
-	for w.port = firstPort; w.port <= lastPort; w.port++ {
-		err := w.tryPort()
-		if err == nil {
-			go w.listenSilently() // owner: w; end: stop; bound: one
-			return nil
-		}
-		if !errors.Is(err, syscall.EADDRINUSE) {
+// takePorts takes the ports that all servers of the world listen on, and opens the
+// silent server's socket.
+func (w *world) takePorts() error {
+	for _, number := range []*int{&w.port, &w.tlsPort} {
+		p, err := porttest.Hold(false)
+		if err != nil {
 			return err
 		}
-		errs = append(errs, err)
-	}
-	return fmt.Errorf("no port from %d to %d is free: %w", firstPort, lastPort, errors.Join(errs...))
-}
-
-func (w *world) tryPort() error {
-	for _, a := range []string{addrRoot, addrEast, addrWest, addrNSDZones, addrKnotZones, addrSix, addrNobody} {
-		if err := free(netip.AddrPortFrom(netip.MustParseAddr(a), uint16(w.port))); err != nil {
-			return err
-		}
-	}
-	for _, a := range []string{addrRoot, addrEast, addrNSDZones} {
-		if err := free(netip.AddrPortFrom(netip.MustParseAddr(a), uint16(w.tlsPort()))); err != nil {
-			return err
-		}
+		w.held = append(w.held, p)
+		*number = int(p.Number)
 	}
 	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(addrSilent), uint16(w.port))))
+	if err != nil {
+		return err
+	}
 	w.silent = c
-	return err
+	go w.listenSilently() // owner: w; end: stop; bound: one
+	return nil
 }
-
-// tlsPort returns the port on which NSD speaks TLS. Knot 3.2 does not.
-func (w *world) tlsPort() int { return w.port + lastPort - firstPort + 1 }
 
 // writeCertificate writes a certificate that nobody can verify.
 func (w *world) writeCertificate() error {
@@ -386,7 +367,7 @@ func (w *world) writeConfig(from, name string, addrs ...string) error {
 		Port, TLSPort int
 		Listen        []string
 		Zones         []served
-	}{w.dir, w.port, w.tlsPort(), addrs, nil}
+	}{w.dir, w.port, w.tlsPort, addrs, nil}
 	for _, z := range zones {
 		if slices.Contains(addrs, z.server) {
 			data.Zones = append(data.Zones, served{z.name, filepath.Join(w.dir, z.file()), z.sign})

@@ -20,11 +20,8 @@ import (
 	"github.com/miekg/dns"
 
 	"shirube/internal/lab"
+	"shirube/internal/porttest"
 )
-
-// freePort is not among the ports that a lab finds by itself, so that no lab of
-// another test takes it in the meantime.
-const freePort = 5450
 
 // start starts a lab for the length of a test.
 func start(t *testing.T, o lab.Options) *lab.Lab {
@@ -137,7 +134,7 @@ func TestLabsDoNotShareAPort(t *testing.T) {
 }
 
 func TestLabLetsGoOfPortsWhenOneIsTaken(t *testing.T) {
-	const port = freePort
+	port := porttest.Take(t)
 	// The last server's TCP socket is the last to be opened.
 	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", netip.AddrPortFrom(netip.IPv6Loopback(), port).String())
 	if err != nil {
@@ -171,10 +168,10 @@ func TestLabEndsWithoutLeaks(t *testing.T) {
 		"context": func(_ *lab.Lab, cancel context.CancelFunc) { cancel() },
 	} {
 		t.Run(what, func(t *testing.T) {
-			before := runtime.NumGoroutine()
+			port, before := porttest.Take(t), runtime.NumGoroutine()
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			l, err := lab.Start(ctx, lab.Options{Seed: 1, Port: freePort})
+			l, err := lab.Start(ctx, lab.Options{Seed: 1, Port: port})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -196,7 +193,7 @@ func TestLabEndsWithoutLeaks(t *testing.T) {
 			if _, err := conn.Read(make([]byte, 1)); err == nil {
 				t.Error("the connection is open still")
 			}
-			again, err := lab.Start(t.Context(), lab.Options{Seed: 1, Port: freePort})
+			again, err := lab.Start(t.Context(), lab.Options{Seed: 1, Port: port})
 			if err != nil {
 				t.Fatalf("at the same port: %v", err)
 			}

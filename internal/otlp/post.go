@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -174,7 +173,7 @@ func readHeaders(file string) (http.Header, error) {
 		h.Add(textproto.CanonicalMIMEHeaderKey(name), strings.TrimSpace(value))
 	}
 	if len(h) > maxHeaders {
-		return nil, errors.New("headers: " + file + ": expected " + strconv.Itoa(maxHeaders) + " at most")
+		return nil, fmt.Errorf("headers: %s: expected %d at most", file, maxHeaders)
 	}
 	return h, nil
 }

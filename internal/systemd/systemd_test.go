@@ -29,7 +29,7 @@ func listen(t *testing.T) *net.UnixConn {
 func next(t *testing.T, c *net.UnixConn) (string, []int) {
 	t.Helper()
 	buf, oob := make([]byte, 4096), make([]byte, syscall.CmsgSpace(16*4))
-	_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
 	n, oobn, _, _, err := c.ReadMsgUnix(buf, oob)
 	if err != nil {
 		t.Fatal(err)

@@ -34,6 +34,8 @@ type Leaf struct {
 	Addrs []netip.Addr
 	From  time.Time     // default: a minute ago
 	Life  time.Duration // DefaultLife
+
+	Client bool // who has it may show it to servers, too
 }
 
 // Issued is a certificate with its chain and its key, in PEM.
@@ -92,6 +94,9 @@ func (a *Authority) Issue(l Leaf) (Issued, error) {
 		return Issued{}, err
 	}
 	c.DNSNames, c.KeyUsage, c.ExtKeyUsage = l.Names, x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	if l.Client {
+		c.ExtKeyUsage = append(c.ExtKeyUsage, x509.ExtKeyUsageClientAuth)
+	}
 	for _, addr := range l.Addrs {
 		c.IPAddresses = append(c.IPAddresses, net.IP(addr.AsSlice()))
 	}
