@@ -58,8 +58,8 @@ bench-encrypted: build ## DoT, DoH, DoQ, DoH3 and handshakes beside Unbound, Kno
 	tools/install-bench-deps
 	go run ./bench encrypted -rounds 3 -time 3s $(BENCH); failed=$$?; go run ./bench report >/dev/null && exit $$failed
 
-bench-dnstap: build ## warm UDP with dnstap of all, of one in 100, and to a stopped collector, beside none (root, about 4 minutes)
-	go run ./bench warm -peers shirube,shirube-tap,shirube-tap100,shirube-tapstopped -out bench/out
+bench-dnstap: build ## what dnstap costs: of all, of one in 100, and to a stopped collector; writes bench/results (root, about 6 minutes)
+	go run ./bench dnstap
 
 bench-tap: build ## frames a second that the collector takes; writes bench/results (about 2 minutes)
 	go run ./bench tap
