@@ -42,10 +42,13 @@ var floodKinds = []floodKind{
 }
 
 // of reports whether k is something to measure c in. The echo, which resolves
-// nothing, shows how late the kernel itself has a server run whose CPUs are
-// in use: the floor of this machine.
+// nothing and answers all, shows what this machine and the load themselves do to
+// hits, in a flood of as many packets and beside another process: the floor.
 func (k floodKind) of(c *contestant) bool {
-	return k.zone == "" && k.burns == c.kind.echo || c.kind.echo && k.name == floodKinds[0].name || k.zone != "" && !c.kind.echo
+	if c.kind.echo {
+		return k.burns || k.name == floodKinds[0].name || k.name == floodKinds[1].name
+	}
+	return !k.burns
 }
 
 const (
@@ -166,7 +169,7 @@ func (r *floodReport) round(ctx context.Context, l *lab, c *contestant, s *flood
 		}
 		defer p.stop()
 	}
-	run, err := floodRun(ctx, c, k, queries, s.Capacity*float64(set.times), set)
+	run, err := floodRun(ctx, c, k, queries, r.capacity(s)*float64(set.times), set)
 	if err != nil {
 		return err
 	}

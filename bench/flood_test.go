@@ -27,9 +27,18 @@ func TestFloodComparesWithPeaceInTheSameRound(t *testing.T) {
 	}
 }
 
+func TestEchoIsFloodedAsTheOthersAre(t *testing.T) {
+	r := floodReport{Servers: []floodServer{{Capacity: 10}, {Capacity: 30}, {}}}
+	for i, want := range []float64{10, 30, 30} {
+		if got := r.capacity(&r.Servers[i]); got != want {
+			t.Errorf("server %d: %v, want %v", i, got, want)
+		}
+	}
+}
+
 func TestFloodsAreForServersThatResolve(t *testing.T) {
 	resolves, echoes := &contestant{}, &contestant{kind: kind{echo: true}}
-	for i, want := range []struct{ resolves, echoes bool }{{true, true}, {true, false}, {true, false}, {true, false}, {true, false}, {false, true}} {
+	for i, want := range []struct{ resolves, echoes bool }{{true, true}, {true, true}, {true, false}, {true, false}, {true, false}, {false, true}} {
 		k := floodKinds[i]
 		if got := k.of(resolves); got != want.resolves {
 			t.Errorf("%s, of a server that resolves: %v", k.name, got)

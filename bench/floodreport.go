@@ -49,6 +49,18 @@ func newFloodReport(ctx context.Context, set settings, serverCPUs, otherCPUs int
 	}, err
 }
 
+// capacity returns how many names s resolves in a second, or of a server that
+// resolves nothing, how many another one does at most.
+func (r *floodReport) capacity(s *floodServer) float64 {
+	most := s.Capacity
+	for i := range r.Servers {
+		if s.Capacity == 0 {
+			most = max(most, r.Servers[i].Capacity)
+		}
+	}
+	return most
+}
+
 // floodRow is what all rounds of one kind of flood came to.
 type floodRow struct {
 	flood                        string
@@ -129,8 +141,9 @@ func (r *floodReport) markdown() string {
 				show(w.ratio, "%.2f"), show(w.late, "%.3f"), 100*w.lost/float64(max(w.asked, 1)), w.rate, 100*w.answered, 100*w.failed, w.resident>>20)
 		}
 	}
-	b.WriteString("\nThe echo resolves nothing: *CPU shared* is how late the kernel has a server run beside another process that takes all the CPU time it gets, and\n" +
-		"who else is on this machine: its floor for a server that is busy. What has no answer after two seconds counts as that.")
+	b.WriteString("\nThe echo resolves nothing, and answers each packet at once: in a flood as the others have it, it shows what the load and this machine do to hits by\n" +
+		"themselves; *CPU shared* is how late the kernel has a server run beside another process that takes all the CPU time it gets. What has no answer after\n" +
+		"two seconds counts as that.")
 	var versions []string
 	for i := range r.Servers {
 		if r.Servers[i].Capacity > 0 {
