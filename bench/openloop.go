@@ -246,13 +246,16 @@ func punctual(urgent bool) (undo func(), err error) {
 }
 
 // first has a thread run before all others, where that is allowed, until undo is
-// called.
+// called. The threads and processes that it starts do not: where two of a process
+// turn until a third one has run, it never does (sched(7), resetting scheduling
+// policy for child processes).
 func first(thread int) (undo func()) {
-	fifo := &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}
+	fifo := &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Flags: unix.SCHED_FLAG_RESET_ON_FORK, Priority: 1}
 	before, err := unix.SchedGetAttr(thread, 0)
 	if err != nil || unix.SchedSetAttr(thread, fifo, 0) != nil {
 		return func() {}
 	}
+	before.Flags |= unix.SCHED_FLAG_RESET_ON_FORK              // to take it back is not allowed to everybody
 	return func() { _ = unix.SchedSetAttr(thread, before, 0) } // it was allowed before
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"os/exec"
 	"runtime/debug"
 	"testing"
 	"time"
@@ -112,6 +113,33 @@ func TestWatcherRunsBeforeAllOthersWhileAskingIsUrgent(t *testing.T) {
 	}
 	if _, after := policies(); after != before {
 		t.Errorf("policy %d watches afterwards, not %d", after, before)
+	}
+}
+
+// What the thread that asks starts is not to run before all others, too: two threads
+// of a server that did turned for ten minutes until a third one would have run.
+func TestNobodyInheritsToRunBeforeAllOthers(t *testing.T) {
+	query := newQuery(0, "a.example.", 1)
+	var started error
+	var child uint32
+	o := newOpenLoop(func(int) []byte {
+		cmd := exec.Command("sleep", "60")
+		if started = cmd.Start(); started != nil {
+			return query
+		}
+		attr, err := unix.SchedGetAttr(cmd.Process.Pid, 0)
+		if started = err; err == nil {
+			child = attr.Policy
+		}
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		return query
+	})
+	if err := o.run(t.Context(), loopback(t, 0), 1000, o.atMost(1)); err != nil || started != nil {
+		t.Fatal(err, started)
+	}
+	if child != unix.SCHED_NORMAL {
+		t.Errorf("a child has policy %d", child)
 	}
 }
 
