@@ -266,7 +266,7 @@ func (d *decoder) dnstapTLS(o *DnstapOutput, path string) {
 		d.contradiction("found true; TLS is for an output with an address", path+".enabled")
 	case !t.Enabled && (t.Name != "" || t.CAFile != "" || t.CertFile != "" || t.KeyFile != ""):
 		d.contradiction("found more about TLS, and false for enabled", path)
-	case (t.CertFile == "") != (t.KeyFile == ""):
-		d.contradiction("found one of cert_file and key_file; expected both", path)
+	default:
+		d.ownCertificate(t.CertFile, t.KeyFile, path)
 	}
 }

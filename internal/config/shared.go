@@ -159,9 +159,7 @@ func (d *decoder) sharedCache(cfg *Config) {
 	if strings.ContainsAny(s.Username, " \t\r\n:") {
 		d.contradiction("found a space or a colon, which memcached has between name and password", section+".username")
 	}
-	if s.TLS.CertFile == "" != (s.TLS.KeyFile == "") {
-		d.contradiction("found one of cert_file and key_file; expected both or none", section+".tls.cert_file", section+".tls.key_file")
-	}
+	d.ownCertificate(s.TLS.CertFile, s.TLS.KeyFile, section+".tls")
 	if _, err := wire.ParseName(s.Service.Name); s.Service.Name != "" && err != nil {
 		d.contradiction(fmt.Sprintf("found %q; expected a domain name", shorten(s.Service.Name)), section+".service.name")
 	}

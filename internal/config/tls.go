@@ -102,3 +102,11 @@ func (d *decoder) tls(cfg *Config) {
 func isPath(text string) bool {
 	return strings.HasPrefix(text, "/") && !strings.ContainsAny(text, "?#{} ")
 }
+
+// ownCertificate reports, of TLS to somebody else at path, a certificate without its
+// key, or a key without its certificate.
+func (d *decoder) ownCertificate(certificate, key, path string) {
+	if (certificate == "") != (key == "") {
+		d.contradiction("found one of cert_file and key_file; expected both or none", path+".cert_file", path+".key_file")
+	}
+}

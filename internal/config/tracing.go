@@ -75,7 +75,5 @@ func (d *decoder) tracing(t *Tracing) {
 	case t.Sample == 0 && len(t.Names) == 0:
 		d.contradiction("found neither sample nor names; expected one of them, or there is nothing to tell", endpoint)
 	}
-	if (t.TLS.CertFile == "") != (t.TLS.KeyFile == "") {
-		d.contradiction("found one of cert_file and key_file; expected both", "tracing.tls.cert_file", "tracing.tls.key_file")
-	}
+	d.ownCertificate(t.TLS.CertFile, t.TLS.KeyFile, "tracing.tls")
 }
