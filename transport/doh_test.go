@@ -680,6 +680,7 @@ func dialTLS(tb testing.TB, to netip.AddrPort, protocol string) *tls.Conn {
 // TestDoHCutsSlowClients dribbles in each way, and wants the connection to end
 // long before it would be done.
 func TestDoHCutsSlowClients(t *testing.T) {
+	t.Parallel()
 	const message, idle = 2 * time.Second, 3 * time.Second // enough for a handshake on a busy machine
 	d, secure, _ := startDoH(t, DoHOptions{Handler: newScripted(), MessageTimeout: message, IdleTimeout: idle})
 	clients := map[string]net.Conn{"no handshake": dial(t, "tcp", secure)}

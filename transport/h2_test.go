@@ -523,7 +523,8 @@ func TestHTTP2DecodesABoundedHeader(t *testing.T) {
 // TestHTTP2EndsSlowStreamsAlone leaves a request incomplete, on a connection that
 // others ask on, as behind a proxy.
 func TestHTTP2EndsSlowStreamsAlone(t *testing.T) {
-	d, to, _ := startDoH(t, DoHOptions{Handler: newScripted(), MessageTimeout: 300 * time.Millisecond, IdleTimeout: patience})
+	t.Parallel()
+	d, to, _ := startDoH(t, DoHOptions{Handler: newScripted(), MessageTimeout: 2 * time.Second, IdleTimeout: patience}) // enough for a handshake on a busy machine
 	c := dialH2(t, to)
 	c.request(t, 1, false)
 	if r, ok := c.await(t).(*http2.RSTStreamFrame); !ok || r.StreamID != 1 || r.ErrCode != http2.ErrCodeCancel {

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"sync"
 	"testing"
 	"time"
 )
@@ -72,6 +75,7 @@ var headerPlaces = []struct {
 // TestDoTClientIsTheOneThatAHeaderOutsideOrInsideOfTLSNames: who is not heard is
 // closed on, and nobody is heard as the proxy.
 func TestDoTClientIsTheOneThatAHeaderOutsideOrInsideOfTLSNames(t *testing.T) {
+	t.Parallel()
 	const client = "198.51.100.7"
 	header := headerOf(netip.MustParseAddr(client), 4711)
 	for _, c := range headerPlaces {
@@ -84,6 +88,8 @@ func TestDoTClientIsTheOneThatAHeaderOutsideOrInsideOfTLSNames(t *testing.T) {
 		opt := TCPOptions{Handler: echo{newScripted()}}
 		if c.answered { // others are closed on in their time
 			opt = unhurried(opt)
+		} else {
+			opt.FirstByteTimeout, opt.MessageTimeout = time.Second, time.Second
 		}
 		s := NewTCP(opt, Secure(p.Listener(l), conns, trusted(t).server("dot")))
 		s.Start(context.Background())
@@ -178,28 +184,38 @@ func TestDoHClientIsTheOneThatAHeaderOutsideOrInsideOfTLSNames(t *testing.T) {
 // TestProxyInsideTLSIsCutWhenItDribbles: a handshake, and then a header that does
 // not come, has no more time than a first octet.
 func TestProxyInsideTLSIsCutWhenItDribbles(t *testing.T) {
+	t.Parallel()
 	p, err := NewProxies([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, true)
 	if err != nil {
 		t.Fatal(err)
 	}
 	header := headerOf(netip.MustParseAddr("198.51.100.7"), 4711)
 	conns := NewConns(ConnsOptions{})
+	const cut = 2 * time.Second // enough for a handshake on a busy machine
 	dot, web := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
-	s := NewTCP(TCPOptions{Handler: newScripted(), FirstByteTimeout: 200 * time.Millisecond}, Secure(p.Listener(dot), conns, trusted(t).server("dot")))
+	s := NewTCP(TCPOptions{Handler: newScripted(), FirstByteTimeout: cut}, Secure(p.Listener(dot), conns, trusted(t).server("dot")))
 	s.Start(context.Background())
 	shutDown(t, s)
-	d := NewDoH(DoHOptions{Handler: newScripted(), Conns: conns, TLS: trusted(t).server("h2", "http/1.1"), MessageTimeout: 200 * time.Millisecond})
+	d := NewDoH(DoHOptions{Handler: newScripted(), Conns: conns, TLS: trusted(t).server("h2", "http/1.1"), MessageTimeout: cut})
 	d.Add(p.Listener(web), true)
 	d.Start(context.Background())
 	shutDown(t, d)
+	var waiting sync.WaitGroup
 	for _, l := range []net.Listener{dot, web} {
 		for _, n := range []int{0, 1, 17, len(header) - 1} {
-			c, err := inside.connect(t.Context(), l.Addr().String(), header[:n], trustedClient(t, "dot", "h2"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			wantClosed(t, c)
+			waiting.Go(func() {
+				c, err := inside.connect(t.Context(), l.Addr().String(), header[:n], trustedClient(t, "dot", "h2"))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer func() { _ = c.Close() }()
+				if n, err := c.Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("the connection is open: %d octets, %v", n, err)
+				}
+			})
 		}
 	}
+	waiting.Wait()
 	eventually(t, "all are closed", func() bool { return conns.Stats().Open == 0 })
 }

@@ -231,13 +231,15 @@ func TestDoQBoundsStreamsOfAnOctet(t *testing.T) {
 					break // no credit
 				}
 				opened++
-				if _, err := str.Write(sent); err != nil {
+				var cut *quic.StreamError // on a busy machine it may come by now
+				if _, err := str.Write(sent); err != nil && !errors.As(err, &cut) {
 					t.Fatal(err)
 				}
 			}
 		}
-		if opened != conns*DefaultDoQStreams {
-			t.Errorf("%d streams were opened", opened)
+		// One that was cut off by now has made room for another.
+		if again := int(d.Stats().TooSlow); opened < conns*DefaultDoQStreams || opened > conns*DefaultDoQStreams+again {
+			t.Errorf("%d streams were opened, %d of them cut off meanwhile", opened, again)
 		}
 		eventually(t, "they are cut off", func() bool { return d.Stats().TooSlow == uint64(opened) })
 		runtime.ReadMemStats(&end)
@@ -515,7 +517,8 @@ func TestDoH3CutsStreamsOfAnOctet(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := str.Write([]byte{1}); err != nil { // HEADERS, without a length
+		var cut *quic.StreamError                                                // on a busy machine it may come by now
+		if _, err := str.Write([]byte{1}); err != nil && !errors.As(err, &cut) { // HEADERS, without a length
 			t.Fatal(err)
 		}
 		streams = append(streams, str)

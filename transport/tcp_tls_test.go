@@ -95,6 +95,7 @@ func TestTCPServesWhatATLSListenerYields(t *testing.T) {
 
 // A deadline that moves does not end a TLS connection, and one that comes does.
 func TestTCPIdleTimeOfATLSConnection(t *testing.T) {
+	t.Parallel()
 	const idle = 2 * time.Second
 	s, at, config := startTLS(t, TCPOptions{Handler: newScripted(), IdleTimeout: idle}, nil)
 	c := tls.Client(dial(t, "tcp", at), config)
@@ -110,6 +111,7 @@ func TestTCPIdleTimeOfATLSConnection(t *testing.T) {
 }
 
 func TestTCPHandshakeHasTheFirstBytesTime(t *testing.T) {
+	t.Parallel()
 	s, at, config := startTLS(t, TCPOptions{Handler: newScripted(), FirstByteTimeout: 2 * time.Second}, nil)
 	silent, shaken := dial(t, "tcp", at), tls.Client(dial(t, "tcp", at), config)
 	if err := shaken.HandshakeContext(t.Context()); err != nil {
