@@ -23,9 +23,9 @@ type inFront struct {
 // The clients, which come from {from} to {front}. Whatever they print says whether
 // they got an answer.
 const (
-	viaTCP = "dig -r @{addr} -p {port} -b {from} +tcp +tries=1 {question}"
-	viaDoT = "kdig @{addr} -p {port} -b {from} +tls-ca={ca} +tls-hostname=dns.example {question}"
-	viaDoH = "kdig @{addr} -p {port} -b {from} +https=/dns-query +tls-ca={ca} +tls-hostname=dns.example {question}"
+	viaTCP = "dig -r @{addr} -p {port} -b {from} +tcp +tries=1 +timeout=20 {question}"
+	viaDoT = "kdig @{addr} -p {port} -b {from} +tls-ca={ca} +tls-hostname=dns.example +timeout=20 {question}"
+	viaDoH = "kdig @{addr} -p {port} -b {from} +https=/dns-query +tls-ca={ca} +tls-hostname=dns.example +timeout=20 {question}"
 	viaWeb = "curl -sS --interface {from} --cacert {ca} {version} https://{front}/dns-query?dns=AAABAAABAAAAAAAAA3d3dwVwbGFpbgR3ZXN0AAABAAE | od -A n -t x1 -N 4 | sed 's/.*80$/status: NOERROR/; s/.*85$/status: REFUSED/'"
 	viaH2C = "curl -sS --interface {from} --http2-prior-knowledge http://{front}/dns-query?dns=AAABAAABAAAAAAAAA3d3dwVwbGFpbgR3ZXN0AAABAAE | od -A n -t x1 -N 4 | sed 's/.*80$/status: NOERROR/; s/.*85$/status: REFUSED/'"
 )
@@ -173,8 +173,10 @@ func TestClientsBehindARealProxyWithTLSAreKnown(t *testing.T) {
 		}
 	}
 	serve(t, settings{
-		extra:  listeners.String(),
-		access: "- {prefix: 127.0.0.0/8, action: refuse}\n- {prefix: 127.0.0.5, action: allow}",
+		extra:    listeners.String(),
+		resolver: "timeout: 15s",
+		limits:   unhurriedLimits,
+		access:   "- {prefix: 127.0.0.0/8, action: refuse}\n- {prefix: 127.0.0.5, action: allow}",
 		more: fmt.Sprintf("tls:\n  certificates: [{cert_file: %q, key_file: %q}]\ndoh:\n  trusted_proxies: [127.0.0.1]\n  socket: %q\n",
 			cert, key, socket),
 	})

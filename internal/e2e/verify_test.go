@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"text/template"
 	"time"
@@ -87,14 +88,20 @@ type verified struct {
 	Name string
 }
 
-// newVerified makes all but the instances.
-func newVerified(t *testing.T) *verified {
+// signedLab starts the name servers.
+func signedLab(t *testing.T) *lab.Lab {
 	t.Helper()
 	l, err := lab.Start(t.Context(), lab.Options{Seed: 1, Signed: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(l.Close)
+	return l
+}
+
+// newVerified makes all but the instances, for which l is the Internet.
+func newVerified(t *testing.T, l *lab.Lab) *verified {
+	t.Helper()
 	v := &verified{
 		Dir: t.TempDir(), Binary: built.plain, Anchor: l.Anchor(), Lab: l.Port(), Memcached: memcached.Start(t).Addr.String(),
 		DNS: int(porttest.Take(t)), TLS: int(porttest.Take(t)), HTTPS: int(porttest.Take(t)), Tap: int(porttest.Take(t)),
@@ -155,7 +162,11 @@ func (v *verified) start(t *testing.T, configs [2]string, tap bool) {
 		conf := filepath.Join(v.Dir, v.Name+".yaml")
 		writeFile(t, conf, v.fill(t, text))
 		p := launch(t, launched{binary: built.plain}, "serve", "--config", conf)
-		if _, err := p.await(p.out, "msg=ready", startTimeout); err != nil {
+		ready := "msg=ready"
+		if strings.Contains(text, "shared_cache:\n  enabled: true") {
+			ready = `msg="warm start"` // until then the health name says that it is not for clients
+		}
+		if _, err := p.await(p.out, ready, startTimeout); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -205,7 +216,7 @@ func (v *verified) verify(t *testing.T, profile string, args ...string) (verific
 
 func TestVerifyPassesAServerThatIsWell(t *testing.T) {
 	t.Parallel()
-	v := newVerified(t)
+	v := newVerified(t, signedLab(t))
 	v.start(t, [2]string{verifiedConfig, verifiedConfig}, true)
 	junit := filepath.Join(v.Dir, "junit.xml")
 	got, code := v.verify(t, verifiedProfile, "--junit", junit, "127.0.0.1", "::1")
@@ -463,17 +474,18 @@ func TestVerifyFailsWhatIsBroken(t *testing.T) {
 			t.Errorf("no breakage is for the check %s", name)
 		}
 	}
+	l := signedLab(t)
 	for i := range list {
 		t.Run(list[i].what, func(t *testing.T) {
 			t.Parallel()
-			list[i].run(t)
+			list[i].run(t, l)
 		})
 	}
 }
 
 // run breaks something, and wants the checks to fail that look at it, and no other.
-func (b *breakage) run(t *testing.T) {
-	v := newVerified(t)
+func (b *breakage) run(t *testing.T, l *lab.Lab) {
+	v := newVerified(t, l)
 	if b.cert != nil || b.strangers {
 		authority, err := ca.New("Authority of this test")
 		if err != nil {
@@ -511,6 +523,7 @@ func tamperer(t *testing.T, port int, tamper func(q, r *dns.Msg, over string) *d
 	at := int(porttest.Take(t))
 	for _, addr := range []string{"127.0.0.1", "127.0.0.2"} {
 		for _, network := range []string{"udp", "tcp"} {
+			var mu sync.Mutex // connections are served side by side
 			seen := map[string]int{}
 			handler := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 				c := dns.Client{Net: network, Timeout: askTimeout, UDPSize: dns.MaxMsgSize - 1}
@@ -520,9 +533,11 @@ func tamperer(t *testing.T, port int, tamper func(q, r *dns.Msg, over string) *d
 				}
 				over := network
 				if network == "tcp" {
+					mu.Lock()
 					if seen[w.RemoteAddr().String()]++; seen[w.RemoteAddr().String()] > 1 {
 						over = "second"
 					}
+					mu.Unlock()
 				}
 				if addr == "127.0.0.1" {
 					r = tamper(q, r, over)
