@@ -164,7 +164,7 @@ func said(m *dns.Msg) string {
 func TestWhatIsDeducedIsWhatTheZoneSays(t *testing.T) {
 	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) {
-			for seed := range uint64(orders) {
+			for seed := range uint64(ordersAsked) {
 				var truth *Pipeline
 				inSignedBubble(t, func(cfg *config.Config, n *simnet.Net) {
 					oddWorld(n, way.Signing)

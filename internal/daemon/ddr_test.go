@@ -193,6 +193,7 @@ func (s *everywhere) replace(t *testing.T, l ca.Leaf) {
 // transports by its address alone, and use each of them, while the certificate is
 // replaced by good ones and bad ones.
 func TestClientsUpgradeToWhatIsAdvertised(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	s := serveEverywhere(t, func(cfg *config.Config) {
 		cfg.Discovery.DDR.Ports = config.DDRPorts{} // those that are listened to
 	})
@@ -263,6 +264,7 @@ func TestClientsUpgradeToWhatIsAdvertised(t *testing.T) {
 
 // TestClientsThatWantNoProofAreTold is RFC 9462 §4.3.
 func TestClientsThatWantNoProofAreTold(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	s := serveEverywhere(t, func(cfg *config.Config) {
 		cfg.Discovery.DDR.Opportunistic = true
 		cfg.Discovery.DDR.Preference = []config.Encrypted{config.Encrypted(config.ProtocolDoT), config.Encrypted(config.ProtocolDoQ)}

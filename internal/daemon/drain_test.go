@@ -101,6 +101,7 @@ func TestStopServesUntilTheDrainIsOver(t *testing.T) {
 }
 
 func TestStopWaitsForTheDelayAndNoLonger(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	const delay = 300 * time.Millisecond
 	r := run(t, func(cfg *config.Config) { cfg.Drain.Delay = delay })
 	begun := time.Now()
@@ -112,6 +113,7 @@ func TestStopWaitsForTheDelayAndNoLonger(t *testing.T) {
 }
 
 func TestDrainByOrderCountsForTheStop(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	const delay = 3 * time.Second
 	r := run(t, func(cfg *config.Config) { cfg.Drain.Delay = delay })
 	for _, on := range []bool{true, true, false, false, true} {

@@ -55,6 +55,7 @@ func (m *member) sent(t *testing.T, q string) []string {
 }
 
 func TestFleetForgetsByTheOrderOfOneServer(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	for what, f := range map[string]control.Flush{
 		"a name":     {Name: wire.MustParseName("www.example.com."), Fleet: true},
 		"a subtree":  {Name: wire.MustParseName("com."), Below: true, Fleet: true},
@@ -156,12 +157,13 @@ func TestNewServerBeginsWithWhatTheFleetIsAsked(t *testing.T) {
 
 // A server that cannot be warmed in time is ready all the same.
 func TestServerIsNotReadyBeforeItIsWarm(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	mc := memcached.Start(t)
 	mc.Signal(syscall.SIGSTOP)
 	r := startReloadable(t, func(c *config.Config) {
 		fleet := fleetConfig(t, mc)
 		c.SharedCache = fleet.SharedCache
-		c.SharedCache.WarmStart.Timeout = 3 * time.Second
+		c.SharedCache.WarmStart.Timeout = time.Second
 	})
 	warming := func() bool {
 		for _, c := range r.Pipeline().Health.Causes() {

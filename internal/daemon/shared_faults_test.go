@@ -348,7 +348,7 @@ func TestNoClientNoticesWhatHappensToMemcached(t *testing.T) {
 			mended := sync.OnceFunc(mend)
 			defer mended()
 			begun := time.Now()
-			with, without := tr.ask(t, 400, func() bool { return time.Since(begun) > f.lasts })
+			with, without := tr.ask(t, 200, func() bool { return time.Since(begun) > f.lasts })
 			if with.failed > without.failed {
 				t.Errorf("of %d answers %d are not as they should be", with.asked, with.failed)
 			}

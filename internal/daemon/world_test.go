@@ -73,7 +73,7 @@ func inLab(t *testing.T, cfg *config.Config, n *simnet.Net, world *lab.World, hi
 	}
 }
 
-// answersEveryName asks for every name of world, and compares the answer with
+// answersEveryName asks for every name of world, or under the race detector some, and compares the answer with
 // the world's own, and AD with the trust that its zones deserve.
 func answersEveryName(t *testing.T, world *lab.World, validate bool) {
 	t.Helper()
@@ -88,7 +88,8 @@ func answersEveryName(t *testing.T, world *lab.World, validate bool) {
 	inBubble(t, func(cfg *config.Config, n *simnet.Net) {
 		inLab(t, cfg, n, world, hints, validate)
 	}, func(t *testing.T, p *Pipeline, n *simnet.Net) {
-		for _, name := range names {
+		for i := 0; i < len(names); i += nthName {
+			name := names[i]
 			m := ask(t, p, fmt.Sprintf("%v %v +tcp +ad", name.Question.Name, name.Question.Type))
 			if m == nil {
 				t.Errorf("%v (%s): no response", name.Question, name.Why)
@@ -102,7 +103,7 @@ func answersEveryName(t *testing.T, world *lab.World, validate bool) {
 				t.Errorf("%v (%s): AD %v, want %v", name.Question, name.Why, m.AuthenticatedData, secure)
 			}
 		}
-		t.Logf("%d names, %d queries", len(names), len(n.Log()))
+		t.Logf("%d names, %d queries", (len(names)+nthName-1)/nthName, len(n.Log()))
 	})
 }
 
