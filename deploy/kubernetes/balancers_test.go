@@ -80,9 +80,12 @@ func (b *balancer) types(t *testing.T, host string, commands []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program := filepath.Join(b.dir, "shirube")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/shirube").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	shirube, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(shirube, filepath.Join(b.dir, "shirube")); err != nil {
+		t.Fatal(err)
 	}
 	b.write(t, "kubectl", []byte("#!/bin/sh\nexec cat "+root+"/internal/members/testdata/pods.json\n"))
 	if err := os.Chmod(filepath.Join(b.dir, "kubectl"), 0o700); err != nil {

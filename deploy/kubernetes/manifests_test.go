@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -80,17 +81,48 @@ func decode(t *testing.T, text []byte) []object {
 	}
 }
 
-// build returns the objects that kustomize makes of a directory.
+// built is what kustomize has made so far, by directory. Most tests want the same
+// few, and the manifests do not change meanwhile.
+var built = map[string][]byte{}
+
+// build returns the objects that kustomize makes of a directory: the caller's own. No
+// test here is parallel to another.
 func build(t *testing.T, dir string) []object {
 	t.Helper()
-	cmd := exec.Command("go", "tool", "-modfile=../../tools/go.mod", "kustomize", "build", dir)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("kustomize build %s: %v\n%s", dir, err, stderr.Bytes())
+	if built[dir] == nil {
+		cmd := exec.Command("go", "tool", "-modfile=../../tools/go.mod", "kustomize", "build", dir)
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("kustomize build %s: %v\n%s", dir, err, stderr.Bytes())
+		}
+		built[dir] = out
 	}
-	return decode(t, out)
+	return decode(t, built[dir])
+}
+
+// programDir is where program builds; empty: nobody needed it.
+var programDir string
+
+// program builds this repository's program, once, and returns where it is.
+var program = sync.OnceValues(func() (path string, err error) {
+	if programDir, err = os.MkdirTemp("", "shirube-kubernetes-test-"); err != nil {
+		return "", err
+	}
+	path = filepath.Join(programDir, "shirube")
+	if out, err := exec.Command("go", "build", "-o", path, "../../cmd/shirube").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building the program: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if programDir != "" {
+		_ = os.RemoveAll(programDir) // what cannot be removed is in the directory for such things
+	}
+	os.Exit(code) //nolint:forbidigo // TestMain is main here
 }
 
 // hashed is what kustomize puts behind the name of a ConfigMap that it makes.

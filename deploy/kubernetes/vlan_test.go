@@ -107,16 +107,16 @@ func TestPodsOfAVLANAreInItAndLeaveByItsRouters(t *testing.T) {
 
 // TestNetprepTakesItsArguments runs the command with what the init container says.
 func TestNetprepTakesItsArguments(t *testing.T) {
-	program := t.TempDir() + "/shirube"
-	if out, err := exec.Command("go", "build", "-o", program, "../../cmd/shirube").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	shirube, err := program()
+	if err != nil {
+		t.Fatal(err)
 	}
 	for _, dir := range vlanOverlays {
 		_, args := netprep(t, build(t, dir))
 		for i := range args { // a machine may have its own net1
 			args[i] = strings.Replace(args[i], "--interface=net1", "--interface=nosuch0", 1)
 		}
-		out, err := exec.Command(program, append(args, "--check")...).CombinedOutput()
+		out, err := exec.Command(shirube, append(args, "--check")...).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "interface nosuch0: there is no such interface") {
 			t.Errorf("%s: %q: %v\n%s", dir, args, err, out)
 		}
