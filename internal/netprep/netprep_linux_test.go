@@ -57,7 +57,9 @@ type vlan struct {
 	router string // the process that holds its network
 }
 
-// newVLAN makes one. The thread of the test is in it, and ends with the test.
+// newVLAN makes one. The thread of the test is in it, and ends with the test. Tests
+// mostly wait for what the kernel and the router do at times of their own, and each
+// has networks of its own: they are parallel.
 func newVLAN(t *testing.T) *vlan {
 	t.Helper()
 	runtime.LockOSThread() // and never unlocked
@@ -226,6 +228,7 @@ func (v *vlan) plan(o Options) []string {
 // TestDeletingOnceIsNotEnough shows what the rule is for: without it, what was
 // deleted comes back.
 func TestDeletingOnceIsNotEnough(t *testing.T) {
+	t.Parallel()
 	v := newVLAN(t)
 	v.advertise()
 	v.until("an address comes by advertisement", func() bool { return v.advertised() != nil })
@@ -234,6 +237,7 @@ func TestDeletingOnceIsNotEnough(t *testing.T) {
 }
 
 func TestAdvertisementsAreKeptOutForGood(t *testing.T) {
+	t.Parallel()
 	v := newVLAN(t)
 	v.advertise()
 	v.until("addresses and routes come by advertisement", func() bool {
@@ -274,8 +278,10 @@ func (v *vlan) holdRoutes() {
 }
 
 func TestAdvertisementsThatBeginLaterAreKeptOut(t *testing.T) {
+	t.Parallel()
 	for _, way := range []Way{WayNFTables, WaySysctl} {
 		t.Run(string(way), func(t *testing.T) {
+			t.Parallel()
 			v := newVLAN(t)
 			o := options()
 			o.RejectRA = way
@@ -291,6 +297,7 @@ func TestAdvertisementsThatBeginLaterAreKeptOut(t *testing.T) {
 }
 
 func TestAdvertisementsAreTakenWhereTheyAreWanted(t *testing.T) {
+	t.Parallel()
 	v := newVLAN(t)
 	o := options()
 	o.RejectRA, o.Gateways, o.ClusterRoutes = WayNone, nil, nil
@@ -302,6 +309,8 @@ func TestAdvertisementsAreTakenWhereTheyAreWanted(t *testing.T) {
 	}
 }
 
+// TestReadOnlySysctlsAreAnErrorThatSaysSo mounts what all see: it is over before those
+// run that are parallel.
 func TestReadOnlySysctlsAreAnErrorThatSaysSo(t *testing.T) {
 	v := newVLAN(t)
 	v.sh("mount --make-rprivate / && mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys")
@@ -322,6 +331,7 @@ func TestReadOnlySysctlsAreAnErrorThatSaysSo(t *testing.T) {
 }
 
 func TestPlanSaysWhatSomebodyHasUndone(t *testing.T) {
+	t.Parallel()
 	v := newVLAN(t)
 	v.prepare(options())
 	for _, c := range []struct{ undo, want string }{
@@ -348,6 +358,7 @@ func TestPlanSaysWhatSomebodyHasUndone(t *testing.T) {
 }
 
 func TestInterfacesHaveRulesOfTheirOwn(t *testing.T) {
+	t.Parallel()
 	v := newVLAN(t)
 	v.prepare(options())
 	other := Options{Interface: "eth0", RejectRA: WayNFTables}
@@ -362,6 +373,7 @@ func TestInterfacesHaveRulesOfTheirOwn(t *testing.T) {
 }
 
 func TestAddressesAreAddedAndUsableAtOnce(t *testing.T) {
+	t.Parallel()
 	v := newVLAN(t)
 	o := options()
 	o.Addresses = []netip.Prefix{netip.MustParsePrefix("2001:db8:6::53/64"), netip.MustParsePrefix("198.51.100.53/24")}
@@ -384,6 +396,7 @@ func TestAddressesAreAddedAndUsableAtOnce(t *testing.T) {
 }
 
 func TestAddressOfSomebodyElseIsAnError(t *testing.T) {
+	t.Parallel()
 	v := newVLAN(t)
 	o := options()
 	o.Addresses = []netip.Prefix{netip.MustParsePrefix("2001:db8:5::1/64")} // the router's
@@ -393,6 +406,7 @@ func TestAddressOfSomebodyElseIsAnError(t *testing.T) {
 }
 
 func TestLinkLocalGatewayHasTheOneAddressAsSource(t *testing.T) {
+	t.Parallel()
 	v := newVLAN(t)
 	v.sh("R ip address add fe80::1/64 dev r1 nodad")
 	o := options()
@@ -405,6 +419,7 @@ func TestLinkLocalGatewayHasTheOneAddressAsSource(t *testing.T) {
 }
 
 func TestInterfaceThatComesLaterIsWaitedFor(t *testing.T) {
+	t.Parallel()
 	v := newVLAN(t)
 	v.sh("ip link set net1 name net7")
 	renamed := false
@@ -482,6 +497,7 @@ func without(t *testing.T, f func()) {
 }
 
 func TestWithoutTheCapabilityOnlyTheRuleIsNotSeen(t *testing.T) {
+	t.Parallel()
 	v := newVLAN(t)
 	v.prepare(options())
 	without(t, func() {
