@@ -137,7 +137,7 @@ func Run(ctx context.Context, o Options, report func(Step)) error {
 					report(s)
 				}
 			})
-		case errors.Is(err, errAbsent) && ctx.Err() == nil:
+		case errors.Is(err, errAbsent):
 			steps = []Step{{what: "wait until it is there"}}
 			err = nil
 		}
