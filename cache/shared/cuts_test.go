@@ -183,7 +183,7 @@ func TestDoubtsAreBounded(t *testing.T) {
 
 func TestZonesAreLookedUpWithinTheirTime(t *testing.T) {
 	silent := startFake(t, func(net.Conn, string, *bufio.Reader) bool { return true })
-	c := newTestCache(t, func(o *Options) { o.Budget = 10 * time.Millisecond }, silent.Server)
+	c := newTestCache(t, func(o *Options) { hurried(o); o.Budget = 10 * time.Millisecond }, silent.Server)
 	begun := time.Now()
 	var names []wire.Name
 	for i := range 2 * maxZones {

@@ -88,7 +88,7 @@ func faulty(t *testing.T) (*load, []*realServer) {
 		m := startMemcached(t, fmt.Sprintf("memcached-%d", i), "-m", "64")
 		servers, list = append(servers, m), append(list, m.Server)
 	}
-	l := &load{c: newTestCache(t, func(o *Options) { o.Budget = 5 * time.Millisecond }, list...)}
+	l := &load{c: newTestCache(t, func(o *Options) { hurried(o); o.Budget = 5 * time.Millisecond }, list...)}
 	for i := range 300 {
 		l.names = append(l.names, keyOf(fmt.Sprintf("name%d.example.com.", i)))
 	}
@@ -254,7 +254,7 @@ func TestFewServersLeftAreLeftAlone(t *testing.T) {
 // alone is a load on one server.
 func alone(t *testing.T, s Server) *load {
 	t.Helper()
-	l := &load{c: newTestCache(t, func(o *Options) { o.Budget = 5 * time.Millisecond }, s)}
+	l := &load{c: newTestCache(t, func(o *Options) { hurried(o); o.Budget = 5 * time.Millisecond }, s)}
 	for i := range 100 {
 		l.names = append(l.names, keyOf(fmt.Sprintf("name%d.example.com.", i)))
 	}

@@ -402,7 +402,7 @@ func TestNothingIsTakenWithoutTheList(t *testing.T) {
 	a, _ := member(t, nil, servers...)
 	k := keyOf("www.example.com.")
 	set(t, a, k, fresh(t, k))
-	b := newTestCache(t, nil, servers[0].Server, servers[1].Server, servers[2].Server)
+	b := newTestCache(t, hurried, servers[0].Server, servers[1].Server, servers[2].Server)
 	if b.Heed(); !b.behind(time.Now()) {
 		t.Error("the list is known before it was read")
 	}

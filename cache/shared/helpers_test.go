@@ -86,7 +86,10 @@ func (f *fake) serve(conn net.Conn, answer func(net.Conn, string, *bufio.Reader)
 // newTestCache returns a cache with these servers that ends with the test.
 func newTestCache(t testing.TB, change func(*Options), servers ...Server) *Cache {
 	t.Helper()
-	opt := Options{Servers: servers, Secrets: Secrets{Values: [][]byte{secret(1)}}, Writer: "test", Budget: time.Second}
+	opt := Options{
+		Servers: servers, Secrets: Secrets{Values: [][]byte{secret(1)}}, Writer: "test",
+		Budget: 2 * time.Second, Timeout: 2 * time.Second, // a busy machine answers late
+	}
 	if change != nil {
 		change(&opt)
 	}
@@ -108,6 +111,9 @@ func fresh(t testing.TB, k Key) Entry {
 
 // unhurried has a server that answers never be late, however busy the machine is.
 func unhurried(o *Options) { o.Timeout, o.Budget = patience, patience }
+
+// hurried has a server that says nothing be given up soon, as by default.
+func hurried(o *Options) { o.Timeout = 250 * time.Millisecond }
 
 // eventually waits until it holds.
 func eventually(t testing.TB, what string, holds func() bool) {

@@ -32,7 +32,7 @@ func TestLeaseIsGivenToOne(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 20 {
 		wg.Go(func() {
-			got := []*Cache{a, b}[i%2].Claim(t.Context(), k, time.Second)
+			got := []*Cache{a, b}[i%2].Claim(t.Context(), k, 3*time.Second) // all of them within it
 			mu.Lock()
 			defer mu.Unlock()
 			claims[got]++
@@ -169,7 +169,7 @@ func TestFrozenServerEndsAWait(t *testing.T) {
 
 func TestLeasesAreAskedForWithinTheirTime(t *testing.T) {
 	silent := startFake(t, func(net.Conn, string, *bufio.Reader) bool { return true })
-	c := newTestCache(t, func(o *Options) { o.Budget = 10 * time.Millisecond }, silent.Server)
+	c := newTestCache(t, func(o *Options) { hurried(o); o.Budget = 10 * time.Millisecond }, silent.Server)
 	begun := time.Now()
 	for range 5 {
 		if got := c.Claim(t.Context(), keyOf("www.example.com."), time.Minute); got != Unheard {

@@ -603,7 +603,7 @@ func TestServiceIsLookedUpWhereItIsToldTo(t *testing.T) {
 
 func TestCloseEndsWhatWaits(t *testing.T) {
 	f := startFake(t, func(net.Conn, string, *bufio.Reader) bool { return true }) // says nothing
-	c := newTestCache(t, func(o *Options) { o.Budget = time.Minute }, f.Server)
+	c := newTestCache(t, func(o *Options) { hurried(o); o.Budget = time.Minute }, f.Server)
 	ended := make(chan bool)
 	for range 100 {
 		go func() {
