@@ -25,6 +25,22 @@ func TestFloodComparesWithPeaceInTheSameRound(t *testing.T) {
 	if err := r.verdict(); err == nil || !strings.Contains(err.Error(), "3.0 times") {
 		t.Errorf("the verdict is %v", err)
 	}
+	for _, tt := range []struct {
+		p99 float64 // the echo's in the same flood; Shirube's is 6 ms
+		met bool
+	}{{5.9, false}, {6, true}} {
+		echo := floodServer{Server: "echo", Runs: []floodSample{
+			{Round: 1, Flood: floodKinds[0].name, Stream: &streamTally{P99: 1}},
+			{Round: 1, Flood: floodKinds[1].name, Stream: &streamTally{P99: tt.p99}},
+		}}
+		r := floodReport{Servers: []floodServer{s, echo}}
+		if err := r.verdict(); err == nil != tt.met {
+			t.Errorf("beside an echo with %v ms: %v", tt.p99, err)
+		}
+		if !strings.Contains(r.markdown(), "is not known") {
+			t.Error("the report says nothing of the floor")
+		}
+	}
 }
 
 func TestEchoIsFloodedAsTheOthersAre(t *testing.T) {
