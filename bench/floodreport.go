@@ -108,8 +108,11 @@ func (s *floodServer) rows() (rows []floodRow) {
 // floor returns how long hits of the echo, which resolves nothing, wait in a flood.
 func (r *floodReport) floor() (p99 spread, ok bool) {
 	for i := range r.Servers {
+		if r.Servers[i].Server != ceilingPeer {
+			continue
+		}
 		for _, w := range r.Servers[i].rows() {
-			if r.Servers[i].Server == "echo" && w.flood == floodKinds[1].name {
+			if w.flood == floodKinds[1].name {
 				return w.p99, true
 			}
 		}
@@ -124,7 +127,7 @@ func (r *floodReport) verdict() error {
 	floor, known := r.floor()
 	for i := range r.Servers {
 		s := &r.Servers[i]
-		if !strings.HasPrefix(s.Server, "shirube") {
+		if !strings.HasPrefix(s.Server, subject) {
 			continue
 		}
 		for _, w := range s.rows() {
