@@ -67,24 +67,29 @@ func neighbour(i int) string { return fmt.Sprintf("127.%d.%d.1", 1+i/250%250, i%
 func flood(t *testing.T, p *Pipeline, rate int, d time.Duration, spec func(i int) string) map[wire.Rcode]int {
 	t.Helper()
 	var mu sync.Mutex
-	var wg sync.WaitGroup
 	got := make(map[wire.Rcode]int)
+	paced(int(d.Seconds()*float64(rate)), rate, func(i int) {
+		m := ask(t, p, spec(i)+" +from="+neighbour(i))
+		mu.Lock()
+		defer mu.Unlock()
+		if m != nil {
+			got[wire.Rcode(m.Rcode)]++
+		}
+	})
+	return got
+}
+
+// paced calls do for so many, that many a second, each on a goroutine of its own, and
+// waits for all. Only those that are under way have one: what the race detector takes
+// for a goroutine it does not give back.
+func paced(n, rate int, do func(i int)) {
+	var wg sync.WaitGroup
 	begun := time.Now()
-	for i := range int(d.Seconds() * float64(rate)) {
-		// Only those that are under way have a goroutine: what the race detector takes
-		// for one it does not give back.
+	for i := range n {
 		time.Sleep(time.Until(begun.Add(time.Duration(i) * time.Second / time.Duration(rate))))
-		wg.Go(func() {
-			m := ask(t, p, spec(i)+" +from="+neighbour(i))
-			mu.Lock()
-			defer mu.Unlock()
-			if m != nil {
-				got[wire.Rcode(m.Rcode)]++
-			}
-		})
+		wg.Go(func() { do(i) })
 	}
 	wg.Wait()
-	return got
 }
 
 // manyServers returns NS records that give zone count servers, named by host.

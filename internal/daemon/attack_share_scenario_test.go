@@ -91,19 +91,15 @@ func TestOneNetworkTakesASixteenthOfThePlaces(t *testing.T) {
 		wg.Go(func() { others(t, p) })
 		shed := 0
 		var mu sync.Mutex
-		begun := time.Now()
-		for i := range 2 * crowdRate {
-			time.Sleep(time.Until(begun.Add(time.Duration(i) * time.Second / crowdRate))) // as flood does
-			wg.Go(func() {
-				m := ask(t, p, fmt.Sprintf("r%d.dead%d.com. A +from=127.9.9.%d", i, i%5000, i%256))
-				failed(t, m, 0)
-				mu.Lock()
-				defer mu.Unlock()
-				if strings.Contains(m.String(), errNetworkText) {
-					shed++
-				}
-			})
-		}
+		paced(2*crowdRate, crowdRate, func(i int) {
+			m := ask(t, p, fmt.Sprintf("r%d.dead%d.com. A +from=127.9.9.%d", i, i%5000, i%256))
+			failed(t, m, 0)
+			mu.Lock()
+			defer mu.Unlock()
+			if strings.Contains(m.String(), errNetworkText) {
+				shed++
+			}
+		})
 		wg.Wait()
 		f := p.Frontend.Stats()
 		if shed == 0 || int(f.ShedNetwork) != shed || f.ShedFlights != 0 || f.Flights != 0 || f.Networks != 0 {
