@@ -44,7 +44,7 @@ func (z *zone) sign(ds map[string]string) error {
 		Hdr:   dns.RR_Header{Name: z.name, Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: zoneTTL},
 		Flags: dns.ZONE | dns.SEP, Protocol: 3, Algorithm: dns.ECDSAP256SHA256,
 	}
-	private, err := key.Generate(256)
+	private, err := generate(key)
 	if err != nil {
 		return fmt.Errorf("a key for %s: %w", z.name, err)
 	}
@@ -81,6 +81,16 @@ func (z *zone) sign(ds map[string]string) error {
 	}
 	ds[parent] += key.ToDS(dns.SHA256).String() + "\n"
 	return nil
+}
+
+// generate makes key one that there was not yet, and returns its private part.
+func generate(key *dns.DNSKEY) (crypto.PrivateKey, error) {
+	for {
+		private, err := key.Generate(256)
+		if err != nil || key.KeyTag() != 0 { // miekg/dns takes 0, the tag of one key in 65,536, for one that is missing
+			return private, err
+		}
+	}
 }
 
 // signature signs set.
