@@ -30,6 +30,7 @@ type Batch struct {
 	raw      syscall.RawConn
 	rawErr   error // why there is no raw
 	blocking bool
+	room     room
 	thread   atomic.Int64 // that may be waiting in the kernel; 0: none
 
 	rx       []mmsghdr
@@ -89,6 +90,9 @@ func NewBatch(c *net.UDPConn, opt BatchOptions) *Batch {
 	b.raw, b.rawErr = c.SyscallConn()
 	if b.rawErr == nil && (opt.Loop == LoopBlocking || opt.Loop == LoopAuto && autoBlocks) {
 		b.blocking = block(b.raw) == nil // or it is closed, and nothing will wait for it
+	}
+	if b.rawErr == nil && !b.blocking {
+		_ = b.room.find(b.raw) // or it costs more, as everywhere else
 	}
 	b.receive, b.try, b.wait = b.receiveOn, b.tryOn, b.waitOn
 	buf := make([]byte, size*opt.MaxMessage)
@@ -375,6 +379,8 @@ func (b *Batch) await(send func(fd uintptr) bool) error {
 	if err := b.conn.SetWriteDeadline(time.Now().Add(sendPatience)); err != nil {
 		return err
 	}
+	b.room.want(b.raw)
+	defer b.room.leave(b.raw)
 	err := b.raw.Write(send)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return unix.EAGAIN // what it means to the caller
