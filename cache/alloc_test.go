@@ -41,7 +41,9 @@ func TestAppendAllocNothing(t *testing.T) {
 		q := query(t, w.name, wire.TypeA, withEDNS(1232))
 		buf := make([]byte, 0, 1232) // what fits the client fits the buffer
 		now := after(w.at)
+		together := []*wire.Query{q, q, q}
 		allocs := testing.AllocsPerRun(1000, func() {
+			c.Expect(together)
 			if _, hit := c.Append(buf, q, now); hit.Found != w.found {
 				t.Fatalf("%s: found %v", w.what, hit.Found)
 			}

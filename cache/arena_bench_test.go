@@ -58,6 +58,13 @@ func BenchmarkFull(b *testing.B) {
 	})
 	b.Run("hit", func(b *testing.B) { ask(b, 0) })
 	b.Run("miss", func(b *testing.B) { ask(b, n) })
+	for _, at := range []int{1, 4, 16, 32} {
+		for _, expected := range []bool{false, true} {
+			b.Run(fmt.Sprintf("hit/batch=%d/expected=%t", at, expected), func(b *testing.B) {
+				askTogether(b, c, rng, n, at, expected)
+			})
+		}
+	}
 	b.Run("nothing", func(b *testing.B) { // what of the above is the benchmark itself
 		for range b.N {
 			renumber(asked, rng.Uint64N(n))
@@ -72,6 +79,31 @@ func BenchmarkFull(b *testing.B) {
 		}
 	})
 	runtime.KeepAlive(c)
+}
+
+// askTogether asks c for so many of n answers at a time, which it may be told of before.
+func askTogether(b *testing.B, c *Answers, rng *rand.Rand, n uint64, at int, expected bool) {
+	qs, asked := make([]*wire.Query, at), make([][]byte, at)
+	for i := range qs {
+		qs[i] = query(b, numbered(0).String(), wire.TypeA, withEDNS(1232))
+		asked[i] = qs[i].RawName()
+	}
+	buf, now := make([]byte, 0, 1500), after(10)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for done := 0; done < b.N; done += at {
+		for _, name := range asked {
+			renumber(name, rng.Uint64N(n))
+		}
+		if expected {
+			c.Expect(qs)
+		}
+		for _, q := range qs {
+			if _, hit := c.Append(buf, q, now); !hit.Found {
+				b.Fatal("not found")
+			}
+		}
+	}
 }
 
 // collection returns the CPU time that one garbage collection takes, in seconds,

@@ -563,6 +563,8 @@ func TestAnswersServeWhileTheyAreFilledFlushedAndResized(t *testing.T) {
 					c.Stats()
 				case 3, 4, 5, 6:
 					c.Flush(Scope{Name: q.Question().Name, Type: wire.TypeA})
+				case 7, 8, 9, 10, 11, 12:
+					c.Expect(queries)
 				default:
 					switch rng.IntN(8) {
 					case 0, 1:

@@ -42,11 +42,12 @@ const (
 // service is what every transport does with a message once it has one. Its
 // methods may be called concurrently.
 type service struct {
-	handler Handler
-	slots   *Slots
-	tap     *dnstap.Tap // nil: off
-	set     *settings
-	log     quietLog
+	handler  Handler
+	expecter Expecter // handler, if it is one, or nil
+	slots    *Slots
+	tap      *dnstap.Tap // nil: off
+	set      *settings
+	log      quietLog
 }
 
 func newService(h Handler, slots *Slots, timeout time.Duration, udpSize int, log *slog.Logger) service {
@@ -54,6 +55,7 @@ func newService(h Handler, slots *Slots, timeout time.Duration, udpSize int, log
 		slots = NewSlots(DefaultSlots, 0)
 	}
 	s := service{handler: h, slots: slots, set: new(settings), log: newQuietLog(log)}
+	s.expecter, _ = h.(Expecter)
 	s.set.change(timeout, udpSize)
 	return s
 }
@@ -210,6 +212,23 @@ func (s *service) try(n *counters, buf []byte, q *wire.Query) (rsp []byte, outco
 		rsp = s.fit(n, buf, rsp, q)
 	}
 	return rsp, outcome
+}
+
+// leastExpected is how many queries a Handler is told of beforehand at least: with
+// fewer there is not enough to do for the time that one takes to be fetched.
+const leastExpected = 4
+
+// expect is [Expecter.Expect] for a Handler that may panic, and need not be one.
+func (s *service) expect(n *counters, qs []*wire.Query) {
+	if s.expecter == nil || len(qs) < leastExpected {
+		return
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			s.panicked(n, qs[0], v) // or one that came with it
+		}
+	}()
+	s.expecter.Expect(qs)
 }
 
 // serve is [Handler.Serve] with the deadline that q has since it arrived, for a

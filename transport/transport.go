@@ -49,3 +49,11 @@ type Handler interface {
 	// the rules of TryServe.
 	Reject(client netip.AddrPort, rcode wire.Rcode) (wire.Rcode, bool)
 }
+
+// Expecter is a [Handler] that likes to know what comes next.
+type Expecter interface {
+	// Expect is told of queries that TryServe will be called with one after the
+	// other, so that memory is fetched for all of them at a time. Nothing may follow
+	// from it: they need not come. It runs by the rules of TryServe.
+	Expect(qs []*wire.Query)
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 
@@ -179,6 +180,75 @@ func TestUDPDrainsInBothLoops(t *testing.T) {
 		}
 		if m := unpack(t, receiveUDP(t, c)); m.Id != 1 || m.Rcode != dns.RcodeSuccess {
 			t.Errorf("%v", m)
+		}
+	})
+}
+
+// foreseeing is a Handler that is told what comes, and notes in which order.
+type foreseeing struct {
+	gated
+	mu    sync.Mutex
+	notes []string // the IDs of queries it was told of, together, and of those that came
+}
+
+func (h *foreseeing) note(format string, args ...any) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.notes = append(h.notes, fmt.Sprintf(format, args...))
+}
+
+func (h *foreseeing) Expect(qs []*wire.Query) {
+	ids := make([]uint16, len(qs))
+	for i, q := range qs {
+		ids[i] = q.ID()
+	}
+	h.note("expect %d", ids)
+	if ids[0] == 666 {
+		panic("scripted in Expect")
+	}
+}
+
+func (h *foreseeing) TryServe(buf []byte, q *wire.Query) ([]byte, Outcome) {
+	h.note("%d", q.ID())
+	return h.gated.TryServe(buf, q)
+}
+
+// TestUDPHandlerIsToldOfABatchBeforeIt is told of what are queries, if there are a few,
+// and of nothing else that came with them.
+func TestUDPHandlerIsToldOfABatchBeforeIt(t *testing.T) {
+	eachLoop(t, func(t *testing.T, loop netx.Loop) {
+		h := &foreseeing{gated: newGated()}
+		u, at := startUDP(t, UDPOptions{Handler: h, Loop: loop, Batch: 8}, "127.0.0.1:0")
+		c := dial(t, "udp", at)
+		write(t, c, packQuery(t, 99, "gate"))
+		h.waitBegan(t, 1)
+		malformed, response := packQuery(t, 7, "hit")[:14], packQuery(t, 8, "hit")
+		response[2] |= 0x80
+		for _, msg := range [][]byte{
+			packQuery(t, 1, "hit"), malformed, packQuery(t, 2, "hit"), response, packQuery(t, 3, "miss"), packQuery(t, 4, "hit"), {}, packQuery(t, 5, "hit"), // a batch
+			packQuery(t, 666, "hit"), packQuery(t, 11, "hit"), packQuery(t, 12, "hit"), packQuery(t, 13, "hit"), malformed, malformed, malformed, malformed, // another
+			packQuery(t, 21, "hit"), packQuery(t, 22, "hit"), packQuery(t, 23, "hit"), // too few to be told of
+		} {
+			write(t, c, msg)
+		}
+		close(h.open)
+		want := []string{
+			"99", "expect [1 2 3 4 5]", "1", "2", "3", "4", "5",
+			"expect [666 11 12 13]", "666", "11", "12", "13", "21", "22", "23",
+		}
+		eventually(t, "all have come", func() bool {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			return len(h.notes) >= len(want)
+		})
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if !slices.Equal(h.notes, want) {
+			t.Errorf("%q; want %q", h.notes, want)
+		}
+		eventually(t, "all are answered", func() bool { return u.Stats().Answered >= 12 })
+		if n := u.Stats().Panics; n != 1 {
+			t.Errorf("%d panics; want 1", n)
 		}
 	})
 }

@@ -23,12 +23,13 @@ type udpReader struct {
 	conn    *net.UDPConn
 	local   netip.AddrPort // of the socket; perhaps all addresses
 	batch   *netx.Batch
-	proxies *Proxies // who alone may use the socket; nil: everybody
-	q       wire.Query
-	telling time.Time   // since when those were told that told counts
-	told    int         // queries that were told that there is no room for them
-	tx      []byte      // what the queries of a batch are answered with, one after the other
-	lost    func(error) // is r.notSent: made once, for a method value allocates
+	proxies *Proxies      // who alone may use the socket; nil: everybody
+	came    []arrival     // in the batch
+	next    []*wire.Query // of them, those that are queries
+	telling time.Time     // since when those were told that told counts
+	told    int           // queries that were told that there is no room for them
+	tx      []byte        // what the queries of a batch are answered with, one after the other
+	lost    func(error)   // is r.notSent: made once, for a method value allocates
 
 	n udpCounters
 
@@ -41,6 +42,14 @@ type udpReader struct {
 	ending  sync.Once
 	stop    chan struct{} // closed when no more queries are to be read
 	idle    chan struct{} // closed after stop, when nothing is in flight
+}
+
+// arrival is a datagram that has come.
+type arrival struct {
+	refused bool   // it is thrown away, and the rest says nothing
+	msg     []byte // borrowed from the batch
+	status  wire.Status
+	q       wire.Query
 }
 
 type udpCounters struct {
@@ -67,6 +76,7 @@ func newUDPReader(u *UDP, c *net.UDPConn, proxies *Proxies) *udpReader {
 	if a, ok := c.LocalAddr().(*net.UDPAddr); ok {
 		r.local = netip.AddrPortFrom(a.AddrPort().Addr().Unmap(), a.AddrPort().Port())
 	}
+	r.came, r.next = make([]arrival, u.batch), make([]*wire.Query, 0, u.batch)
 	r.tx = make([]byte, 0, u.batch*int(u.udpSize()))
 	r.lost = r.notSent
 	return r
@@ -205,8 +215,9 @@ func (r *udpReader) handleBatch(ctx context.Context, n int) {
 	}
 	r.n.batches[bits.Len(uint(n))-1].Add(1)
 	now, tx := time.Now(), r.tx
+	r.read(n, now)
 	for i := range n {
-		tx = r.handle(ctx, tx, i, now)
+		tx = r.handle(ctx, tx, i)
 	}
 	r.batch.Flush(r.lost)
 	if cap(tx) > cap(r.tx) { // answers may be longer than they were
@@ -214,26 +225,51 @@ func (r *udpReader) handleBatch(ctx context.Context, n int) {
 	}
 }
 
-// handle deals with the i-th datagram, and returns tx with the response to it.
-// Where there is none, what was appended in vain is left for the next one to
-// write over.
-func (r *udpReader) handle(ctx context.Context, tx []byte, i int, now time.Time) []byte {
+// read parses n datagrams, which came by now, and tells the Handler of the queries
+// among them.
+func (r *udpReader) read(n int, now time.Time) {
+	r.next = r.next[:0]
+	for i := range n {
+		m := &r.came[i]
+		m.refused = !r.open(m, i, now)
+		if !m.refused && m.status == wire.OK {
+			r.next = append(r.next, &m.q)
+		}
+	}
+	r.udp.expect(&r.n.counters, r.next)
+}
+
+// open reads the i-th datagram into m. It reports false if that is to be thrown
+// away.
+func (r *udpReader) open(m *arrival, i int, now time.Time) bool {
 	d := r.batch.Datagram(i)
 	if d.Group || badSource(d.From) {
 		r.n.received.Add(1)
 		r.n.badSource.Add(1)
-		return tx
+		return false
 	}
 	ends, ok := r.unwrap(&d)
 	if !ok {
 		r.n.received.Add(1)
-		return tx
+		return false
 	}
-	q := &r.q
-	status := parse(q, d.Msg, d.Cut)
+	q := &m.q
+	m.msg, m.status = d.Msg, parse(q, d.Msg, d.Cut)
 	q.Client, q.Proto, q.Received, q.Limit = ends.client, wire.UDP, now, q.UDPLimit(int(r.udp.udpSize()))
 	q.Local = ends.server
-	rsp, outcome := r.udp.answer(&r.n.counters, tx, d.Msg, q, status)
+	return true
+}
+
+// handle deals with the i-th datagram, and returns tx with the response to it.
+// Where there is none, what was appended in vain is left for the next one to
+// write over.
+func (r *udpReader) handle(ctx context.Context, tx []byte, i int) []byte {
+	m := &r.came[i]
+	if m.refused {
+		return tx
+	}
+	q := &m.q
+	rsp, outcome := r.udp.answer(&r.n.counters, tx, m.msg, q, m.status)
 	if outcome == Deferred {
 		var ok bool
 		if r.queue.full() {

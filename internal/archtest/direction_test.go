@@ -198,6 +198,7 @@ func TestRulesBite(t *testing.T) {
 		{"roff", "internal/roff/roff.go", "shirube/internal/config"},
 		{"manual", "internal/manual/manual.go", "shirube/internal/config"},
 		{"topk", "internal/topk/topk.go", "shirube/dnstap"},
+		{"prefetch", "internal/prefetch/prefetch_asm.go", "shirube/cache"},
 		{"health", "internal/health/health.go", "shirube/internal/clock"},
 		{"admin", "internal/admin/admin.go", "shirube/internal/metrics"},
 		{"porttest", "internal/porttest/porttest.go", "shirube/internal/netx"},

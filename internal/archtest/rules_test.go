@@ -78,6 +78,10 @@ var rules = []rule{
 		reason: "topk is a leaf: it counts keys, whatever they are of",
 	},
 	{
+		name: "prefetch", in: []string{"internal/prefetch"}, deny: []string{ours, miekg},
+		reason: "prefetch is a leaf: it knows addresses, whatever is there",
+	},
+	{
 		name: "health", in: []string{"internal/health"}, deny: []string{ours, miekg},
 		reason: "health is a leaf: it is told what is wrong, and asked whether anything is",
 	},

@@ -73,6 +73,9 @@ func (c *inForce) TryServe(buf []byte, q *wire.Query) ([]byte, transport.Outcome
 	return c.Load().Frontend.TryServe(buf, q)
 }
 
+// Expect implements [transport.Expecter].
+func (c *inForce) Expect(qs []*wire.Query) { c.Load().Frontend.Expect(qs) }
+
 // Serve implements [transport.Handler].
 func (c *inForce) Serve(ctx context.Context, buf []byte, q *wire.Query) []byte {
 	return c.Load().Frontend.Serve(ctx, buf, q)

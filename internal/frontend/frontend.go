@@ -92,7 +92,10 @@ type traffic struct {
 	cancel      context.CancelFunc
 }
 
-var _ transport.Handler = (*Frontend)(nil)
+var (
+	_ transport.Handler  = (*Frontend)(nil)
+	_ transport.Expecter = (*Frontend)(nil)
+)
 
 // flightKey is what makes two queries the same resolution. DO does not: the
 // two forms are packed from one answer. Who asks after a change of options does
@@ -234,6 +237,9 @@ func (f *Frontend) TryServe(buf []byte, q *wire.Query) ([]byte, transport.Outcom
 	c.misses.Add(1)
 	return buf, transport.Deferred
 }
+
+// Expect implements [transport.Expecter].
+func (f *Frontend) Expect(qs []*wire.Query) { f.opt.Answers.Expect(qs) }
 
 // admit deals with q if action shuts its client out, and reports whether it does
 // not.
