@@ -154,7 +154,7 @@ func newSocket(family int) (fd int, op string, err error) {
 	if err != nil {
 		return -1, "open socket", err
 	}
-	if err := unix.SetsockoptInt(fd, level, option, value); err != nil {
+	if err := setOption(fd, level, option, value); err != nil {
 		closeNow(fd)
 		return -1, "set path MTU discovery", err
 	}
@@ -164,7 +164,7 @@ func newSocket(family int) (fd int, op string, err error) {
 // choosePort has the kernel give fd the given port, which is in the system's
 // range, when it is connected next, or none.
 func choosePort(fd int, port uint16) error {
-	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, localPortRange, int(port)|int(port)<<16)
+	return setOption(fd, unix.IPPROTO_IP, localPortRange, int(port)|int(port)<<16)
 }
 
 // strip takes port and server away from fd, and what it has received. It
