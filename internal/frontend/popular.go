@@ -65,7 +65,8 @@ func (p *popularity) flight(q wire.Question, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.places == nil {
-		p.places, p.begun = make(map[wire.Question]int), now
+		// All at once: to grow by doubling was 2 % of the CPU time of the first ones.
+		p.places, p.counts, p.begun = make(map[wire.Question]int, maxPopular), make([]counted, 0, maxPopular), now
 	}
 	p.period = max(p.period, uint32(now.Sub(p.begun)/popularPeriod))
 	i, ok := p.places[q]
