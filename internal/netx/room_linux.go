@@ -39,26 +39,22 @@ type room struct {
 func (r *room) find(c syscall.RawConn) error {
 	return onFD(c, func(fd int) error {
 		epoll, event, err := registration(fd)
-		if err != nil || event.Events&unix.EPOLLOUT == 0 {
+		if err != nil {
 			return err
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.epoll, r.event = epoll, event
-		return r.ask(fd, event.Events&^unix.EPOLLOUT)
+		return r.ask(fd)
 	})
 }
 
 // want has the poller told of room from now on, once at least if there is some
 // (epoll_ctl(2) looks). Each call is followed by one of leave.
-func (r *room) want(c syscall.RawConn) {
-	r.change(c, +1)
-}
+func (r *room) want(c syscall.RawConn) { r.change(c, +1) }
 
 // leave undoes a want.
-func (r *room) leave(c syscall.RawConn) {
-	r.change(c, -1)
-}
+func (r *room) leave(c syscall.RawConn) { r.change(c, -1) }
 
 func (r *room) change(c syscall.RawConn, by int) {
 	r.mu.Lock()
@@ -67,22 +63,20 @@ func (r *room) change(c syscall.RawConn, by int) {
 		return
 	}
 	before := r.waiting
-	r.waiting += by
-	events := r.event.Events
-	switch {
-	case r.waiting == 0:
-		events &^= unix.EPOLLOUT
-	case before > 0:
-		return // it is asked for already
+	if r.waiting += by; (before > 0) != (r.waiting > 0) {
+		// The socket is closed, or else whoever waits does so until his deadline.
+		_ = onFD(c, r.ask)
 	}
-	// The socket is closed, or else whoever waits does so until his deadline.
-	_ = onFD(c, func(fd int) error { return r.ask(fd, events) })
 }
 
-// ask asks the runtime's epoll instance for events of fd.
-func (r *room) ask(fd int, events uint32) error {
+// ask asks the runtime's epoll instance to tell of fd what it was asked for, and of
+// room if somebody waits for it. The caller has locked r.
+func (r *room) ask(fd int) error {
 	event := r.event
-	event.Events = events
+	event.Events &^= unix.EPOLLOUT
+	if r.waiting > 0 {
+		event.Events |= unix.EPOLLOUT
+	}
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(r.epoll, unix.EPOLL_CTL_MOD, fd, &event))
 }
 

@@ -65,9 +65,16 @@ func TestPollerIsToldOfRoomOnlyWhenSomebodyWaits(t *testing.T) {
 	}
 }
 
-// TestRoomIsAskedForUntilTheLastHasIt has two wait at a time.
+// TestRoomIsAskedForUntilTheLastHasIt has two wait at a time, of a Batch and of another
+// one that comes after it to the same socket.
 func TestRoomIsAskedForUntilTheLastHasIt(t *testing.T) {
 	b, _ := newBatch(t, "127.0.0.1:0", BatchOptions{Loop: LoopPoller})
+	asksUntilTheLastHasIt(t, b)
+	asksUntilTheLastHasIt(t, NewBatch(b.conn, BatchOptions{MaxMessage: 64, Loop: LoopPoller}))
+}
+
+func asksUntilTheLastHasIt(t *testing.T, b *Batch) {
+	t.Helper()
 	for i, step := range []struct {
 		do   func(syscall.RawConn)
 		want bool
