@@ -11,7 +11,7 @@ import (
 // it has to try them all.
 func TestEnemyHidesItsSignature(t *testing.T) {
 	key := &dns.DNSKEY{Hdr: dns.RR_Header{Name: trapZone, Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET}, Flags: 257, Protocol: 3, Algorithm: dns.ECDSAP256SHA256}
-	private, err := key.Generate(256)
+	private, err := generate(key)
 	if err != nil {
 		t.Fatal(err)
 	}
