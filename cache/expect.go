@@ -84,18 +84,3 @@ func (a *arena) fetchSlot(h uint64) {
 	}
 	a.mu.RUnlock()
 }
-
-// tagged returns the first place with a tag, or 0.
-func (a *arena) tagged(tag uint32) place {
-	if len(a.index) == 0 {
-		return 0
-	}
-	for _, b := range [...]int{a.bucket(tag), a.second(tag)} {
-		for _, p := range a.row(b) {
-			if p.tag() == tag && p != 0 {
-				return p
-			}
-		}
-	}
-	return 0
-}

@@ -80,6 +80,21 @@ func (a *arena) search(b int, tag uint32, key []byte) *slot {
 	return nil
 }
 
+// tagged returns the first place with a tag, or 0.
+func (a *arena) tagged(tag uint32) place {
+	if len(a.index) == 0 {
+		return 0
+	}
+	for _, b := range [...]int{a.bucket(tag), a.second(tag)} {
+		for _, p := range a.row(b) {
+			if p.tag() == tag && p != 0 {
+				return p
+			}
+		}
+	}
+	return 0
+}
+
 // relink puts to in the place of from, an entry of a key with the same hash.
 func (a *arena) relink(from, to place) {
 	for _, b := range [...]int{a.bucket(from.tag()), a.second(from.tag())} {
