@@ -25,7 +25,7 @@ type kind struct {
 	prepare func(ctx context.Context, l *lab, c *contestant) ([][]string, error)
 	// quic: it speaks DoQ and DoH3.
 	quic bool
-	// echo: it knows no names, and answers everything alike, over UDP only.
+	// echo: it knows no names, and answers all of them alike, over UDP only.
 	echo bool
 }
 

@@ -83,7 +83,7 @@ func (r *fillReport) markdown() string {
 		fmt.Fprintf(&b, " %.0f | %.2f | %d | %.2f %% |\n", p.Load.PerSecond, p.Load.CPU, p.Collections, 100*p.Collecting)
 	}
 	b.WriteString("\nThe percentiles are of questions at a steady, moderate rate, from when one was due to when the kernel has the answer.\n" +
-		fmt.Sprintf("The echo, which answers everything alike and keeps nothing, was asked in turn with the server, in the same way: what it takes is the machine's. The server may add %g ms\n"+
+		fmt.Sprintf("The echo, which answers all names alike and keeps nothing, was asked in turn with the server, in the same way: what it takes is the machine's. The server may add %g ms\n"+
 			"to the 99.9th percentile; it %s below that without the echo's being taken off.\n", fillPause, map[bool]string{true: "is", false: "is not always"}[r.belowPause()]) +
 		"At full load dnsperf takes part of the same machine; answers are asked for in another order than they were stored in.\n")
 	if len(r.Scrapes) > 0 {

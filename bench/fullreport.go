@@ -313,7 +313,7 @@ func (r *fullReport) method(b *strings.Builder) {
 	b.WriteString(r.describe("Load: dnsperf "+r.Dnsperf+". ", versions) + "\n")
 	b.WriteString("Server CPU is user and system time of all the server's threads, by the kernel's clock of the process: the figure to compare, as load\n" +
 		"and servers share the machine. The kernel charges the sending of a packet, and often its receiving, to the sender. A ratio is the\n" +
-		"median of the ratios within a round. The echo answers everything alike and looks nothing up: the machine's ceiling.\n" +
+		"median of the ratios within a round. The echo answers all names alike, as long as the others do, and looks nothing up: the machine's ceiling.\n" +
 		"*Limit* is what kept a server from answering more: the server's threads, the load's, the machine (all cores are busy), or the number of queries on the way (`-q`).\n\n")
 }
 

@@ -45,7 +45,7 @@ func subcommands() []subcommand {
 		{name: "dnstap", does: "names in memory, with dnstap and without: what it costs the server", own: dnstapFlags, run: dnstapCost},
 		{name: "shared", does: "fleets with a shared cache: where answers come from, what it costs, what is noticed when it goes", own: sharedFlags, run: shared},
 		{name: "soak", does: "a minute of load on Shirube without an error or a leak", own: soakFlags, run: soak},
-		{name: "echo", does: "a server of one answer for all, until it is stopped: the ceiling of the machine", own: echoFlags, run: echo, bare: true},
+		{name: "echo", does: "a server of the same answers for all names, until it is stopped: the ceiling of the machine", own: echoFlags, run: echo, bare: true},
 		{name: "blast", does: "a load over UDP that is quicker than dnsperf, with one thread", own: blastFlags, run: blast, bare: true},
 		{name: "profile", does: "samples of what Shirube does, for the compiler", own: profileFlags, run: profile},
 	}
