@@ -32,8 +32,9 @@ type UDPOptions struct {
 	// for longer, he can make burst at one address (DNSBomb, CVE-2024-33655).
 	DiscardTimeout time.Duration
 
-	Batch int       // datagrams to a system call, up to netx.MaxBatch; netx.DefaultBatch
-	Loop  netx.Loop // how the readers wait
+	Batch   int       // datagrams to a system call, up to netx.MaxBatch; netx.DefaultBatch
+	Loop    netx.Loop // how the readers wait
+	GiveWay bool      // clients on this machine run first: see netx.BatchOptions
 
 	Tap *dnstap.Tap  // is told of every query and response; nil: nobody is
 	Log *slog.Logger // nil: nowhere
@@ -49,6 +50,7 @@ type UDPStats struct {
 	Overflow    uint64                // datagrams that the kernel threw away, as nobody had read those before them
 	ReadErrors  uint64                // ICMP errors of earlier responses included
 	Joined      uint64                // responses that went to their client in one piece with others
+	GaveWay     uint64                // times that a reader let clients on this machine run before it read on
 	Resting     int                   // goroutines that wait for a query that takes longer, now
 	Waiting     int                   // queries that took a slot, and wait to be begun, now
 	ShedWaiting uint64                // queries answered by Shed because too many waited
@@ -75,6 +77,7 @@ type UDP struct {
 	service
 	batch   int // datagrams to a system call
 	loop    netx.Loop
+	giveWay bool
 	discard atomic.Int64 // nanoseconds: UDPOptions.DiscardTimeout
 	buffers sync.Pool    // of *[]byte, for the answers to deferred queries
 
@@ -95,6 +98,7 @@ func NewUDP(opt UDPOptions, conns ...*net.UDPConn) *UDP {
 	u := &UDP{
 		service: newService(opt.Handler, opt.Slots, opt.Timeout, opt.MaxSize, opt.Log),
 		loop:    opt.Loop,
+		giveWay: opt.GiveWay,
 		cancel:  func() {},
 	}
 	u.tap = opt.Tap

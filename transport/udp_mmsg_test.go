@@ -14,7 +14,8 @@ func TestUDPCountsItsBatches(t *testing.T) {
 		want  [NumBatchSizes]uint64
 	}{
 		{1, [NumBatchSizes]uint64{41}},
-		{0, [NumBatchSizes]uint64{1, 0, 0, 1, 0, 1}}, // the gate, 32, 8
+		{32, [NumBatchSizes]uint64{1, 0, 0, 1, 0, 1}}, // the gate, 32, 8
+		{0, [NumBatchSizes]uint64{1, 0, 0, 0, 0, 1}},
 		{netx.MaxBatch + 1, [NumBatchSizes]uint64{1, 0, 0, 0, 0, 1}},
 	} {
 		h := newGated()

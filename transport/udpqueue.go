@@ -26,9 +26,9 @@ const (
 	// To look for packets takes two. With twice as many the median hit of a flood takes
 	// twice as long, and no more of the flood is resolved (bench/README.md).
 	mostBegun = 2
-	// roundBatches is how many batches are read in a round at most, before others
-	// are let in at the processor.
-	roundBatches = 8
+	// roundMost is after how many datagrams no further batch is read in a round, so
+	// that others are let in at the processor.
+	roundMost = 256
 	// mostTold is how many queries are told in each tellInterval that there is no room
 	// for them, so that their clients ask another server at once. To tell all who ask
 	// in a flood costs more than to read what they ask, and they may not be who they

@@ -72,7 +72,7 @@ func newUDPReader(u *UDP, c *net.UDPConn, proxies *Proxies) *udpReader {
 	if proxies != nil {
 		most += MaxProxyHeader
 	}
-	r.batch = netx.NewBatch(c, netx.BatchOptions{MaxMessage: most, Size: u.batch, Loop: u.loop})
+	r.batch = netx.NewBatch(c, netx.BatchOptions{MaxMessage: most, Size: u.batch, Loop: u.loop, GiveWay: u.giveWay})
 	if a, ok := c.LocalAddr().(*net.UDPAddr); ok {
 		r.local = netip.AddrPortFrom(a.AddrPort().Addr().Unmap(), a.AddrPort().Port())
 	}
@@ -155,9 +155,9 @@ func (r *udpReader) receive() (int, error) {
 // round deals with n datagrams that were read, and with those that have come
 // meanwhile, so that hits among them need not wait for misses.
 func (r *udpReader) round(ctx context.Context, n int) {
-	for batches := 1; ; batches++ {
+	for taken := n; ; taken += n {
 		r.handleBatch(ctx, n)
-		if n < r.udp.batch || batches == roundBatches {
+		if n < r.udp.batch || taken >= roundMost {
 			break
 		}
 		more, err := r.batch.Poll()
@@ -365,6 +365,7 @@ func (r *udpReader) addTo(sum *UDPStats) {
 	sum.Overflow += r.overflow()
 	sum.ReadErrors += r.n.readErrors.Load()
 	sum.Joined += r.batch.Joined()
+	sum.GaveWay += r.batch.GaveWay()
 	sum.Resting += r.crew.resting()
 	sum.Waiting += r.queue.size()
 	sum.ShedWaiting += r.queue.shed.Load()

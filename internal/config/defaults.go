@@ -106,7 +106,8 @@ func defaultResolver() Resolver {
 func udp() UDP {
 	return UDP{
 		Loop:          UDPLoopAuto,
-		Batch:         32,
+		Batch:         128,
+		GiveWay:       true,
 		Steering:      UDPSteeringOff,
 		ReceiveBuffer: 4 << 20, // 20 ms of 200,000 queries a second
 		SendBuffer:    1 << 20,

@@ -10,11 +10,19 @@ type UDP struct {
 	// arm64 there is only that. Readers go on as they began.
 	Loop UDPLoop `yaml:"loop" reload:"restart"`
 	// Queries that are read, and answers that are sent, with one system call, if
-	// so many are there: nobody waits for a batch to be full. On other systems
+	// so many are there: nobody waits for a batch to be full. The more, the more
+	// answers to one client leave together; and the longer the first query of a full
+	// batch waits until the others have been looked at. On other systems
 	// than Linux on amd64 and arm64 it is always 1. A reader's memory for so many
 	// is laid out when it begins, and the kernel writes to it while it reads: so a
 	// change needs a restart.
 	Batch int `yaml:"batch" range:"1..128" reload:"restart"`
+	// Whether a reader that clients on this machine, such as a proxy, ask several queries
+	// at a time lets other programs run on its processor before it reads on. More of
+	// their queries come together then: at full load that saves about a tenth of the
+	// CPU time, and with less load answers take a tenth of a millisecond longer. For clients elsewhere
+	// nothing changes. Readers go on as they began.
+	GiveWay bool `yaml:"give_way" reload:"restart"`
 	// How the kernel picks one of the sockets of an address for a query (Linux
 	// only). `off`: by the client's address and port, so that a client stays with
 	// its socket. That spreads many clients well, and puts all the load on one

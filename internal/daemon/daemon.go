@@ -285,6 +285,7 @@ func (d *Daemon) udpOptions(cfg *config.Config) transport.UDPOptions {
 		Timeout:        cfg.Resolver.Timeout + answerGrace,
 		DiscardTimeout: l.UDPDiscardTimeout,
 		Batch:          cfg.UDP.Batch,
+		GiveWay:        cfg.UDP.GiveWay,
 		Loop:           loops[cfg.UDP.Loop],
 	}
 }

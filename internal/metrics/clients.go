@@ -158,6 +158,11 @@ func udpMetrics() []Metric {
 			func(s *Snapshot, e *emitter) { e.count(s.UDP.Joined) },
 		},
 		{
+			"shirube_udp_gave_way_total", Counter, nil,
+			"Times that a reader that had answered several queries from this machine let other programs run first, so that they might ask more",
+			func(s *Snapshot, e *emitter) { e.count(s.UDP.GaveWay) },
+		},
+		{
 			"shirube_udp_proxy_errors_total", Counter,
 			[]string{"reason"},
 			"Datagrams that were dropped where proxies are expected: `unlisted`, from somebody else; `no_header`, from a proxy that did not say for whom it asks",

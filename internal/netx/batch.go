@@ -7,12 +7,13 @@ import (
 )
 
 // MaxBatch is how many datagrams a [Batch] moves with one system call at most.
-// More would not save anything any more, and keep the first ones waiting.
+// More would keep the first ones waiting.
 const MaxBatch = 128
 
 // DefaultBatch is how many datagrams a [Batch] moves with one system call unless
-// told otherwise. By then the call itself costs each of them next to nothing.
-const DefaultBatch = 32
+// told otherwise. With 32 the call itself costs each of them next to nothing, but of
+// so few less goes to each client: see [Batch.Flush].
+const DefaultBatch = MaxBatch
 
 // sendPatience is how long replies wait for room in a socket's send buffer. The
 // kernel empties it at the speed of the interface, so that it is full for
@@ -45,6 +46,10 @@ type BatchOptions struct {
 	MaxMessage int // octets of a datagram that are read; what is beyond is cut off
 	Size       int // datagrams to a system call, up to MaxBatch; DefaultBatch
 	Loop       Loop
+	// GiveWay has Receive let other programs run first when clients on this machine
+	// have asked several queries: they come together then, which costs each of them
+	// less and takes it longer. Where there are no batches it means nothing.
+	GiveWay bool
 }
 
 // size returns how many datagrams go to a system call.

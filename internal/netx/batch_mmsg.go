@@ -31,6 +31,7 @@ type Batch struct {
 	rawErr   error // why there is no raw
 	blocking bool
 	room     room
+	way      giveWay
 	thread   atomic.Int64 // that may be waiting in the kernel; 0: none
 
 	rx       []mmsghdr
@@ -43,6 +44,7 @@ type Batch struct {
 	iovs       []unix.Iovec
 	txControls [][ControlSize]byte
 	queued     int // of tx, by Reply
+	replies    int // to the last Receive, sent or queued
 	joiner     joiner
 	joined     atomic.Uint64 // see Joined
 	out        []mmsghdr     // what Flush sends
@@ -84,6 +86,7 @@ func NewBatch(c *net.UDPConn, opt BatchOptions) *Batch {
 		iovs:     make([]unix.Iovec, 2*size),
 		joiner:   newJoiner(size),
 		sendmmsg: sendmmsg,
+		way:      giveWay{on: opt.GiveWay, yield: schedYield},
 
 		txControls: make([][ControlSize]byte, size),
 	}
@@ -171,13 +174,11 @@ const wakeInterval = 100 * time.Microsecond
 // that were there already. The last ones are gone, and their replies that were
 // not flushed.
 func (b *Batch) Receive() (int, error) {
-	for i := range b.got {
-		b.reset(i)
-	}
-	b.got, b.queued = 0, 0
+	b.forget()
 	if b.rawErr != nil {
 		return 0, b.rawErr
 	}
+	b.way.give()
 	for {
 		if b.blocking {
 			b.thread.Store(int64(unix.Gettid())) // before the deadline is looked at: see Interrupt
@@ -204,32 +205,26 @@ func (b *Batch) Receive() (int, error) {
 // enough for it to think that the thread is stuck and to start another one, which
 // costs more than what the two of them delay a garbage collection by, 0.1 ms.
 func (b *Batch) receiveOn(fd uintptr) bool {
-	msgs := uintptr(unsafe.Pointer(&b.rx[0]))
-	var n uintptr
+	var n int
 	if b.blocking {
-		n, _, b.errno = unix.Syscall6(unix.SYS_RECVMMSG, fd, msgs, uintptr(len(b.rx)), unix.MSG_WAITFORONE, 0, 0)
+		n, b.errno = awaitMessages(fd, b.rx)
 	} else {
-		n, _, b.errno = unix.RawSyscall6(unix.SYS_RECVMMSG, fd, msgs, uintptr(len(b.rx)), unix.MSG_DONTWAIT, 0, 0)
+		n, b.errno = recvmmsg(fd, b.rx)
 	}
-	b.n = int(n)
+	b.n = n
 	return b.blocking || b.errno != unix.EAGAIN
 }
 
 // Poll is Receive for what has come already: it does not wait, and returns 0 when
 // there is nothing. Interrupt does not end it.
 func (b *Batch) Poll() (int, error) {
-	for i := range b.got {
-		b.reset(i)
-	}
-	b.got, b.queued = 0, 0
+	b.forget()
 	if b.rawErr != nil {
 		return 0, b.rawErr
 	}
-	var n uintptr
+	var n int
 	var errno syscall.Errno
-	err := b.raw.Control(func(fd uintptr) {
-		n, _, errno = unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&b.rx[0])), uintptr(len(b.rx)), unix.MSG_DONTWAIT, 0, 0)
-	})
+	err := b.raw.Control(func(fd uintptr) { n, errno = recvmmsg(fd, b.rx) })
 	switch {
 	case err != nil:
 		return 0, err
@@ -238,8 +233,19 @@ func (b *Batch) Poll() (int, error) {
 	case errno != 0:
 		return 0, os.NewSyscallError("recvmmsg", errno)
 	}
-	b.got = int(n)
+	b.got = n
 	return b.got, nil
+}
+
+// forget makes room for the next datagrams.
+func (b *Batch) forget() {
+	if b.got > 0 {
+		b.way.after(b.got, len(b.rx), b.replies, &b.names[b.got-1])
+	}
+	for i := range b.got {
+		b.reset(i)
+	}
+	b.got, b.queued, b.replies = 0, 0, 0
 }
 
 // reset makes room for the i-th datagram of the next Receive: the kernel writes
@@ -299,6 +305,7 @@ func (b *Batch) Reply(i int, msg []byte) {
 	h.Iov.Base = unsafe.SliceData(msg)
 	h.Iov.SetLen(len(msg))
 	b.queued++
+	b.replies++
 }
 
 // Flush sends the replies that are queued. What goes wrong with one costs that
@@ -320,6 +327,10 @@ func (b *Batch) Flush(lost func(error)) {
 // of their own, as they went along with others to the same client. Anybody may
 // ask.
 func (b *Batch) Joined() uint64 { return b.joined.Load() }
+
+// GaveWay returns how often Receive has let other programs of this machine run first,
+// which might ask more. Anybody may ask.
+func (b *Batch) GaveWay() uint64 { return b.way.times.Load() }
 
 // flush sends out.
 func (b *Batch) flush(out []mmsghdr, lost func(error)) {
@@ -386,6 +397,18 @@ func (b *Batch) await(send func(fd uintptr) bool) error {
 		return unix.EAGAIN // what it means to the caller
 	}
 	return err
+}
+
+// recvmmsg reads what is there, and does not wait.
+func recvmmsg(fd uintptr, msgs []mmsghdr) (int, syscall.Errno) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&msgs[0])), uintptr(len(msgs)), unix.MSG_DONTWAIT, 0, 0)
+	return int(n), errno
+}
+
+// awaitMessages waits for the first one in the kernel.
+func awaitMessages(fd uintptr, msgs []mmsghdr) (int, syscall.Errno) {
+	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&msgs[0])), uintptr(len(msgs)), unix.MSG_WAITFORONE, 0, 0)
+	return int(n), errno
 }
 
 func sendmmsg(fd uintptr, msgs []mmsghdr) (int, syscall.Errno) {

@@ -52,6 +52,9 @@ func (b *Batch) Interrupt() {
 // Joined returns 0: there is nothing to join replies with.
 func (*Batch) Joined() uint64 { return 0 }
 
+// GaveWay returns 0: nobody gives way.
+func (*Batch) GaveWay() uint64 { return 0 }
+
 // Receive waits for datagrams and returns how many came: one at least, and those
 // that were there already. The last ones are gone, and their replies that were
 // not flushed.
