@@ -3,14 +3,17 @@ package metrics
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"reflect"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,6 +26,7 @@ import (
 	"shirube/internal/frontend"
 	"shirube/internal/health"
 	"shirube/internal/hist"
+	"shirube/internal/netx"
 	"shirube/internal/otlp"
 	"shirube/internal/wire"
 	"shirube/resolver/localroot"
@@ -463,5 +467,67 @@ func TestLabelsCannotBecomeMetrics(t *testing.T) {
 	}
 	if n := strings.Count(got, `"x\"} 1\nshirube_forged_total{a=\"b\\"`); n < 2 {
 		t.Errorf("the name is told %d times", n)
+	}
+}
+
+// On one processor, queries are answered while a scrape is under way: one each time
+// that it pauses, for each of which there is the next one.
+func TestScrapeLetsQueriesBeAnswered(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := conn.LocalAddr().(*net.UDPAddr).AddrPort()
+	var queries atomic.Int64
+	var reading sync.WaitGroup
+	reading.Go(func() { // ends when the socket is closed
+		var b [16]byte
+		for {
+			n, _, err := conn.ReadFromUDPAddrPort(b[:])
+			if err != nil {
+				return
+			}
+			queries.Add(1)
+			_, _ = conn.WriteToUDPAddrPort(b[:n], at) // closed: it ends
+		}
+	})
+	defer reading.Wait()
+	defer conn.Close()
+	c := newCollector(full)
+	families := make(chan prometheus.Metric, 100_000) // nobody has to take them
+	if _, err := conn.WriteToUDPAddrPort([]byte("query"), at); err != nil {
+		t.Fatal(err)
+	}
+	before := queries.Load()
+	c.Collect(families)
+	if got, want := queries.Load()-before, int64(len(c.metrics)/atOnce); got < want*3/4 {
+		t.Errorf("%d queries were read while %d metrics were collected; want about %d", got, len(c.metrics), want)
+	}
+	queries.Store(0)
+	y := netx.NewYield()
+	defer y.Close()
+	w := &patientWriter{ResponseWriter: httptest.NewRecorder(), queries: y}
+	for range 40 {
+		if _, err := w.Write(make([]byte, octetsAtOnce/2)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := queries.Load(); got < 20*3/4 {
+		t.Errorf("%d queries were read while %d octets were written; want about 20", got, 20*octetsAtOnce)
+	}
+}
+
+func TestScrapeIsNotCompressed(t *testing.T) {
+	r, err := New(full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody)
+	req.Header.Set("Accept-Encoding", "gzip, deflate, zstd")
+	w := httptest.NewRecorder()
+	r.Handler().ServeHTTP(w, req)
+	if coding := w.Header().Get("Content-Encoding"); coding != "" || !strings.Contains(w.Body.String(), "shirube_udp_gave_way_total") {
+		t.Errorf("the text is %q: %.200s", coding, w.Body)
 	}
 }
