@@ -218,10 +218,19 @@ type collector struct {
 	snapshot func() Snapshot
 	metrics  []Metric
 	descs    []*prometheus.Desc // of metrics
+	pause    func() pause       // is newPause, but in tests
 }
 
+// pause lets queries be answered while somebody waits for it.
+type pause interface {
+	Wait()
+	Close()
+}
+
+func newPause() pause { return netx.NewYield() }
+
 func newCollector(snapshot func() Snapshot) *collector {
-	c := &collector{snapshot: snapshot}
+	c := &collector{snapshot: snapshot, pause: newPause}
 	for _, g := range Table() {
 		for _, m := range g.Metrics {
 			c.metrics = append(c.metrics, m)
@@ -241,7 +250,7 @@ func (c *collector) Describe(to chan<- *prometheus.Desc) {
 // Collect implements [prometheus.Collector].
 func (c *collector) Collect(to chan<- prometheus.Metric) {
 	s := c.snapshot()
-	queries := netx.NewYield()
+	queries := c.pause()
 	defer queries.Close()
 	for i := range c.metrics {
 		if i%atOnce == atOnce-1 {
@@ -305,7 +314,7 @@ func (r *Registry) Handler() http.Handler {
 		MaxRequestsInFlight: maxScrapes, DisableCompression: true, EnableOpenMetrics: true,
 	})
 	patient := http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		queries := netx.NewYield()
+		queries := newPause()
 		defer queries.Close()
 		h.ServeHTTP(&patientWriter{ResponseWriter: w, queries: queries}, req)
 	})
@@ -315,7 +324,7 @@ func (r *Registry) Handler() http.Handler {
 // patientWriter is a response that lets queries be answered while it is written.
 type patientWriter struct {
 	http.ResponseWriter
-	queries *netx.Yield
+	queries pause
 	since   int // octets
 }
 
