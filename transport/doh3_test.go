@@ -424,6 +424,9 @@ func TestDoH3DrainSendsClientsToNewConnectionsAndLosesNothing(t *testing.T) {
 			for i := range each {
 				label := []string{"hit", "miss"}[i%2]
 				rsp, raw, err := try(t.Context(), c, http.MethodPost, url, mediaType, bytes.NewReader(packQuery(t, 0, label)))
+				if closedByClient(err) {
+					rsp, raw, err = try(t.Context(), c, http.MethodPost, url, mediaType, bytes.NewReader(packQuery(t, 0, label)))
+				}
 				if err != nil || rsp.StatusCode != http.StatusOK || wire.RcodeOf(raw) != wire.NoError {
 					t.Errorf("question %d: %v", i, err)
 					return
@@ -442,11 +445,19 @@ func TestDoH3DrainSendsClientsToNewConnectionsAndLosesNothing(t *testing.T) {
 	d.Drain(true)
 	close(gone)
 	asking.Wait()
-	if s := d.Stats(); before != clients || s.Accepted < before+clients || s.Answered != clients*each {
+	if s := d.Stats(); before != clients || s.Accepted < before+clients || s.Answered < clients*each {
 		t.Errorf("%d connections before, then %+v", before, s)
 	}
 	d.Drain(false)
 	wantRcode(t, askWeb(t, http3Client(t), url, "hit"), dns.RcodeSuccess)
+}
+
+// closedByClient reports whether a request failed because quic-go's client closed its
+// connection by itself: when it reads GOAWAY it looks for requests under way, and does
+// not see one that it has opened a stream for and not noted yet.
+func closedByClient(err error) bool {
+	var e *http3.Error
+	return errors.As(err, &e) && !e.Remote && e.ErrorCode == http3.ErrCodeNoError
 }
 
 // FuzzHTTP3 reads a request, or a control stream, and wants what is kept of it to be
