@@ -28,11 +28,11 @@ type foreign struct {
 }
 
 const (
-	// lookInterval is how far apart readings of the list are: each costs as much as
-	// a few searches.
+	// lookInterval is how far apart readings of the lists are: both together, twice, cost
+	// as much as a few searches.
 	lookInterval = time.Second
-	// mostListed is how many sockets of each family are looked at in the list: a
-	// reading takes 10 ms then, in pieces of 0.1 to 0.2.
+	// mostListed is how many sockets of each family are looked at in a reading of its
+	// list: that takes 10 ms then, in pieces of 0.1 to 0.2.
 	mostListed = 2048
 )
 
@@ -72,13 +72,21 @@ func (f *foreign) look(own *portSet) {
 	f.looking.Go(func() {
 		y := netx.NewYield()
 		defer y.Close()
+		f.readLists(os.Open, own, y)
+	})
+}
+
+// readLists reads the kernel's lists, each twice. The kernel finds where a reading has
+// come to by counting sockets: one that is closed meanwhile has it leave out another.
+func (f *foreign) readLists(open func(name string) (*os.File, error), own *portSet, y *netx.Yield) {
+	for range 2 {
 		for _, list := range []string{"/proc/self/net/udp", "/proc/self/net/udp6"} {
-			if file, err := os.Open(list); err == nil { // else ports are found one by one
+			if file, err := open(list); err == nil { // else ports are found one by one
 				f.read(file, own, y)
 				file.Close()
 			}
 		}
-	})
+	}
 }
 
 // read notes the ports in list that are not in own, and lets others run meanwhile.

@@ -3,6 +3,8 @@ package upstream
 import (
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -35,6 +37,34 @@ func TestForeignReadsTheKernelsList(t *testing.T) {
 		t.Errorf("of a list that is too long not the first %d are read", mostListed)
 	}
 	f.read(strings.NewReader(strings.Repeat("x", 10_000)), &own, y) // ends
+}
+
+// A socket that another's end has the kernel leave out of one reading is in the next.
+func TestForeignReadsTheKernelsListsTwice(t *testing.T) {
+	const first, left = "   77: 0100007F:0FA0 00000000:0000 07\n", "   78: 0100007F:0FA1 00000000:0000 07\n"
+	files, opened := t.TempDir(), map[string]int{}
+	open := func(list string) (*os.File, error) {
+		opened[list]++
+		name, lines := filepath.Join(files, "list"), first
+		if opened[list] > 1 {
+			lines += left
+		}
+		if err := os.WriteFile(name, []byte(lines), 0o600); err != nil {
+			return nil, err
+		}
+		return os.Open(name)
+	}
+	var f foreign
+	var own portSet
+	y := netx.NewYield()
+	defer y.Close()
+	f.readLists(open, &own, y)
+	if !f.has(0x0FA0) || !f.has(0x0FA1) {
+		t.Error("a socket that one reading lacks is not known")
+	}
+	if len(opened) != 2 || opened["/proc/self/net/udp"] != 2 || opened["/proc/self/net/udp6"] != 2 {
+		t.Errorf("read: %v", opened)
+	}
 }
 
 func TestPortsOfAProgramAreKnownAfterOneSearch(t *testing.T) {
