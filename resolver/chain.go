@@ -351,7 +351,7 @@ func (r *Resolver) newLink(ctx context.Context, zone wire.Name, ds []*dns.DS, un
 		if err := judge(&held); err != nil {
 			return nil, err // not a broken link yet: other servers are asked
 		}
-	} else if rep, ok := r.recall(q, time.Time{}, rrset.Unchecked); w.awaits(q) || !ok || judge(rep) != nil {
+	} else if rep, ok := r.recallKeys(ctx, q, w); !ok || judge(rep) != nil {
 		rep, err := r.fetch(ctx, q, w, judge)
 		if err != nil {
 			return nil, r.breakLink(zone, err)

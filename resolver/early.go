@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -88,8 +89,7 @@ func (r *Resolver) chained(zone wire.Name, l *rrset.Link, w *work) bool {
 }
 
 // askEarly begins to ask the servers of at for their zone's keys, unless this
-// question has done so, or another one is at it, whose flight or memory serves
-// this one too.
+// question has done so, or another one is at it, whom recallKeys waits for.
 func (r *Resolver) askEarly(ctx context.Context, at authority, w *work) {
 	zone := at.cut.Zone
 	if w.earlyOf(zone) != nil {
@@ -97,21 +97,45 @@ func (r *Resolver) askEarly(ctx context.Context, at authority, w *work) {
 	}
 	e := &earlyKeys{zone: zone}
 	w.early = append(w.early, e)
-	if !r.early.Take(zone, 1) {
+	done := make(chan struct{})
+	if _, asked := r.early.LoadOrStore(zone, done); asked {
+		return
+	}
+	if r.remembersKeys(zone) { // another one may have been at it when wantsKeys looked
+		r.early.Delete(zone)
+		close(done)
 		return
 	}
 	ctx, e.callOff = context.WithCancel(ctx)
-	e.done = make(chan struct{})
+	e.done = done
 	own := w.beside(keysOf(zone))
 	// Owner: the resolution. End: the answer, the second timeout, or at the
 	// latest with the resolution, which calls it off and waits for it. Bound: one
 	// for each referral of a question, and one for each zone. The excess does
 	// without.
 	go func() {
-		defer close(e.done)
-		defer r.early.Give(zone)
+		defer close(done)
+		defer r.early.Delete(zone)
 		r.findKeys(ctx, e, at, own)
 	}()
+}
+
+// recallKeys answers q, which is for keys, from memory, unless they were asked for
+// early and are still to be taken. When others are asking early it waits for what comes
+// of that. It cannot deadlock: findKeys waits for the network only, as the leader of a
+// flight does.
+func (r *Resolver) recallKeys(ctx context.Context, q wire.Question, w *work) (*reply, bool) {
+	if w.awaits(q) {
+		return nil, false
+	}
+	if done, asked := r.early.Load(q.Name); asked {
+		select {
+		case <-done.(chan struct{}): // after memory has them
+		case <-ctx.Done():
+			return nil, false
+		}
+	}
+	return r.recall(q, time.Time{}, rrset.Unchecked)
 }
 
 // errPaused ends what is asked early when it would have to ask a third time, a

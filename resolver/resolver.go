@@ -158,7 +158,7 @@ type experience struct {
 	dead      deadZones
 	crowds    share.Shares[zoneKey]
 	crowding  crowding
-	early     share.Shares[wire.Name] // zones whose keys are asked for early
+	early     sync.Map // zones whose keys are asked for early: wire.Name to the chan struct{} that is closed afterwards
 	flights   flights
 	desks     sync.Pool // of *desk
 	hedges    hedges
