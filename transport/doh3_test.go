@@ -423,9 +423,12 @@ func TestDoH3DrainSendsClientsToNewConnectionsAndLosesNothing(t *testing.T) {
 		asking.Go(func() {
 			for i := range each {
 				label := []string{"hit", "miss"}[i%2]
-				rsp, raw, err := try(t.Context(), c, http.MethodPost, url, mediaType, bytes.NewReader(packQuery(t, 0, label)))
+				ask := func() (*webResponse, []byte, error) {
+					return try(t.Context(), c, http.MethodPost, url, mediaType, bytes.NewReader(packQuery(t, 0, label)))
+				}
+				rsp, raw, err := ask()
 				if closedByClient(err) {
-					rsp, raw, err = try(t.Context(), c, http.MethodPost, url, mediaType, bytes.NewReader(packQuery(t, 0, label)))
+					rsp, raw, err = ask()
 				}
 				if err != nil || rsp.StatusCode != http.StatusOK || wire.RcodeOf(raw) != wire.NoError {
 					t.Errorf("question %d: %v", i, err)
@@ -445,7 +448,7 @@ func TestDoH3DrainSendsClientsToNewConnectionsAndLosesNothing(t *testing.T) {
 	d.Drain(true)
 	close(gone)
 	asking.Wait()
-	if s := d.Stats(); before != clients || s.Accepted < before+clients || s.Answered < clients*each {
+	if s := d.Stats(); before != clients || s.Accepted < before+clients || s.Answered != clients*each {
 		t.Errorf("%d connections before, then %+v", before, s)
 	}
 	d.Drain(false)
