@@ -5,7 +5,6 @@ package netx
 import (
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -74,11 +73,5 @@ func schedYield() { _, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
 // isLoopback reports whether an address is one of this machine's loopback
 // interface (RFC 1122 §3.2.1.3, RFC 4291 §2.5.3).
 func isLoopback(sa *unix.RawSockaddrInet6) bool {
-	switch sa.Family {
-	case unix.AF_INET:
-		return (*unix.RawSockaddrInet4)(unsafe.Pointer(sa)).Addr[0] == 127
-	case unix.AF_INET6:
-		return addrPort(sa).Addr().IsLoopback() // an IPv4-mapped one, too
-	}
-	return false
+	return addrPort(sa).Addr().IsLoopback() // an IPv4-mapped one, too
 }
