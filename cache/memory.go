@@ -2,6 +2,7 @@ package cache
 
 import (
 	"hash/maphash"
+	"net/netip"
 	"time"
 	"unsafe"
 
@@ -151,13 +152,30 @@ func (m *Memory) hashSet(q wire.Question) uint64 {
 // Set returns the live set of n and typ, if there is one. Its records are the
 // caller's own.
 func (m *Memory) Set(n wire.Name, typ wire.Type) (rrset.Set, bool) {
+	if e := m.liveSet(n, typ); e != nil {
+		return e.val.unpack()
+	}
+	return rrset.Set{}, false
+}
+
+// AppendAddrs appends to dst the addresses in the live set of n and typ, if there is
+// one: it takes a tenth of what [Memory.Set] takes.
+func (m *Memory) AppendAddrs(dst []netip.Addr, n wire.Name, typ wire.Type) []netip.Addr {
+	if e := m.liveSet(n, typ); e != nil {
+		return wire.AppendAddrs(dst, e.val.msg)
+	}
+	return dst
+}
+
+// liveSet returns the live set of n and typ, and notes that it was wanted, or nil.
+func (m *Memory) liveSet(n wire.Name, typ wire.Type) *entry[wire.Question, packedSet] {
 	q := wire.Question{Name: n, Type: typ}
 	e := m.sets.get(m.hashSet(q), q)
 	if e == nil || !e.val.alive(m.clock.Now()) {
-		return rrset.Set{}, false
+		return nil
 	}
 	e.touch()
-	return e.val.unpack()
+	return e
 }
 
 // PutSet stores a set, unless a live one of better trust is there, or of the

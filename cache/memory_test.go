@@ -273,6 +273,15 @@ func TestSetComesBackAsItWasPut(t *testing.T) {
 		if a, b := describe(got), describe(s); a != b {
 			t.Errorf("put:\n%s\ngot:\n%s", b, a)
 		}
+		var addrs []netip.Addr
+		for _, rr := range s.RRs {
+			if a, ok := rr.(*dns.A); ok {
+				addrs = append(addrs, netip.AddrFrom4([4]byte(a.A.To4())))
+			}
+		}
+		if got := m.AppendAddrs(nil, s.Name, s.Type); !slices.Equal(got, addrs) {
+			t.Errorf("the addresses of %v are %v, want %v", s.Name, got, addrs)
+		}
 	}
 	if _, ok := m.Set(name("nx.example."), wire.TypeA); ok {
 		t.Error("a denial of the whole name is found under a type")

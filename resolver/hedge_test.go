@@ -80,8 +80,12 @@ func (nothing) Link(wire.Name) *rrset.Link                 { return nil }
 func (nothing) PutLink(*rrset.Link)                        {}
 func (nothing) Set(wire.Name, wire.Type) (rrset.Set, bool) { return rrset.Set{}, false }
 func (nothing) PutSet(rrset.Set)                           {}
-func (nothing) PutDenials(wire.Name, []rrset.Set)          {}
-func (nothing) NSEC(_, _ wire.Name) (rrset.Set, bool)      { return rrset.Set{}, false }
+func (nothing) AppendAddrs(dst []netip.Addr, _ wire.Name, _ wire.Type) []netip.Addr {
+	return dst
+}
+
+func (nothing) PutDenials(wire.Name, []rrset.Set)     {}
+func (nothing) NSEC(_, _ wire.Name) (rrset.Set, bool) { return rrset.Set{}, false }
 func (nothing) Chain(wire.Name) (rrset.Chain, rrset.Set, bool) {
 	return rrset.Chain{}, rrset.Set{}, false
 }

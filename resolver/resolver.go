@@ -47,6 +47,8 @@ type Memory interface {
 	PutLink(*rrset.Link)
 	// Set returns the live set, if there is one.
 	Set(n wire.Name, typ wire.Type) (rrset.Set, bool)
+	// AppendAddrs appends to dst the addresses in the live set, if there is one.
+	AppendAddrs(dst []netip.Addr, n wire.Name, typ wire.Type) []netip.Addr
 	// PutSet stores a set, unless a live one of higher rank or trust is there.
 	PutSet(rrset.Set)
 

@@ -108,12 +108,7 @@ func (r *Resolver) knownAddrs(srv rrset.Server) []netip.Addr {
 	addrs := srv.Addrs
 	if addrs == nil {
 		for _, typ := range r.families() {
-			set, _ := r.opt.Memory.Set(srv.Host, typ)
-			for _, rr := range set.RRs {
-				if addr, ok := address(rr); ok {
-					addrs = append(addrs, addr)
-				}
-			}
+			addrs = r.opt.Memory.AppendAddrs(addrs, srv.Host, typ)
 		}
 	}
 	unusable := func(a netip.Addr) bool { return !r.usable(a) }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -149,6 +150,11 @@ type countingMemory struct {
 func (m *countingMemory) Set(n wire.Name, typ wire.Type) (rrset.Set, bool) {
 	m.sets.Add(1)
 	return m.Memory.Set(n, typ)
+}
+
+func (m *countingMemory) AppendAddrs(dst []netip.Addr, n wire.Name, typ wire.Type) []netip.Addr {
+	m.sets.Add(1)
+	return m.Memory.AppendAddrs(dst, n, typ)
 }
 
 func (m *countingMemory) Cut(n wire.Name) *rrset.Cut {

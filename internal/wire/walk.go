@@ -1,6 +1,9 @@
 package wire
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"net/netip"
+)
 
 // rrAt is where the parts of a resource record are in a message.
 type rrAt struct {
@@ -81,6 +84,36 @@ func AppendTTLOffsets(dst []uint16, msg []byte) (offsets []uint16, least uint32,
 		}
 	}
 	return dst, least, off == len(msg)
+}
+
+// AppendAddrs appends to dst the addresses in the A and AAAA records of the answer
+// section of msg, up to what is not well formed. It does not look at their owners.
+func AppendAddrs(dst []netip.Addr, msg []byte) []netip.Addr {
+	if len(msg) < HeaderLen {
+		return dst
+	}
+	off := HeaderLen
+	for range binary.BigEndian.Uint16(msg[4:]) {
+		end, ok := skipName(msg, off)
+		if !ok {
+			return dst
+		}
+		off = end + 4
+	}
+	for range binary.BigEndian.Uint16(msg[6:]) {
+		rr, ok := readRR(msg, off)
+		if !ok {
+			return dst
+		}
+		switch rdata := msg[rr.rdata:rr.end]; {
+		case rr.typ == TypeA && len(rdata) == 4:
+			dst = append(dst, netip.AddrFrom4([4]byte(rdata)))
+		case rr.typ == TypeAAAA && len(rdata) == 16:
+			dst = append(dst, netip.AddrFrom16([16]byte(rdata)))
+		}
+		off = rr.end
+	}
+	return dst
 }
 
 // maxTTL is the largest TTL there is, in seconds (RFC 2181 §8).

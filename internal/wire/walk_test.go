@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"encoding/binary"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -123,6 +124,33 @@ func TestAppendTTLOffsetsReachesTheEndOfTheLongestMessage(t *testing.T) {
 	Age(msg, offsets, 6)
 	if _, least, ok = AppendTTLOffsets(nil, msg); !ok || least != 250 {
 		t.Errorf("6 s later the least is %d, %v", least, ok)
+	}
+}
+
+func TestAppendAddrsFindsThoseOfTheAnswer(t *testing.T) {
+	msg := packed(t,
+		[]string{"www.example.com. 300 IN CNAME a.example.com.", "a.example.com. 60 IN AAAA 2001:db8::1", "a.example.com. 60 IN A 192.0.2.1", "a.example.com. 60 IN AAAA ::ffff:192.0.2.2", `a.example.com. 60 IN TYPE65280 \# 4 c0000203`},
+		nil, []string{"ns.example.com. 3600 IN A 192.0.2.9"})
+	before := netip.MustParseAddr("192.0.2.7")
+	want := []netip.Addr{before, netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("::ffff:192.0.2.2")}
+	if got := AppendAddrs([]netip.Addr{before}, msg); !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	for n := range len(msg) { // a part of it has a part of them
+		if got := AppendAddrs([]netip.Addr{before}, msg[:n:n]); len(got) > len(want) || !slices.Equal(got, want[:len(got)]) {
+			t.Errorf("of the first %d octets: %v", n, got)
+		}
+	}
+	for _, m := range readMalformed(t) {
+		if got := AppendAddrs(nil, m.msg); len(got) > len(m.msg)/15 {
+			t.Errorf("%x: %v", m.msg, got)
+		}
+	}
+	odd := bytes.Clone(msg)
+	at := bytes.LastIndex(odd, []byte{0, 4, 192, 0, 2, 1})
+	odd[at+1]-- // an A record of three octets
+	if got := AppendAddrs(nil, odd); slices.Contains(got, netip.MustParseAddr("192.0.2.1")) {
+		t.Errorf("of an A record of three octets: %v", got)
 	}
 }
 
