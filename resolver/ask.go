@@ -29,13 +29,14 @@ func (r *Resolver) searchZone(ctx context.Context, q wire.Question, at authority
 		return nil, err
 	}
 	defer r.disperse(at)
-	probe, err := r.dead.admit(zoneKey{at.cut.Zone, at.conf}, r.opt.Clock.Now())
+	now := r.opt.Clock.Now()
+	probe, err := r.dead.admit(zoneKey{at.cut.Zone, at.conf}, now)
 	if err != nil {
 		return nil, err
 	}
 	own := s == nil
 	if own {
-		s = r.searchWith(w.takeSearch(), at, w.avoid)
+		s = r.searchWith(w.takeSearch(), at, w.avoid, now)
 	}
 	s.probe = probe
 	w.tellZone(q, s)
@@ -108,13 +109,16 @@ func (s *search) own(rep *reply) *reply {
 // the answer of one, which is not to be changed, or nil when all were marked as
 // of no help.
 func (r *Resolver) askNext(ctx context.Context, i int, how infra.Hint, q wire.Question, s *search, w *work) (*reply, error) {
-	begun := time.Now()
+	s.asking = time.Now()
 	found, err := r.fly(ctx, i, how, q, s, w)
-	s.waited += time.Since(begun)
 	if err != nil {
+		s.waited += time.Since(s.asking)
 		return nil, err
 	}
 	rep, err := s.take(found)
+	if rep == nil {
+		s.waited += time.Since(s.asking)
+	}
 	w.returnAsked(found, s.shared)
 	return rep, err
 }

@@ -74,10 +74,11 @@ type crowdedZone struct {
 	err  *ede.Error
 }
 
-// lately reports whether questions were turned away a while before now.
-func (c *crowding) lately(now time.Time) bool {
+// lately reports whether questions were turned away a while before now, which is asked
+// for if there were any.
+func (c *crowding) lately(now func() time.Time) bool {
 	last := c.last.Load()
-	return last != 0 && now.Sub(time.Unix(0, last)).Abs() < crowdingLasts
+	return last != 0 && now().Sub(time.Unix(0, last)).Abs() < crowdingLasts
 }
 
 // why returns what those are told who ask too much of zone: all the same, made

@@ -135,9 +135,6 @@ func (d *deadZones) admit(z zoneKey, now time.Time) (probe bool, err error) {
 // failure is remembered, and its parent is not to be asked for it all over again
 // (TsuNAME: with a TTL of a second, it was asked each second).
 func (d *deadZones) looped(n, top wire.Name, now time.Time) error {
-	if d.loops.Load() == 0 {
-		return nil
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for ok := true; ok && n != top; n, ok = n.Parent() {
@@ -276,7 +273,7 @@ var common = [...]wire.Type{wire.TypeA, wire.TypeAAAA, wire.TypeNS, wire.TypeSOA
 
 // conclude draws from the end of a search whether the zone is dead.
 func (r *Resolver) conclude(q wire.Question, s *search, w *work, err error) {
-	z, now := zoneKey{s.cut.Zone, s.conf}, r.opt.Clock.Now()
+	z, now := zoneKey{s.cut.Zone, s.conf}, r.opt.Clock.Now
 	switch {
 	case err == nil || s.heard:
 		r.dead.alive(z)
@@ -287,17 +284,17 @@ func (r *Resolver) conclude(q wire.Question, s *search, w *work, err error) {
 	case s.lost() && len(w.path) == 1 && s.looped && (w.aliases == 0 || !w.short()):
 		// What a loop uses up is its own fault, but not what an alias on the way
 		// here did.
-		r.dead.dies(z, loopDeath, s.probe, err, now)
+		r.dead.dies(z, loopDeath, s.probe, err, now())
 	case s.lost() && len(w.path) == 1 && !w.short():
 		// Not further in: there, it may be the way that led here which fails.
-		r.dead.dies(z, lostDeath, s.probe, err, now)
+		r.dead.dies(z, lostDeath, s.probe, err, now())
 	case len(s.tries) > 0 && s.silent() && slices.Contains(common[:], q.Type) &&
 		!r.infra.Heard(z.zone, s.addrs(), s.begun): // and it is not only this question
 		how := silentDeath
 		how.lately = r.infra.Heard(z.zone, s.addrs(), s.begun.Add(-heardLately))
-		r.dead.dies(z, how, s.probe, s.failure(), now)
+		r.dead.dies(z, how, s.probe, s.failure(), now())
 	case s.probe:
-		r.dead.unknown(z, now)
+		r.dead.unknown(z, now())
 	}
 }
 
@@ -306,6 +303,9 @@ func (r *Resolver) conclude(q wire.Question, s *search, w *work, err error) {
 func (r *Resolver) looped(q wire.Question, at authority) error {
 	if at.conf != nil && at.conf.Forward {
 		return nil // it does not walk there
+	}
+	if r.dead.loops.Load() == 0 {
+		return nil
 	}
 	return r.dead.looped(above(q), at.cut.Zone, r.opt.Clock.Now())
 }

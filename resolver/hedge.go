@@ -88,7 +88,6 @@ func (r *Resolver) askPair(ctx context.Context, first int, how infra.Hint, q wir
 	p.r, p.q, p.s, p.w, p.ctx, p.first, p.last = r, q, s, w, ctx, first, how.Last
 	p.firstCtx.Begin(ctx, time.Time{})
 	p.wakeAfter(how.Late)
-	begun := time.Now()
 	found := r.askWith(&p.firstCtx, w.takeAsked(), s.tries[first].ZoneServer, how, q, s.authority, w)
 	if stopped = p.late.Stop(); stopped || !p.end(found) {
 		return w.only(found)
@@ -97,7 +96,7 @@ func (r *Resolver) askPair(ctx context.Context, first int, how infra.Hint, q wir
 		return []*asked{found, p.second}
 	}
 	if errors.Is(found.err, context.Canceled) { // called off
-		r.infra.Late(found.server.Addr, s.cut.Zone, time.Since(begun), r.opt.Clock.Now())
+		r.infra.Late(found.server.Addr, s.cut.Zone, time.Since(s.asking), r.opt.Clock.Now())
 		found.err, found.silent, found.rep = nil, true, lame(0, "late")
 	}
 	return []*asked{p.second, found}

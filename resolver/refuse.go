@@ -13,7 +13,7 @@ import (
 // In a flood of random names most questions end like this. To find out here takes
 // no memory, and a fraction of the time; and while all is well, none.
 func (r *Resolver) Refuses(q Query) *ede.Error {
-	now := r.opt.Clock.Now()
+	now := r.opt.Clock.Now
 	crowding, some := r.crowding.lately(now), r.dead.some.Load()
 	if !crowding && !some {
 		return nil
@@ -28,11 +28,11 @@ func (r *Resolver) Refuses(q Query) *ede.Error {
 		}
 		r.crowds.Denied()
 		r.stats.refused()
-		return r.turnedAway(z, now)
+		return r.turnedAway(z, now())
 	case !some:
 		return nil
 	}
-	_, why := r.dead.state(z, now)
+	_, why := r.dead.state(z, now())
 	if why == nil || r.remembersBelow(q.Question, z.zone) {
 		return nil
 	}

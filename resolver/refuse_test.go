@@ -173,7 +173,7 @@ func TestNobodyIsRefusedForWhatWasLongAgo(t *testing.T) {
 	if r.crowds.Give(shutZone); mayRefuse(r, "a.shut.example. A") != nil {
 		t.Error("refused though there is room")
 	}
-	if r.crowding.lately(time.Now().Add(crowdingLasts)) {
+	if r.crowding.lately(func() time.Time { return time.Now().Add(crowdingLasts) }) {
 		t.Error("still looked at")
 	}
 }

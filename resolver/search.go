@@ -33,7 +33,8 @@ type search struct {
 	unasked  bool          // this machine could not ask a server
 	crowded  error         // nor find its address, because of others' questions
 	silences int           // questions to which nothing came
-	waited   time.Duration // for servers, all in all
+	asking   time.Time     // since when the last one is asked
+	waited   time.Duration // for servers that were of no help, all in all
 	ended    bool          // there is no server left to ask
 	probe    bool          // to find out whether the zone is still dead
 	begun    time.Time
@@ -54,12 +55,12 @@ const maxReasons = 4
 // search begins the search through the servers of a zone, except those to
 // avoid.
 func (r *Resolver) search(at authority, avoid []netip.Addr) *search {
-	return r.searchWith(new(search), at, avoid)
+	return r.searchWith(new(search), at, avoid, r.opt.Clock.Now())
 }
 
-// searchWith is search in s, which is empty.
-func (r *Resolver) searchWith(s *search, at authority, avoid []netip.Addr) *search {
-	*s = search{authority: at, avoid: avoid, network: true, begun: r.opt.Clock.Now(), tries: s.tries}
+// searchWith is search in s, which is empty, at now.
+func (r *Resolver) searchWith(s *search, at authority, avoid []netip.Addr, now time.Time) *search {
+	*s = search{authority: at, avoid: avoid, network: true, begun: now, tries: s.tries}
 	if at.conf != nil {
 		for _, srv := range at.conf.Servers {
 			if !slices.Contains(avoid, srv.Addr.Addr()) {

@@ -66,22 +66,33 @@ func (c *Context) Done() <-chan struct{} {
 }
 
 // Err implements [context.Context].
-func (c *Context) Err() error {
+func (c *Context) Err() error { return c.err(time.Now()) }
+
+// err is Err at now: one look at the clock does for all parents.
+func (c *Context) err(now time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.made != nil {
 		return c.made.Err()
 	}
-	if err := c.parent.Err(); err != nil {
+	if err := errOf(c.parent, now); err != nil {
 		return err
 	}
 	if c.ended {
 		return context.Canceled
 	}
-	if !c.deadline.IsZero() && !time.Now().Before(c.deadline) {
+	if !c.deadline.IsZero() && !now.Before(c.deadline) {
 		return context.DeadlineExceeded
 	}
 	return nil
+}
+
+// errOf returns the error of ctx at now.
+func errOf(ctx context.Context, now time.Time) error {
+	if c, ok := ctx.(*Context); ok {
+		return c.err(now)
+	}
+	return ctx.Err()
 }
 
 // Value implements [context.Context]. Children find the context that was made:

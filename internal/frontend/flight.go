@@ -79,7 +79,7 @@ func (f *flights[K, V]) leave(fl *flight[V]) {
 // join returns the flight for k, which it starts if there is none, as board
 // does it.
 func (f *flights[K, V]) join(k K, network wire.Network, b bounds, work func(context.Context) V) (*flight[V], error) {
-	fl, leads, err := f.board(k, network, b)
+	fl, leads, err := f.board(k, network, b, time.Now())
 	if leads {
 		f.launch(k, fl, work)
 	}
@@ -101,10 +101,10 @@ func (f *flights[K, V]) launch(k K, fl *flight[V], work func(context.Context) V)
 
 // board returns the flight for k. If there is none it makes one, on behalf of a
 // client of network, and has the caller lead it; the zero network is this
-// server's own. It counts against the network to its end: who hangs up and asks
+// server's own, and it is now. It counts against the network to its end: who hangs up and asks
 // the next question has no more for it. The error is errFlights, errNetwork or
 // errWaiters.
-func (f *flights[K, V]) board(k K, network wire.Network, b bounds) (fl *flight[V], leads bool, err error) {
+func (f *flights[K, V]) board(k K, network wire.Network, b bounds, now time.Time) (fl *flight[V], leads bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if fl := f.m[k]; fl != nil {
@@ -126,7 +126,7 @@ func (f *flights[K, V]) board(k K, network wire.Network, b bounds) (fl *flight[V
 	if network != 0 && !f.networks.Take(network, b.share) {
 		return nil, false, errNetwork
 	}
-	fl = &flight[V]{begun: time.Now(), network: network, callers: 1}
+	fl = &flight[V]{begun: now, network: network, callers: 1}
 	if f.m == nil {
 		f.m = make(map[K]*flight[V])
 	}

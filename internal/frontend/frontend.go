@@ -289,7 +289,8 @@ func (f *Frontend) Serve(ctx context.Context, buf []byte, q *wire.Query) []byte 
 		return out
 	}
 	c := f.counts.of(q)
-	stale, failing := f.opt.Answers.HoldsStale(q, f.opt.Clock.Now())
+	now := time.Now()
+	stale, failing := f.opt.Answers.HoldsStale(q, f.opt.Clock.At(now))
 	if failing {
 		if out, ok := f.stale(buf, q, &c.staleFailing, "no new answer a moment ago"); ok {
 			return out
@@ -300,7 +301,7 @@ func (f *Frontend) Serve(ctx context.Context, buf []byte, q *wire.Query) []byte 
 		return f.fail(buf, q, why)
 	}
 	network := wire.NetworkOf(q.Client.Addr())
-	fl, leads, err := f.flights.board(k, network, f.bounds)
+	fl, leads, err := f.flights.board(k, network, f.bounds, now)
 	if err != nil {
 		if out, ok := f.stale(buf, q, &c.staleBusy, "no time for a new answer"); ok {
 			return out
@@ -312,7 +313,7 @@ func (f *Frontend) Serve(ctx context.Context, buf []byte, q *wire.Query) []byte 
 		atOnce, _ = f.stale(buf, q, &c.staleLate, "no new answer in time")
 	}
 	switch {
-	case leads && !stale && f.stays(ctx, q):
+	case leads && !stale && f.stays(ctx, q, now):
 		return f.lead(ctx, buf, q, k, fl)
 	case leads:
 		f.flights.launch(k, fl, func(server context.Context) *outcome { return f.resolve(server, k, time.Time{}) })
@@ -323,7 +324,7 @@ func (f *Frontend) Serve(ctx context.Context, buf []byte, q *wire.Query) []byte 
 	}
 	var patience <-chan time.Time
 	if stale {
-		timer := time.NewTimer(time.Until(q.Received.Add(f.opt.ClientTimeout)))
+		timer := time.NewTimer(q.Received.Add(f.opt.ClientTimeout).Sub(now))
 		defer timer.Stop()
 		patience = timer.C
 	}
@@ -378,12 +379,12 @@ func (f *Frontend) Reject(client netip.AddrPort, rcode wire.Rcode) (wire.Rcode, 
 	return rcode, true
 }
 
-// stays reports whether the client of q waits at least as long as a flight may
-// take: who asks over UDP cannot hang up, so that ctx ends with its deadline, or
+// stays reports whether the client of q waits from now on at least as long as a flight
+// may take: who asks over UDP cannot hang up, so that ctx ends with its deadline, or
 // with the server.
-func (f *Frontend) stays(ctx context.Context, q *wire.Query) bool {
+func (f *Frontend) stays(ctx context.Context, q *wire.Query, now time.Time) bool {
 	until, ok := ctx.Deadline()
-	return q.Proto == wire.UDP && (!ok || time.Until(until) >= f.opt.Timeout)
+	return q.Proto == wire.UDP && (!ok || until.Sub(now) >= f.opt.Timeout)
 }
 
 // lead does the work of fl on the goroutine of the client that leads it, who
@@ -437,7 +438,8 @@ func (f *Frontend) fail(buf []byte, q *wire.Query, fail *ede.Error) []byte {
 // finds it in memory. What the fleet knows already need not be resolved.
 func (f *Frontend) resolve(server context.Context, k flightKey, until time.Time) (out *outcome) {
 	out = f.takeOutcome()
-	out.f, out.k, out.sought, out.traced = f, k, f.opt.Clock.Now(), f.trace(k.q, until)
+	out.f, out.k, out.begun, out.traced = f, k, time.Now(), f.trace(k.q, until)
+	out.sought = f.opt.Clock.At(out.begun)
 	out.steps = f.recording(out.traced)
 	defer func() {
 		if p := recover(); p != nil { // one question's trouble is not everybody's
@@ -447,7 +449,7 @@ func (f *Frontend) resolve(server context.Context, k flightKey, until time.Time)
 		}
 	}()
 	f.asked.flight(k.q, out.sought)
-	out.ctx.Begin(server, time.Now().Add(f.opt.Timeout))
+	out.ctx.Begin(server, out.begun.Add(f.opt.Timeout))
 	defer out.ctx.End()
 	borrowed, stale := f.fromFleet(out, until)
 	out.traced.fleet(out, borrowed, stale)

@@ -83,7 +83,6 @@ func (y *yielding) patience() time.Duration {
 //
 //go:noinline
 func (f *Frontend) fromFleet(out *outcome, until time.Time) (ok bool, stale *outcome) {
-	out.begun = time.Now()
 	k, may := f.keyOf(out.k)
 	if !may {
 		return false, nil
