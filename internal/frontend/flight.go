@@ -100,10 +100,10 @@ func (f *flights[K, V]) launch(k K, fl *flight[V], work func(context.Context) V)
 }
 
 // board returns the flight for k. If there is none it makes one, on behalf of a
-// client of network, and has the caller lead it; the zero network is this
-// server's own, and it is now. It counts against the network to its end: who hangs up and asks
-// the next question has no more for it. The error is errFlights, errNetwork or
-// errWaiters.
+// client of network, begun now, and has the caller lead it; the zero network is
+// this server's own. It counts against the network to its end: who hangs up and
+// asks the next question has no more for it. The error is errFlights, errNetwork
+// or errWaiters.
 func (f *flights[K, V]) board(k K, network wire.Network, b bounds, now time.Time) (fl *flight[V], leads bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
