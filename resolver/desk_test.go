@@ -18,6 +18,7 @@ import (
 	"shirube/internal/exchange"
 	"shirube/internal/rrset"
 	"shirube/internal/wire"
+	"shirube/resolver/infra"
 )
 
 // addressOf is the address that moody gives a name.
@@ -122,6 +123,7 @@ func TestDeskThatWasLeftIsEmpty(t *testing.T) {
 		r, at := newScripted(t, &scripted{servers: map[netip.Addr]func(context.Context, exchange.Request) (exchange.Response, error){
 			ip(1): quick, ip(2): quick,
 		}})
+		r.infra = infra.New(infra.Options{}) // no server is known to be slow: of such a one there is no pair
 		w := r.work(Query{Question: question("www.example.com. A")})
 		d := w.desk
 		if err := w.enter(question("www.example.com. A")); err != nil {
