@@ -13,13 +13,9 @@ func Freshness(msg []byte) uint32 {
 	if rcode := RcodeOf(msg); rcode != NoError && rcode != NXDomain {
 		return 0
 	}
-	off := HeaderLen
-	var ok bool
-	for range binary.BigEndian.Uint16(msg[4:]) {
-		if off, ok = skipName(msg, off); !ok {
-			return 0
-		}
-		off += 4
+	off, ok := skipQuestions(msg)
+	if !ok {
+		return 0
 	}
 	if answers := binary.BigEndian.Uint16(msg[6:]); answers > 0 {
 		least := uint32(maxTTL)

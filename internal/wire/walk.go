@@ -55,6 +55,19 @@ func skipName(msg []byte, off int) (next int, ok bool) {
 	return 0, false
 }
 
+// skipQuestions returns the offset just past the question section of msg, which has
+// a whole header.
+func skipQuestions(msg []byte) (off int, ok bool) {
+	off = HeaderLen
+	for range binary.BigEndian.Uint16(msg[4:]) {
+		if off, ok = skipName(msg, off); !ok || off+4 > len(msg) {
+			return 0, false
+		}
+		off += 4
+	}
+	return off, true
+}
+
 // AppendTTLOffsets appends to dst the offset of each TTL field in msg, a whole
 // message, and returns the smallest TTL found, in seconds: the largest there is
 // when there are no records. An OPT record has no TTL (RFC 6891 §6.1.3). It
@@ -63,12 +76,9 @@ func AppendTTLOffsets(dst []uint16, msg []byte) (offsets []uint16, least uint32,
 	if len(msg) < HeaderLen || len(msg) > MaxMsgSize {
 		return dst, 0, false
 	}
-	off := HeaderLen
-	for range binary.BigEndian.Uint16(msg[4:]) {
-		if off, ok = skipName(msg, off); !ok || off+4 > len(msg) {
-			return dst, 0, false
-		}
-		off += 4
+	off, ok := skipQuestions(msg)
+	if !ok {
+		return dst, 0, false
 	}
 	least = maxTTL
 	records := int(binary.BigEndian.Uint16(msg[6:])) + int(binary.BigEndian.Uint16(msg[8:])) + int(binary.BigEndian.Uint16(msg[10:]))
@@ -92,13 +102,9 @@ func AppendAddrs(dst []netip.Addr, msg []byte) []netip.Addr {
 	if len(msg) < HeaderLen {
 		return dst
 	}
-	off := HeaderLen
-	for range binary.BigEndian.Uint16(msg[4:]) {
-		end, ok := skipName(msg, off)
-		if !ok {
-			return dst
-		}
-		off = end + 4
+	off, ok := skipQuestions(msg)
+	if !ok {
+		return dst
 	}
 	for range binary.BigEndian.Uint16(msg[6:]) {
 		rr, ok := readRR(msg, off)
