@@ -131,14 +131,18 @@ func (d *deadZones) admit(z zoneKey, now time.Time) (probe bool, err error) {
 }
 
 // looped returns an error if n is in a zone, below the one at top, that is
-// dead at now because of a loop. The cut of such a zone may end sooner than the
+// dead because of a loop at now, which is asked for if any is. The cut of such a zone may end sooner than the
 // failure is remembered, and its parent is not to be asked for it all over again
 // (TsuNAME: with a TTL of a second, it was asked each second).
-func (d *deadZones) looped(n, top wire.Name, now time.Time) error {
+func (d *deadZones) looped(n, top wire.Name, now func() time.Time) error {
+	if d.loops.Load() == 0 {
+		return nil
+	}
+	at := now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for ok := true; ok && n != top; n, ok = n.Parent() {
-		if dead := d.zones[zoneKey{zone: n}]; dead != nil && dead.loop && dead.pending(now) {
+		if dead := d.zones[zoneKey{zone: n}]; dead != nil && dead.loop && dead.pending(at) {
 			d.spared.Add(1)
 			return dead.why
 		}
@@ -304,10 +308,7 @@ func (r *Resolver) looped(q wire.Question, at authority) error {
 	if at.conf != nil && at.conf.Forward {
 		return nil // it does not walk there
 	}
-	if r.dead.loops.Load() == 0 {
-		return nil
-	}
-	return r.dead.looped(above(q), at.cut.Zone, r.opt.Clock.Now())
+	return r.dead.looped(above(q), at.cut.Zone, r.opt.Clock.Now)
 }
 
 // lost reports whether none of the servers has an address.

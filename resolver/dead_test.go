@@ -43,33 +43,38 @@ func TestDeadZoneRestsForLongerEachTime(t *testing.T) {
 	}
 }
 
+// loopedAt is d.looped at now.
+func loopedAt(d *deadZones, n, top wire.Name, now time.Time) error {
+	return d.looped(n, top, func() time.Time { return now })
+}
+
 func TestLoopRestsForFiveMinutesAtMostAndForAllBelowIt(t *testing.T) {
 	d := &deadZones{limit: 10}
 	below, top := wire.MustParseName("a.b.example.com."), wire.MustParseName("com.")
 	now := deadStart
 	for _, seconds := range []int{5, 10, 20, 40, 80, 160, 300, 300} { // RFC 9520 §3.2
-		if err := d.looped(below, top, now); err != nil {
+		if err := loopedAt(d, below, top, now); err != nil {
 			t.Fatalf("before it is found again: %v", err)
 		}
 		d.dies(deadKey, loopDeath, true, errSilent, now)
 		end := now.Add(time.Duration(seconds) * time.Second)
 		for _, n := range []wire.Name{below, deadKey.zone} {
-			if err := d.looped(n, top, end.Add(-1)); !errors.Is(err, errSilent) {
+			if err := loopedAt(d, n, top, end.Add(-1)); !errors.Is(err, errSilent) {
 				t.Errorf("%v before %d s are over: %v", n, seconds, err)
 			}
 		}
 		for _, n := range []wire.Name{top, wire.MustParseName("other.com.")} {
-			if err := d.looped(n, wire.Root, now); err != nil {
+			if err := loopedAt(d, n, wire.Root, now); err != nil {
 				t.Errorf("%v: %v", n, err)
 			}
 		}
-		if err := d.looped(below, deadKey.zone, now); err != nil { // its servers are to be asked
+		if err := loopedAt(d, below, deadKey.zone, now); err != nil { // its servers are to be asked
 			t.Errorf("from the zone itself: %v", err)
 		}
 		now = end
 	}
 	d.dies(deadKey, silentDeath, true, errSilent, now)
-	if err := d.looped(below, top, now); err != nil || d.loops.Load() != 0 {
+	if err := loopedAt(d, below, top, now); err != nil || d.loops.Load() != 0 {
 		t.Errorf("of a zone that is silent only: %v, %d loops", err, d.loops.Load())
 	}
 	d.dies(deadKey, loopDeath, true, errSilent, now)
