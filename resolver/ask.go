@@ -111,15 +111,14 @@ func (s *search) own(rep *reply) *reply {
 func (r *Resolver) askNext(ctx context.Context, i int, how infra.Hint, q wire.Question, s *search, w *work) (*reply, error) {
 	s.asking = time.Now()
 	found, err := r.fly(ctx, i, how, q, s, w)
-	if err != nil {
-		s.waited += time.Since(s.asking)
-		return nil, err
+	var rep *reply
+	if err == nil {
+		rep, err = s.take(found)
+		w.returnAsked(found, s.shared)
 	}
-	rep, err := s.take(found)
 	if rep == nil {
 		s.waited += time.Since(s.asking)
 	}
-	w.returnAsked(found, s.shared)
 	return rep, err
 }
 
